@@ -1,0 +1,75 @@
+"""The verdict on who logged out: small values, no behaviour."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Auth(StrEnum):
+    """What is known about the caller. Better ones first: the order decides between several tokens."""
+
+    VERIFIED = "verified"
+    """Signed by this Clerk instance, a session token, valid now."""
+    EXPIRED = "expired"
+    """The same, but its time has passed: the tab slept, or the token was read before sign-out."""
+    UNVERIFIABLE = "unverifiable"
+    """No key could be had in time; nothing is known."""
+    REJECTED = "rejected"
+    """A token was sent and failed a check."""
+    ABSENT = "absent"
+    """No token was sent."""
+
+
+class Reason(StrEnum):
+    """Why a verdict is not ``verified``. Clerk's own codes where one fits, ours at the end."""
+
+    SESSION_TOKEN_MISSING = "session-token-missing"
+    TOKEN_EXPIRED = "token-expired"
+    TOKEN_NOT_ACTIVE_YET = "token-not-active-yet"
+    TOKEN_IAT_IN_THE_FUTURE = "token-iat-in-the-future"
+    TOKEN_INVALID = "token-invalid"
+    TOKEN_INVALID_SIGNATURE = "token-invalid-signature"
+    TOKEN_INVALID_AUTHORIZED_PARTIES = "token-invalid-authorized-parties"
+    TOKEN_TYPE_NOT_SUPPORTED = "token-type-not-supported"
+    JWK_KID_MISMATCH = "jwk-kid-mismatch"
+    JWK_FAILED_TO_LOAD = "jwk-failed-to-load"
+
+    TOKEN_TOO_LARGE = "token-too-large"
+    TOKEN_INVALID_ISSUER = "token-invalid-issuer"
+    TOKEN_CATEGORY_NOT_SUPPORTED = "token-category-not-supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a token's signature proves. Each value is 1-128 visible ASCII characters."""
+
+    user_id: str
+    session_id: str
+    org_id: str | None = None
+    """The active organisation."""
+    actor_id: str | None = None
+    """The impersonator, when somebody acts as the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The check that decided against a token, for a person who asks why. Never written to a log."""
+
+    check: str
+    expected: str
+    found: object
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who logged out, as far as it is proven.
+
+    ``identity`` is set exactly for ``verified`` and ``expired``; ``reason`` is None exactly for ``verified``.
+    """
+
+    auth: Auth
+    reason: Reason | None = None
+    identity: Identity | None = None
+    finding: Finding | None = None
+
+
+ABSENT = Verdict(Auth.ABSENT, Reason.SESSION_TOKEN_MISSING)

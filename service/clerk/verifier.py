@@ -1,0 +1,231 @@
+"""Says who a session token belongs to, in the order of checks that README.md lists.
+
+Every check is ours to name in the verdict; the signature itself is joserfc's to judge. The header is checked before
+joserfc sees a byte, because what it does on hostile headers (``crit: null``, a list as ``alg``) is not a verdict.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from joserfc.jws import JWSRegistry
+from joserfc.util import urlsafe_b64decode
+
+from service.clerk.errors import KeysUnavailableError, KeyUnknownError
+from service.clerk.keys import Keys
+from service.clerk.verdict import ABSENT, Auth, Finding, Identity, Reason, Verdict
+from service.diagnostics import where
+
+logger = logging.getLogger("service.verifier")
+
+MAX_TOKEN_BYTES = 8192
+LEEWAY = 5
+"""Seconds by which clocks may differ, as in Clerk's SDKs."""
+PATIENCE = 0.25
+"""Seconds that one request may wait for keys, over all the tokens it carries."""
+
+SESSION_CATEGORY = "cl_B7d4PD111AAA"
+"""Clerk's ``cat`` of session tokens; JWT templates and machine tokens are signed with the same key."""
+_MACHINE_TOKENS = (b"ak_", b"oat_", b"m2m_", b"mt_")
+_FORBIDDEN_PARAMETERS = ("crit", "b64", "jwk", "jku", "x5u", "x5c")
+
+_RS256 = JWSRegistry(algorithms=["RS256"]).get_alg("RS256")
+_identifier = re.compile(r"[!-~]{1,128}").fullmatch
+_RANK = {auth: rank for rank, auth in enumerate(Auth)}
+
+
+class _CheckFailedError(Exception):
+    """A check that the token does not pass. Never leaves this module."""
+
+    def __init__(self, reason: Reason, check: str, expected: str, found: object, auth: Auth = Auth.REJECTED) -> None:
+        self.verdict = Verdict(auth, reason, finding=Finding(check, expected, found))
+
+
+class Verifier:
+    """Verifies session tokens of one Clerk instance. Holds no state of its own and never raises on a token.
+
+    Args:
+        keys: gives the instance's public keys.
+        authorized_parties: the allowed ``azp``; empty allows any.
+        issuer: the one allowed ``iss``; None allows any.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        authorized_parties: Sequence[str] = (),
+        issuer: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = keys
+        self._authorized_parties = frozenset(authorized_parties)
+        self._issuer = issuer
+        self._clock = clock
+
+    async def verify(self, tokens: Sequence[bytes]) -> Verdict:
+        """Give the best verdict among the tokens that a request carries; without any, ``absent``."""
+        best = ABSENT
+        deadline = time.monotonic() + PATIENCE
+        for token in tokens:
+            try:
+                verdict = await self._verify_one(token, max(0.0, deadline - time.monotonic()))
+            except Exception as error:  # noqa: BLE001 - a token that breaks a library is an invalid token, and a bug of ours
+                logger.error("verification failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
+                verdict = Verdict(Auth.REJECTED, Reason.TOKEN_INVALID)
+            if verdict.auth is Auth.VERIFIED:
+                return verdict
+            if _RANK[verdict.auth] < _RANK[best.auth]:
+                best = verdict
+        return best
+
+    async def _verify_one(self, token: bytes, patience: float) -> Verdict:
+        try:
+            signing_input, header, payload, signature = _parts(token)
+            kid = _checked_header(header)
+            try:
+                key = await self._keys.key_for(kid, patience)
+            except KeyUnknownError:
+                raise _CheckFailedError(
+                    Reason.JWK_KID_MISMATCH, "key id", "the kid of a key that this Clerk instance publishes", kid
+                ) from None
+            except KeysUnavailableError:
+                raise _CheckFailedError(
+                    Reason.JWK_FAILED_TO_LOAD, "key id", "keys from Clerk", "none in time", Auth.UNVERIFIABLE
+                ) from None
+            if not _RS256.verify(signing_input, signature, key):
+                raise _CheckFailedError(
+                    Reason.TOKEN_INVALID_SIGNATURE, "signature", "an RS256 signature by that key", "another"
+                )
+            return self._judge_claims(_json_object(payload, "payload"))
+        except _CheckFailedError as failure:
+            return failure.verdict
+
+    def _judge_claims(self, claims: dict[str, Any]) -> Verdict:
+        """Judge claims whose signature holds."""
+        for name in ("sub", "sid"):
+            _require(
+                _is_identifier(claims.get(name)), name, "a string of 1-128 visible ASCII characters", claims.get(name)
+            )
+        _require(isinstance(claims.get("jti", ""), str), "jti", "a string, or none", claims.get("jti"))
+        expires, issued, not_before = _times(claims)
+        _require("aud" not in claims, "aud", "none: Clerk's session tokens have no audience", claims.get("aud"))
+        party = claims.get("azp")
+        if self._authorized_parties and (not isinstance(party, str) or party not in self._authorized_parties):
+            raise _CheckFailedError(
+                Reason.TOKEN_INVALID_AUTHORIZED_PARTIES, "azp", "an origin in CLERK_AUTHORIZED_PARTIES", party
+            )
+        if self._issuer is not None and claims.get("iss") != self._issuer:
+            raise _CheckFailedError(Reason.TOKEN_INVALID_ISSUER, "iss", self._issuer, claims.get("iss"))
+
+        now = self._clock()
+        if issued > now + LEEWAY:
+            raise _CheckFailedError(
+                Reason.TOKEN_IAT_IN_THE_FUTURE, "iat", f"at most {LEEWAY} s ahead of our clock", _ahead(issued, now)
+            )
+        if not_before > now + LEEWAY:
+            raise _CheckFailedError(
+                Reason.TOKEN_NOT_ACTIVE_YET, "nbf", f"at most {LEEWAY} s ahead of our clock", _ahead(not_before, now)
+            )
+        identity = _identity(claims)
+        if expires <= now - LEEWAY:
+            finding = Finding("exp", f"at most {LEEWAY} s behind our clock", f"{now - expires:.0f} s behind")
+            return Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED, identity, finding)
+        return Verdict(Auth.VERIFIED, identity=identity)
+
+
+def _require(holds: bool, check: str, expected: str, found: object) -> None:
+    if not holds:
+        raise _CheckFailedError(Reason.TOKEN_INVALID, check, expected, found)
+
+
+def _ahead(moment: float, now: float) -> str:
+    return f"{moment - now:.0f} s ahead"
+
+
+def _parts(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Signing input, header, payload and signature of a compact JWS (RFC 7515, section 7.1)."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise _CheckFailedError(
+            Reason.TOKEN_TOO_LARGE, "size", f"at most {MAX_TOKEN_BYTES} bytes", f"{len(token)} bytes"
+        )
+    if token.startswith(_MACHINE_TOKENS):
+        raise _CheckFailedError(
+            Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", "a machine token, OAuth token or API key"
+        )
+    parts = token.split(b".")
+    _require(len(parts) == 3, "form", "three parts with dots between them", f"{len(parts)} parts")  # noqa: PLR2004
+    try:
+        header, payload, signature = map(urlsafe_b64decode, parts)
+    except ValueError:
+        raise _CheckFailedError(
+            Reason.TOKEN_INVALID,
+            "form",
+            "base64url without padding (RFC 7515, section 2) in each part",
+            "something else",
+        ) from None
+    return token[: token.rindex(b".")], header, payload, signature
+
+
+def _json_object(raw: bytes, check: str) -> dict[str, Any]:
+    """Strict JSON (RFC 8259) in UTF-8: no NaN, no byte order mark, no lone surrogate, bounded depth."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise _CheckFailedError(Reason.TOKEN_INVALID, check, "a JSON object in UTF-8", "something else")
+    return value
+
+
+def _checked_header(raw: bytes) -> str:
+    """Check the JOSE header and give its ``kid``."""
+    header = _json_object(raw, "header")
+    _require(header.get("alg") == "RS256", "alg", "RS256", header.get("alg"))
+    kid = header.get("kid")
+    if not isinstance(kid, str):
+        raise _CheckFailedError(Reason.TOKEN_INVALID, "kid", "a string", kid)
+    for name in _FORBIDDEN_PARAMETERS:
+        _require(name not in header, name, "not in the header", header.get(name))
+    _require(header.get("typ", "JWT") == "JWT", "typ", "JWT, or none", header.get("typ"))
+    category = header.get("cat", SESSION_CATEGORY)
+    if category != SESSION_CATEGORY:
+        raise _CheckFailedError(
+            Reason.TOKEN_CATEGORY_NOT_SUPPORTED, "cat", f"{SESSION_CATEGORY} (a session token), or none", category
+        )
+    return kid
+
+
+def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
+    """``exp``, ``iat`` and ``nbf`` in seconds since 1970; cut to whole seconds, as in the PyJWT of Clerk's SDK."""
+    times = []
+    for name in ("exp", "iat", "nbf"):
+        value = claims.get(name, 0 if name == "nbf" else None)
+        # bool is an int in Python, and a JSON true is no time.
+        _require(type(value) in (int, float), name, "a number of seconds since 1970", value)
+        times.append(int(value))
+    expires, issued, not_before = times
+    return expires, issued, not_before
+
+
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and _identifier(value) is not None
+
+
+def _identity(claims: Mapping[str, Any]) -> Identity:
+    """Who the claims name. ``sub`` and ``sid`` are checked; of the rest, what is odd is left out."""
+    is_v2 = claims.get("v") == 2  # noqa: PLR2004 - Clerk's token version
+    org_id = _member(claims.get("o"), "id") if is_v2 else claims.get("org_id")
+    return Identity(claims["sub"], claims["sid"], _or_none(org_id), _or_none(_member(claims.get("act"), "sub")))
+
+
+def _member(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and _identifier(value) else None

@@ -1,0 +1,1 @@
+"""One module a path: what is asked, what is answered."""

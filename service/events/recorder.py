@@ -1,0 +1,86 @@
+"""Events become lines: structlog renders, the event log takes.
+
+structlog's own loggers write inside the call, under a lock, and freeze the event loop when nobody reads the pipe;
+``ainfo`` hands each line to a thread and so reorders them. Hence a logger whose ``info`` returns an awaitable.
+"""
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from service.events.types import Event
+
+SERVICE = "clerk-logout"
+SCHEMA_VERSION = 1
+
+
+class Log(Protocol):
+    """What takes the lines."""
+
+    def append(self, line: bytes) -> Awaitable[bool]:
+        """Take one line; tell, when awaited, whether it was taken."""
+        ...
+
+
+class EventLogger:
+    """The logger that structlog wraps."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def info(self, line: bytes) -> Awaitable[bool]:
+        """Append a rendered line; tell, when awaited, whether it was taken."""
+        return self._log.append(line)
+
+
+class EventLoggerFactory:
+    """A structlog ``logger_factory`` over one log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def __call__(self, *_: Any) -> EventLogger:  # noqa: ANN401 - structlog's signature
+        """Give a logger; structlog's positional arguments (a name) mean nothing here."""
+        return EventLogger(self._log)
+
+
+class _BoundEventLogger(structlog.BoundLoggerBase):
+    """Has ``info`` only: an event has no level, and LOG_LEVEL must never filter one."""
+
+    def info(self, event: str, **fields: object) -> Awaitable[bool]:
+        """Process and hand over one event; the wrapped logger's awaitable comes back."""
+        awaitable: Awaitable[bool] = self._proxy_to_logger("info", event, **fields)
+        return awaitable
+
+
+class Recorder:
+    """Records events in one log.
+
+    Args:
+        log: takes the lines.
+        service_version: goes into every line.
+    """
+
+    def __init__(self, log: Log, service_version: str) -> None:
+        self._logger: _BoundEventLogger = structlog.wrap_logger(
+            EventLoggerFactory(log)(),
+            processors=[structlog.processors.JSONRenderer(serializer=orjson.dumps, option=orjson.OPT_APPEND_NEWLINE)],
+            wrapper_class=_BoundEventLogger,
+            context_class=dict,
+            # Bound first, so that these lead every line.
+        ).bind(event=None, schema_version=SCHEMA_VERSION)
+        self._service = {"service": SERVICE, "service_version": service_version}
+
+    def record(self, event: Event) -> Awaitable[bool]:
+        """Record one event.
+
+        Returns:
+            When awaited, whether the log took the line.
+
+        Raises:
+            ValueError: the line would not be one line of at most 4,096 bytes.
+            TypeError: a field is no JSON value.
+        """
+        return self._logger.info(event.name, **event.fields(), **self._service)

@@ -1,0 +1,78 @@
+"""The events, as values. What each key means stands in README.md; the schemas in ``schemas/`` hold the lines to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar, Protocol
+
+import uuid_utils
+
+
+class Event(Protocol):
+    """Anything that can be recorded."""
+
+    name: ClassVar[str]
+    """The value of the line's ``event``."""
+
+    def fields(self) -> Mapping[str, object]:
+        """Give the line's further keys in the order of the line; JSON values only, every string bounded."""
+        ...
+
+
+def new_event_id() -> str:
+    """Give a UUIDv7 (RFC 9562, section 5.7): unique, and in the order of time within a process."""
+    return str(uuid_utils.uuid7())
+
+
+def now() -> str:
+    """Give the time as RFC 3339 in UTC with microseconds and ``Z``."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserLogout:
+    """Somebody called the logout endpoint. ``user_id`` and ``session_id`` are both set or both None."""
+
+    name: ClassVar[str] = "user_logout"
+
+    event_id: str
+    timestamp: str
+    auth: str
+    reason: str | None
+    user_id: str | None = None
+    session_id: str | None = None
+    org_id: str | None = None
+    actor_id: str | None = None
+    source: str = "frontend"
+    request_id: str
+    trace_id: str | None = None
+    origin: str | None = None
+    client_ip: str | None = None
+    user_agent: str | None = None
+
+    def fields(self) -> Mapping[str, object]:
+        """Give the line's further keys. ``client_ip`` and ``user_agent`` are left out when they are None."""
+        initiated_by = None
+        if self.session_id is not None:
+            initiated_by = "user" if self.actor_id is None else "admin"
+        fields: dict[str, object] = {
+            "event_id": self.event_id,
+            "dedupe_key": self.event_id if self.session_id is None else f"{self.name}:{self.session_id}",
+            "timestamp": self.timestamp,
+            "auth": self.auth,
+            "reason": self.reason,
+            "user_id": self.user_id,
+            "session_id": self.session_id,
+            "org_id": self.org_id,
+            "actor_id": self.actor_id,
+            "initiated_by": initiated_by,
+            "source": self.source,
+            "request_id": self.request_id,
+            "trace_id": self.trace_id,
+            "origin": self.origin,
+        }
+        if self.client_ip is not None:
+            fields["client_ip"] = self.client_ip
+        if self.user_agent is not None:
+            fields["user_agent"] = self.user_agent
+        return fields

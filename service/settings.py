@@ -1,0 +1,204 @@
+"""The settings: one frozen value, validated before anything starts.
+
+``Settings`` holds what it is given; ``load_settings`` reads the environment and ``.env`` for the command line.
+"""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+ORIGIN_MAX_LENGTH = 256
+"""Characters. Keeps the event line within its 4,096 bytes."""
+
+
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?")
+
+
+class ConfigurationError(Exception):
+    """A setting that cannot be used. Its text is one line that names the variable and holds no secret."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable}: {problem}")
+        self.variable = variable
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part for part in (part.strip() for part in value.split(",")) if part)
+
+
+def _origin(value: str) -> str:
+    """An origin as browsers send it: scheme, host and perhaps a port, nothing after it (RFC 6454, section 6.2)."""
+    if value == "*":
+        raise ValueError("'*' is no origin; name each origin that may log out, such as https://app.example.com")
+    match = _ORIGIN.fullmatch(value)
+    if match is None or len(value) > ORIGIN_MAX_LENGTH:
+        raise ValueError(
+            f"{value[:ORIGIN_MAX_LENGTH]!r} is not an origin; write scheme://host or scheme://host:port "
+            "in lower case, without a path or a slash at the end"
+        )
+    if (match["scheme"], match["port"]) in {("https", "443"), ("http", "80")}:
+        raise ValueError(f"{value!r} names the port that its scheme has anyway; browsers leave it out, so must this")
+    return value
+
+
+def _network(value: str) -> str:
+    if value == "*":
+        raise ValueError("'*' would let every caller choose the address that is recorded; name the proxies instead")
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither an IP address nor a network such as 10.0.0.0/8") from None
+    return value
+
+
+def _api_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+        raise ValueError("write it as https://host, without a path (the service adds /v1)")
+    if parts.username is not None:
+        raise ValueError("must not hold a user name or password; the secret key goes into CLERK_SECRET_KEY")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("must be https: the secret key is sent there (plain http is for loopback addresses only)")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _secret_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.startswith("sk_") or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("is not a Clerk secret key; they start with sk_test_ or sk_live_ (Clerk dashboard, API keys)")
+    return value
+
+
+def _issuer(value: str) -> str:
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be visible ASCII, exactly as in the token's iss, such as https://clerk.example.com")
+    return value
+
+
+def _event_log(value: str) -> str:
+    if value == "-":
+        return value
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
+    if Path(value).is_dir():
+        raise ValueError("is a directory; name a file in it, or - for standard output")
+    return value
+
+
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split), Field(max_length=64)
+]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What the service is told. Field names are the environment variables' names in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    clerk_jwt_key: SecretStr | None = None
+    """Public key of the Clerk instance, PEM; with it tokens are verified without any network call."""
+    clerk_secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = None
+    """Backend API key, used to fetch the JWKS when there is no ``clerk_jwt_key``."""
+    clerk_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.clerk.com"
+    clerk_authorized_parties: Origins = ()
+    """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
+    clerk_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
+    event_log: Annotated[str, AfterValidator(_event_log)] = "-"
+    """``-`` for standard output, else the path of a file that is appended to."""
+    event_client_ip: bool = False
+    event_user_agent: bool = False
+    forwarded_allow_ips: Networks = ("127.0.0.1", "::1")
+    """Proxies whose ``X-Forwarded-For`` is believed."""
+    host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """TCP port; 0 lets the system choose one."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = "info"
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        if self.clerk_jwt_key is None and self.clerk_secret_key is None:
+            raise ValueError(
+                "set this or CLERK_SECRET_KEY, so that tokens can be verified "
+                "(to try the service without a Clerk account: python -m service sandbox)"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the arguments and nothing else, so that a test or the sandbox is not changed by its surroundings."""
+        return (init_settings,)
+
+
+class _EnvironmentSettings(Settings):
+    """The same settings, read from the environment first and from ``.env`` in the working directory second."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `NAME=` means "not set", as in the .env.example that people copy.
+        return (
+            EnvSettingsSource(settings_cls, env_ignore_empty=True),
+            DotEnvSettingsSource(settings_cls, env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True),
+        )
+
+
+def load_settings() -> Settings:
+    """Read the environment and ``.env``.
+
+    Raises:
+        ConfigurationError: a value is missing or unusable; its text names the first such variable.
+    """
+    try:
+        return _EnvironmentSettings()
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(".env", "is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(".env", f"cannot be read: {error.strerror}") from None
+
+
+def _first_problem(error: ValidationError) -> ConfigurationError:
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    # The one rule over several fields, "some key is set", has no field of its own.
+    variable = str(problem["loc"][0]).upper() if problem["loc"] else "CLERK_JWT_KEY"
+    return ConfigurationError(variable, problem["msg"].removeprefix("Value error, "))

@@ -1,0 +1,66 @@
+"""Fixtures that every room uses. No test reads event lines but through ``tests.support.lines``."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+
+from service.app import create_app
+from service.settings import Settings
+from tests.support.lines import EventFile, read_lines
+from tests.support.signing import ORIGIN, pem
+
+OpenClient = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture(autouse=True)
+def every_emitted_line_holds_to_its_schema(tmp_path: Path) -> Iterator[None]:
+    """Tests put event logs at ``tmp_path/**/*.jsonl``; what they emitted is read again here, rotated files too."""
+    yield
+    for path in tmp_path.rglob("*.jsonl*"):
+        with path.open("rb") as file:
+            read_lines(file)
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> EventFile:
+    """The event log of ``settings``."""
+    return EventFile(tmp_path / "events.jsonl")
+
+
+@pytest.fixture
+def settings(events: EventFile) -> Callable[..., Settings]:
+    """Settings with a PEM key, one allowed origin and a file as event log, unless told otherwise."""
+
+    def build(**changes: Any) -> Settings:
+        values = {"clerk_jwt_key": pem(), "clerk_authorized_parties": ORIGIN, "event_log": str(events.path)}
+        return Settings(**(values | changes))
+
+    return build
+
+
+@pytest.fixture
+def open_client(settings: Callable[..., Settings]) -> OpenClient:
+    """Open the app in this process: ``async with open_client(event_client_ip=True) as client``."""
+
+    @asynccontextmanager
+    async def open_(
+        *, peer: tuple[str, int] = ("203.0.113.77", 51234), **changes: Any
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        async with LifespanManager(create_app(settings(**changes))) as manager:
+            transport = httpx.ASGITransport(app=manager.app, client=peer)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                yield client
+
+    return open_
+
+
+@pytest.fixture
+async def client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app with the default test settings."""
+    async with open_client() as client:
+        yield client
