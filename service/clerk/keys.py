@@ -90,13 +90,18 @@ class KeyRing:
         self._sleep = sleep
         self._keys: dict[str, RSAKey] = {}
         self._attempted_at = -math.inf
-        self._last_attempt_succeeded = False
+        self._problem: str | None = "not fetched yet"
         self._refreshing: asyncio.Task[None] | None = None
 
     @property
     def kids(self) -> tuple[str, ...]:
         """The ids of the keys at hand."""
         return tuple(self._keys)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last fetch failed, in one line; None after a good one."""
+        return self._problem
 
     async def key_for(self, kid: str, patience: float) -> RSAKey:
         """Give the key with this id; one that is not at hand may cause a refresh, if the cool-down allows it."""
@@ -107,7 +112,7 @@ class KeyRing:
             if (key := self._keys.get(kid)) is not None:
                 return key
         # Only a ring that is up to date can say that there is no such key.
-        if self._refreshing is None and self._last_attempt_succeeded:
+        if self._refreshing is None and self._problem is None:
             raise KeyUnknownError
         raise KeysUnavailableError
 
@@ -115,7 +120,7 @@ class KeyRing:
         """Fetch now unless the cool-down forbids it; tell whether the ring is up to date."""
         if (refresh := self._refresh()) is not None:
             await asyncio.wait({refresh})
-        return self._last_attempt_succeeded
+        return self._problem is None
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[Self]:
@@ -162,15 +167,15 @@ class KeyRing:
     def _succeeded(self, keys: dict[str, RSAKey]) -> None:
         if keys.keys() != self._keys.keys():
             logger.info("keys loaded: %s", ", ".join(keys))
-        elif not self._last_attempt_succeeded:
+        elif self._problem is not None:
             logger.info("keys are being refreshed again")
         self._keys = keys
-        self._last_attempt_succeeded = True
+        self._problem = None
 
     def _failed(self, problem: str) -> None:
         kept = "the last good keys stay in use" if self._keys else "no token can be verified yet"
         logger.warning("keys could not be fetched: %s; %s, next try in %g s", problem, kept, COOL_DOWN)
-        self._last_attempt_succeeded = False
+        self._problem = problem
 
 
 def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAKey]:

@@ -1,0 +1,60 @@
+# Needs Python 3.11 or newer and make; everything else is put into .venv from locked, hashed requirements.
+
+PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lock clean
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print ready curls (ARGS="--port 9000")
+	@exec $(BIN)/python -m service sandbox $(ARGS)
+
+test: .venv/test.stamp ## Run every test and demand full branch coverage (ARGS="-k logout" runs some, without the demand)
+ifdef ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
+endif
+
+check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks are current
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@lock=$$(mktemp -d) && trap 'rm -r "$$lock"' EXIT && cp deploy/requirements.txt "$$lock/run" && cp tests/requirements.txt "$$lock/test" \
+		&& $(COMPILE) -o "$$lock/run" && $(COMPILE) --group test -o "$$lock/test" \
+		&& diff -u deploy/requirements.txt "$$lock/run" && diff -u tests/requirements.txt "$$lock/test" \
+		&& echo 'the locks are current'
+
+lock: ## Bring the locks in line with pyproject.toml (ARGS=--upgrade takes the newest versions)
+	@test -x $(BIN)/uv || $(MAKE) .venv/test.stamp
+	@$(COMPILE) $(ARGS) -o deploy/requirements.txt
+	@$(COMPILE) $(ARGS) --group test --constraint deploy/requirements.txt -o tests/requirements.txt
+
+clean: ## Remove .venv and what tools left behind
+	@rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@echo 'creating .venv with $(PYTHON) (once)'
+	@$(PYTHON) -m venv .venv || { echo 'this Python lacks venv; on Debian: apt-get install python3-venv' >&2; rm -rf .venv; exit 1; }
+
+.venv/run.stamp: deploy/requirements.txt | $(BIN)/python
+	@echo 'installing what the service needs (once)'
+	@$(PIP) -r $<
+	@touch $@
+
+.venv/test.stamp: tests/requirements.txt | $(BIN)/python
+	@echo 'installing what the tests need (once)'
+	@$(PIP) -r $<
+	@touch $@

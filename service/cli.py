@@ -1,0 +1,216 @@
+"""The command line: ``serve``, ``sandbox``, ``check``, ``schema``. The only code that reads the environment."""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import uvicorn
+
+from service import __version__
+from service.app import create_app, load_pem_key, open_event_log, open_keys
+from service.clerk.keys import KeyRing, Keys, PemKey
+from service.clerk.verdict import Auth, Verdict
+from service.clerk.verifier import Verifier
+from service.diagnostics import configure_logging
+from service.events.schemas import schemas
+from service.sandbox.app import create_sandbox
+from service.sandbox.instance import Instance
+from service.server import configure, exit_cleanly_on_signals, listen, url_of
+from service.server import serve as run_server
+from service.settings import ConfigurationError, Settings, load_settings
+
+MAX_SHOWN = 120
+"""Characters of a value that ``check`` shows."""
+
+
+@contextmanager
+def _one_line_for_mistakes() -> Iterator[None]:
+    """Turn an unusable setting into one line on stderr and exit code 2."""
+    try:
+        yield
+    except ConfigurationError as error:
+        click.echo(f"clerk-logout: {error}", err=True)
+        sys.exit(2)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="clerk-logout")
+def main() -> None:
+    """Record the logouts of applications that use Clerk."""
+
+
+@main.command()
+def serve() -> None:
+    """Run the service, as the environment configures it."""
+    with _one_line_for_mistakes():
+        settings = load_settings()
+        create_app(settings)
+        open_event_log(settings).close()
+        sys.exit(run_server(settings))
+
+
+@main.command()
+@click.argument("event", required=False, type=click.Choice(sorted(schemas())))
+def schema(event: str | None) -> None:
+    """Print the JSON Schema of EVENT, or of all events by their names."""
+    click.echo(json.dumps(schemas()[event] if event else schemas(), indent=2))
+
+
+@main.command()
+@click.option("--token", metavar="TOKEN", help="Explain the verdict on this session token; - reads it from stdin.")
+def check(token: str | None) -> None:
+    """Explain the configuration, and why a token is accepted or not.
+
+    Exit code 0 when all is well, 1 when there are no keys or the token is not verified, 2 when a setting is unusable.
+    """
+    with _one_line_for_mistakes():
+        settings = load_settings()
+        pem_key = load_pem_key(settings)
+        open_event_log(settings).close()
+    configure_logging("critical")
+    for line in _describe(settings):
+        click.echo(line)
+    sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
+    sys.exit(0 if asyncio.run(_check(settings, pem_key, sent)) else 1)
+
+
+async def _check(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
+    async with open_keys(settings, pem_key) as keys:
+        well = await _describe_keys(settings, keys)
+        if sent is None:
+            return well
+        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
+        token = sent.strip().removeprefix(b"Bearer ")
+        verdict = await verifier.verify([token] if token else [])
+    for line in _explain(verdict):
+        click.echo(line)
+    return verdict.auth is Auth.VERIFIED
+
+
+async def _describe_keys(settings: Settings, keys: Keys) -> bool:
+    if isinstance(keys, PemKey):
+        click.echo(f"keys: one RSA key of {keys.bits} bits from CLERK_JWT_KEY; Clerk is not asked")
+        return True
+    assert isinstance(keys, KeyRing)  # noqa: S101 - the only other kind
+    if await keys.refresh():
+        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(keys.kids)}")
+        return True
+    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.problem}")
+    return False
+
+
+def _describe(settings: Settings) -> Iterator[str]:
+    event_log = "standard output" if settings.event_log == "-" else settings.event_log
+    yield f"event log: {event_log}"
+    if settings.clerk_authorized_parties:
+        yield f"authorized parties and CORS origins: {', '.join(settings.clerk_authorized_parties)}"
+    else:
+        yield "authorized parties: any (set CLERK_AUTHORIZED_PARTIES; until then browsers on other origins cannot call)"
+    yield f"issuer: {settings.clerk_issuer or 'any (CLERK_ISSUER is not set)'}"
+
+
+def _explain(verdict: Verdict) -> Iterator[str]:
+    """Say in words how the verdict came about. The token itself is never shown."""
+    yield f"token: {verdict.auth}" + (f" ({verdict.reason})" if verdict.reason else "")
+    if verdict.finding is not None:
+        yield f"  check:    {verdict.finding.check}"
+        yield f"  found:    {_shown(verdict.finding.found)}"
+        yield f"  expected: {verdict.finding.expected}"
+    if verdict.identity is not None:
+        yield f"  user:     {verdict.identity.user_id}"
+        yield f"  session:  {verdict.identity.session_id}"
+        yield f"  organisation: {verdict.identity.org_id or 'none'}, actor: {verdict.identity.actor_id or 'none'}"
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+@main.command()
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port of the service.")
+@click.option("--clerk-port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="Port of 'Clerk'.")
+def sandbox(port: int, clerk_port: int) -> None:
+    """Run the service against a stand-in for Clerk, on 127.0.0.1 only.
+
+    Tokens are really signed and really verified; only the users are invented. The environment is not read.
+    """
+    with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
+        exit_cleanly_on_signals()
+        asyncio.run(_sandbox(port, clerk_port, Path(directory, "events.jsonl")))
+
+
+async def _sandbox(port: int, clerk_port: int, event_log: Path) -> None:
+    with listen("127.0.0.1", port) as service_socket, listen("127.0.0.1", clerk_port) as clerk_socket:
+        service_url, clerk_url = url_of(service_socket), url_of(clerk_socket)
+        instance = Instance(issuer=clerk_url, secret_key="sk_test_sandbox")  # noqa: S106 - opens nothing but the sandbox
+        settings = Settings(
+            clerk_secret_key=instance.secret_key,
+            clerk_api_url=clerk_url,
+            # The sandbox's own page under both its names, and the frontend that somebody develops beside it.
+            clerk_authorized_parties=(clerk_url, clerk_url.replace("127.0.0.1", "localhost"), "http://localhost:3000"),
+            clerk_issuer=clerk_url,
+            event_log=str(event_log),
+        )
+        reader = _EventReader(event_log)
+        clerk = create_sandbox(instance, service_url=service_url, read_events=reader.after)
+        servers = [
+            uvicorn.Server(configure(clerk, log_level="warning", grace=1)),
+            uvicorn.Server(configure(create_app(settings), log_level="warning", grace=1)),
+        ]
+        click.echo(_BANNER.format(service=service_url, clerk=clerk_url), err=True)
+        printer = asyncio.create_task(reader.print_for_ever())
+        await asyncio.gather(servers[0].serve([clerk_socket]), servers[1].serve([service_socket]))
+        printer.cancel()
+
+
+_BANNER = """\
+The service runs at {service}, its stand-in for Clerk at {clerk}.
+Everything stays on this machine. Tokens are really signed and really verified; only the users are invented.
+
+In a browser (sign in, log out, watch the events):  {clerk}/
+
+Log out with a valid token:
+
+  curl -i -X DELETE {service}/v1/auth/session -H "Authorization: Bearer $(curl -s -X POST {clerk}/sandbox/token)"
+
+Log out without one:
+
+  curl -i -X DELETE {service}/v1/auth/session
+
+The event lines follow here, on standard output. Ctrl-C ends it.
+"""
+
+
+class _EventReader:
+    """Follows the sandbox's event log, as a consumer would: whole lines only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def after(self, position: int) -> tuple[list[str], int]:
+        """Give the lines after a position in bytes, and the position after them."""
+        if not self._path.exists():
+            return [], 0
+        with self._path.open("rb") as file:
+            if position > file.seek(0, os.SEEK_END):
+                position = 0  # a page that is older than this sandbox
+            file.seek(position)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        return whole.decode("utf-8").splitlines(), position + len(whole)
+
+    async def print_for_ever(self) -> None:
+        """Copy the lines to standard output as they come."""
+        position = 0
+        while True:
+            lines, position = self.after(position)
+            for line in lines:
+                click.echo(line)
+            await asyncio.sleep(0.05)

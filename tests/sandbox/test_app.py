@@ -1,0 +1,213 @@
+"""The stand-in, held against Clerk's SDK and the service's own verifier."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from clerk_backend_api import Clerk, models
+from clerk_backend_api.security import authenticate_request
+from clerk_backend_api.security.types import AuthenticateRequestOptions, AuthStatus
+from joserfc.jwk import RSAKey
+
+from service.clerk.keys import KeyRing
+from service.clerk.verdict import Auth, Identity
+from service.clerk.verifier import Verifier
+from service.sandbox.app import create_sandbox
+from service.sandbox.instance import Instance, Session
+from tests.support.signing import ISSUER, ORIGIN
+
+SECRET = "sk_test_sandbox"
+
+
+class Clock:
+    """Seconds since 1970 that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def instance(clock: Clock) -> Instance:
+    return Instance(ISSUER, SECRET, clock=clock)
+
+
+@pytest.fixture
+async def browser(instance: Instance) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser on the sandbox's page: keeps cookies, sends an Origin."""
+    transport = httpx.ASGITransport(create_sandbox(instance, service_url="http://service.test"))
+    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, headers={"Origin": ORIGIN}) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def sdk(instance: Instance) -> AsyncIterator[Clerk]:
+    transport = httpx.ASGITransport(create_sandbox(instance))
+    async with httpx.AsyncClient(transport=transport) as client:
+        with httpx.Client() as unused:
+            yield Clerk(bearer_auth=SECRET, server_url="https://api.clerk.test/v1", client=unused, async_client=client)
+
+
+async def verifier_of(instance: Instance, clock: Clock, sdk: Clerk) -> Verifier:
+    async def fetch() -> list[dict[str, object]]:
+        return [key.model_dump() for key in (await sdk.jwks.get_jwks_async()).keys or ()]
+
+    ring = KeyRing(fetch)
+    assert await ring.refresh()
+    return Verifier(ring, authorized_parties=[ORIGIN], issuer=instance.issuer, clock=clock)
+
+
+async def test_its_tokens_are_verified_with_its_own_jwks_for_60_seconds(
+    instance: Instance, clock: Clock, sdk: Clerk
+) -> None:
+    session = instance.sign_in("user_alice", org_id="org_1", actor_id="user_admin")
+    sent = [instance.session_token(session, ORIGIN).encode()]
+    verifier = await verifier_of(instance, clock, sdk)
+    verdict = await verifier.verify(sent)
+    assert verdict.auth is Auth.VERIFIED
+    assert verdict.identity == Identity("user_alice", session.id, "org_1", "user_admin")
+    clock.now += 66
+    assert (await verifier.verify(sent)).auth is Auth.EXPIRED
+
+
+async def test_a_browser_signs_in_gets_tokens_and_signs_out(browser: httpx.AsyncClient, instance: Instance) -> None:
+    assert (await browser.get("/v1/client")).json()["response"]["sessions"] == []
+    (session,) = (await browser.post("/sandbox/sign-in?user_id=user_alice")).json()["response"]["sessions"]
+    assert session["user_id"] == "user_alice"
+    assert (await browser.post(f"/v1/client/sessions/{session['id']}/tokens")).json()["object"] == "token"
+    signed_out = await browser.post("/v1/client/sessions?_method=DELETE")
+    assert signed_out.json()["response"]["sessions"] == []
+    ended = instance.session(session["id"])
+    assert ended is not None
+    assert ended.status == "removed"
+
+
+async def test_an_ended_session_gets_no_token(browser: httpx.AsyncClient) -> None:
+    (session,) = (await browser.post("/sandbox/sign-in")).json()["response"]["sessions"]
+    await browser.delete("/v1/client/sessions")
+    refused = await browser.post(f"/v1/client/sessions/{session['id']}/tokens")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (404, "resource_not_found")
+
+
+async def test_another_browser_gets_no_token_of_a_session(browser: httpx.AsyncClient) -> None:
+    (session,) = (await browser.post("/sandbox/sign-in")).json()["response"]["sessions"]
+    browser.cookies.clear()
+    assert (await browser.post(f"/v1/client/sessions/{session['id']}/tokens")).status_code == 404
+
+
+async def test_signing_out_by_post_needs_the_method_that_is_meant(browser: httpx.AsyncClient) -> None:
+    assert (await browser.post("/v1/client/sessions")).status_code == 405
+
+
+async def test_a_command_line_gets_a_token_for_the_sandbox_itself(instance: Instance, clock: Clock, sdk: Clerk) -> None:
+    transport = httpx.ASGITransport(create_sandbox(instance))
+    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as curl:
+        token = (await curl.post("/sandbox/token?user_id=user_bob")).content
+    verdict = await (await verifier_of(instance, clock, sdk)).verify([token])
+    assert verdict.identity is not None
+    assert verdict.identity.user_id == "user_bob"
+
+
+async def test_the_sdk_lists_sessions_newest_first_ten_by_default(instance: Instance, sdk: Clerk) -> None:
+    sessions = [instance.sign_in("user_alice") for _ in range(12)]
+    instance.sign_in("user_bob")
+    first = await sdk.sessions.list_async(user_id="user_alice")
+    rest = await sdk.sessions.list_async(user_id="user_alice", limit=500, offset=10)
+    assert [session.id for session in [*first, *rest]] == [session.id for session in reversed(sessions)]
+    assert len(first) == 10
+
+
+async def test_the_sdk_lists_by_status_and_by_client(instance: Instance, sdk: Clerk) -> None:
+    kept, ended = instance.sign_in("user_alice"), instance.sign_in("user_alice")
+    instance.end(ended, "ended")
+    listed = await sdk.sessions.list_async(user_id="user_alice", status=models.QueryParamStatus.ACTIVE)
+    assert [session.id for session in listed] == [kept.id]
+    listed = await sdk.sessions.list_async(client_id=ended.client_id)
+    assert [(session.id, session.status) for session in listed] == [(ended.id, models.Status.ENDED)]
+
+
+async def test_paginated_lists_carry_the_total(browser: httpx.AsyncClient, instance: Instance) -> None:
+    for _ in range(3):
+        instance.sign_in("user_alice")
+    query = {"user_id": "user_alice", "limit": "2", "paginated": "true"}
+    answer = await browser.get("/v1/sessions", params=query, headers={"Authorization": f"Bearer {SECRET}"})
+    assert (len(answer.json()["data"]), answer.json()["total_count"]) == (2, 3)
+
+
+async def test_the_sdk_revokes_a_session_and_repeating_it_changes_nothing(instance: Instance, sdk: Clerk) -> None:
+    session = instance.sign_in("user_alice")
+    for _ in range(2):
+        revoked = await sdk.sessions.revoke_async(session_id=session.id)
+        assert revoked.status is models.Status.REVOKED
+
+
+async def test_an_unknown_session_cannot_be_revoked(sdk: Clerk) -> None:
+    with pytest.raises(models.ClerkErrors) as refused:
+        await sdk.sessions.revoke_async(session_id="sess_unknown")
+    assert refused.value.status_code == 404
+    assert refused.value.data.errors[0].code == "resource_not_found"
+
+
+@pytest.mark.parametrize("query", ["status=gone", "limit=0", "limit=501", "limit=x", "limit=٣", "offset=-1"])
+async def test_wrong_parameters_are_refused_as_clerk_refuses_them(browser: httpx.AsyncClient, query: str) -> None:
+    refused = await browser.get(f"/v1/sessions?{query}", headers={"Authorization": f"Bearer {SECRET}"})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["code"].startswith("form_param_")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/jwks"), ("GET", "/v1/sessions"), ("POST", "/v1/sessions/sess_1/revoke")]
+)
+@pytest.mark.parametrize("authorization", [None, "Bearer sk_test_other", "Basic x", "Bearer ключ"])
+async def test_the_backend_api_wants_the_secret_key(
+    browser: httpx.AsyncClient, method: str, path: str, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization.encode()}
+    refused = await browser.request(method, path, headers=headers)  # type: ignore[arg-type] # bytes are fine
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, "secret_key_invalid")
+
+
+async def test_other_paths_do_not_exist(browser: httpx.AsyncClient) -> None:
+    assert (await browser.get("/v1/users")).json()["errors"][0]["code"] == "resource_not_found"
+
+
+async def test_the_page_knows_where_the_service_is(browser: httpx.AsyncClient) -> None:
+    page = await browser.get("/")
+    assert '<code id="service">http://service.test</code>' in page.text
+
+
+async def test_the_page_is_told_the_events(instance: Instance) -> None:
+    app = create_sandbox(instance, read_events=lambda position: (["{}"], position + 3))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as page:
+        assert (await page.get("/sandbox/events?after=4")).json() == {"lines": ["{}"], "next": 7}
+
+
+async def test_without_a_reader_there_are_no_events(browser: httpx.AsyncClient) -> None:
+    assert (await browser.get("/sandbox/events")).json() == {"lines": [], "next": 0}
+
+
+def test_how_a_session_ended_stays(instance: Instance) -> None:
+    session: Session = instance.sign_in("user_alice")
+    instance.end(session, "removed")
+    instance.end(session, "revoked")
+    assert session.status == "removed"
+
+
+def test_the_sdk_accepts_a_token_of_the_sandbox() -> None:
+    instance = Instance(ISSUER, SECRET)
+    (key,) = instance.jwks()["keys"]
+    options = AuthenticateRequestOptions(
+        jwt_key=RSAKey.import_key(key).as_pem(private=False).decode(),
+        authorized_parties=[ORIGIN],
+        accepts_token=["session_token"],
+    )
+    token = instance.session_token(instance.sign_in("user_alice"), ORIGIN)
+    request = httpx.Request("GET", ORIGIN, headers={"Authorization": f"Bearer {token}"})
+    assert authenticate_request(request, options).status is AuthStatus.SIGNED_IN

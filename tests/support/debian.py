@@ -1,0 +1,16 @@
+"""Programs that come as Debian packages. Without one its tests are skipped; in CI that is a failure."""
+
+import os
+import shutil
+
+import pytest
+
+
+def need(program: str, package: str) -> str:
+    """Give the path of a program, or skip the test and say what to install."""
+    if path := shutil.which(program):
+        return path
+    missing = f"{program} is not here; on Debian: apt-get install {package}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)

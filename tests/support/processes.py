@@ -1,0 +1,69 @@
+"""The service as a process of its own, as an operator runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from tests.support.signing import ORIGIN, pem
+
+TIMEOUT = 30
+"""Seconds after which something that should have happened long ago fails the test."""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a service with a PEM key on a free port; nothing else of the test run's settings leaks in."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CLERK_", "EVENT_"))}
+    return inherited | {"CLERK_JWT_KEY": pem(), "CLERK_AUTHORIZED_PARTIES": ORIGIN, "PORT": "0"} | changes
+
+
+class Server:
+    """A started ``python -m service serve``."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.diagnostics: list[dict[str, str]] = []
+        self.url = self._wait_until_listening()
+
+    def _wait_until_listening(self) -> str:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.diagnostics.append(json.loads(line))
+            if found := re.fullmatch(r"listening on (http://\S+)", self.diagnostics[-1]["message"]):
+                return found[1]
+        raise AssertionError(f"it did not start: {self.diagnostics}")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def stop(self, signal_number: int = 15) -> int:
+        """Send a signal, give the exit code; collects the rest of the diagnostics."""
+        self.process.send_signal(signal_number)
+        _, err = self.process.communicate(timeout=TIMEOUT)
+        self.diagnostics += [json.loads(line) for line in (err or b"").splitlines()]
+        return self.process.returncode
+
+
+@contextmanager
+def serve(
+    stdout: "int | IO[bytes]" = subprocess.DEVNULL, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Start ``python -m service serve``, wait until it listens, and leave no process behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"],
+        env=environment(**(settings or {})),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield Server(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -1,0 +1,149 @@
+"""The command line, as a person uses it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import jsonschema_rs
+import pytest
+import respx
+from click.testing import CliRunner, Result
+
+from service import __version__
+from service.cli import main
+from service.sandbox.app import create_sandbox
+from service.sandbox.instance import Instance
+from tests.support.processes import TIMEOUT, environment
+from tests.support.signing import ISSUER, ORIGIN, claims, header, pem, token
+
+Check = Callable[..., Result]
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Check:
+    """Run ``check`` with the given environment; its input is standard input."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, stdin: str | None = None, **variables: str) -> Result:
+        for name, value in ({"CLERK_JWT_KEY": pem(), "EVENT_LOG": "events.jsonl"} | variables).items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(main, ["check", *arguments], input=stdin)
+
+    return run
+
+
+def test_check_explains_the_configuration(check: Check) -> None:
+    result = check(CLERK_AUTHORIZED_PARTIES=ORIGIN, CLERK_ISSUER=ISSUER)
+    assert result.output.splitlines() == [
+        "event log: events.jsonl",
+        f"authorized parties and CORS origins: {ORIGIN}",
+        f"issuer: {ISSUER}",
+        "keys: one RSA key of 2048 bits from CLERK_JWT_KEY; Clerk is not asked",
+    ]
+    assert result.exit_code == 0
+
+
+def test_check_says_what_is_left_open(check: Check) -> None:
+    output = check(EVENT_LOG="-").output
+    assert "event log: standard output" in output
+    assert "authorized parties: any" in output
+    assert "issuer: any" in output
+
+
+def test_check_shows_who_a_good_token_names(check: Check) -> None:
+    result = check("--token", token(claims(o={"id": "org_1"}, act={"sub": "user_admin"})))
+    assert "token: verified\n" in result.output
+    assert "user:     user_2xyzUVW" in result.output
+    assert "session:  sess_2abcDEF" in result.output
+    assert "organisation: org_1, actor: user_admin" in result.output
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "lines"),
+    [
+        pytest.param(
+            token(claims(azp="https://evil.example")),
+            [
+                "token-invalid-authorized-parties",
+                "azp",
+                "https://evil.example",
+                "an origin in CLERK_AUTHORIZED_PARTIES",
+            ],
+            id="azp",
+        ),
+        pytest.param(
+            token(claims(now=1)), ["expired (token-expired)", "exp", "s behind", "at most 5 s behind"], id="exp"
+        ),
+        pytest.param(token(head=header(alg="HS256")), ["rejected (token-invalid)", "alg", "HS256", "RS256"], id="alg"),
+        pytest.param(
+            token(head=header(kid={"a": "\x1b"})), ["rejected (token-invalid)", "kid", r'{"a": "\u001b"}'], id="kid"
+        ),
+        pytest.param(token(claims(sub="x" * 500)), ["sub", f"{'x' * 120}…\n", "1-128 visible ASCII"], id="long"),
+        pytest.param(
+            "ak_secret", ["token-type-not-supported", "a machine token, OAuth token or API key"], id="machine"
+        ),
+        pytest.param("", ["token: absent (session-token-missing)"], id="none"),
+    ],
+)
+def test_check_says_which_check_failed_what_was_found_and_what_was_expected(
+    check: Check, sent: str, lines: list[str]
+) -> None:
+    result = check("--token", sent, CLERK_AUTHORIZED_PARTIES=ORIGIN)
+    for line in lines:
+        assert line in result.output
+    assert result.exit_code == 1
+    assert not sent or sent not in result.output
+
+
+def test_check_takes_the_token_from_standard_input(check: Check) -> None:
+    assert "token: verified" in check("--token", "-", stdin=f"Bearer {token()}\n").output
+
+
+def test_check_names_the_setting_that_cannot_be_used(check: Check) -> None:
+    result = check(CLERK_JWT_KEY="junk")
+    assert result.stderr.startswith("clerk-logout: CLERK_JWT_KEY: is not a PEM public key")
+    assert result.exit_code == 2
+
+
+@respx.mock
+def test_check_fetches_the_keys_with_a_secret_key(check: Check) -> None:
+    instance = Instance(ISSUER, "sk_test_right")
+    respx.route(host="api.clerk.com").mock(
+        side_effect=httpx.ASGITransport(create_sandbox(instance)).handle_async_request
+    )
+    result = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_right")
+    assert f"keys: fetched from https://api.clerk.com: {instance.kid}" in result.output
+    assert result.exit_code == 0
+
+
+@respx.mock
+def test_check_says_when_clerk_refuses_the_secret_key(check: Check) -> None:
+    instance = Instance(ISSUER, "sk_test_right")
+    respx.route(host="api.clerk.com").mock(
+        side_effect=httpx.ASGITransport(create_sandbox(instance)).handle_async_request
+    )
+    result = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_wrong")
+    assert "none could be fetched" in result.output
+    assert "Clerk does not accept CLERK_SECRET_KEY (status 401)" in result.output
+    assert "sk_test" not in result.output
+    assert result.exit_code == 1
+
+
+def test_schema_prints_every_schema_by_its_event() -> None:
+    printed = json.loads(CliRunner().invoke(main, ["schema"]).output)
+    jsonschema_rs.meta.validate(printed["user_logout"])
+
+
+def test_schema_prints_one() -> None:
+    printed = json.loads(CliRunner().invoke(main, ["schema", "user_logout"]).output)
+    assert printed["properties"]["event"] == {"const": "user_logout"}
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "service", "--version"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert done.stdout == f"clerk-logout, version {__version__}\n"

@@ -1,0 +1,211 @@
+"""A real uvicorn, as ``python -m service serve`` starts it."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.server import listen, url_of
+from service.settings import ConfigurationError
+from tests.support.lines import read_line, read_lines
+from tests.support.processes import TIMEOUT, Server, environment, serve
+from tests.support.signing import token
+
+WORKERS = 2
+CLIENTS = 16
+REQUESTS = 20_000
+
+
+def logout(connection: http.client.HTTPConnection, authorization: str | None = None) -> tuple[int, bytes]:
+    headers = {} if authorization is None else {"Authorization": f"Bearer {authorization}"}
+    connection.request("DELETE", "/v1/auth/session", headers=headers)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def one_logout(server: Server, authorization: str | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+    try:
+        return logout(connection, authorization)
+    finally:
+        connection.close()
+
+
+def test_two_workers_on_one_pipe_write_every_event_once_and_tear_none() -> None:
+    """20,000 requests of a real client: as many lines, each true to its schema, no id twice."""
+    read_end, write_end = os.pipe()
+    lines: list[bytes] = []
+    with os.fdopen(read_end, "rb") as pipe:
+        reader = threading.Thread(target=lambda: lines.extend(pipe))
+        reader.start()
+        with serve(write_end, {"WORKERS": str(WORKERS)}) as server:
+            os.close(write_end)
+            session_token = token()
+
+            def client(number: int) -> list[tuple[int, bytes]]:
+                connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+                # Every other request carries a token, so that lines of different lengths meet in the pipe.
+                answers = [
+                    logout(connection, session_token if count % 2 else None) for count in range(REQUESTS // CLIENTS)
+                ]
+                connection.close()
+                assert number < CLIENTS
+                return answers
+
+            with ThreadPoolExecutor(CLIENTS) as clients:
+                answers = [answer for some in clients.map(client, range(CLIENTS)) for answer in some]
+            assert server.stop() == 0
+        reader.join(TIMEOUT)
+
+    assert Counter(status for status, _ in answers) == {200: REQUESTS}
+    acknowledged = {json.loads(body)["event_id"] for _, body in answers if json.loads(body)["recorded"]}
+    events = read_lines(lines)
+    assert len(events) == REQUESTS
+    assert {event["event_id"] for event in events} == acknowledged
+    assert len(acknowledged) == REQUESTS
+    assert Counter(event["auth"] for event in events) == {"verified": REQUESTS // 2, "absent": REQUESTS // 2}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals, workers: str) -> None:
+    with serve(settings={"WORKERS": workers}) as server:
+        assert one_logout(server)[0] == 200
+        assert server.stop(number) == 0
+
+
+def test_the_event_is_on_stdout_before_the_answer_and_survives_sigkill() -> None:
+    with serve(subprocess.PIPE) as server:
+        _, body = one_logout(server)
+        server.process.kill()
+        assert server.process.stdout is not None
+        assert read_line(server.process.stdout.read())["event_id"] == json.loads(body)["event_id"]
+
+
+def test_stdout_carries_nothing_but_events_and_stderr_nothing_but_json() -> None:
+    with serve(subprocess.PIPE, {"LOG_LEVEL": "debug"}) as server:
+        one_logout(server, "not.a.token")
+        server.process.terminate()
+        assert server.process.stdout is not None
+        events = read_lines(server.process.stdout)
+        server.stop()
+    assert [event["auth"] for event in events] == ["rejected"]
+    assert {"level", "logger", "message", "timestamp"} <= set(server.diagnostics[0])
+    assert "not.a.token" not in json.dumps(server.diagnostics)
+
+
+def test_the_server_does_not_name_itself() -> None:
+    with serve() as server:
+        connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+        connection.request("DELETE", "/v1/auth/session")
+        headers = connection.getresponse().headers
+        connection.close()
+    assert "server" not in headers
+    assert "date" in headers
+
+
+def test_the_client_address_comes_from_a_trusted_proxy_only(tmp_path: Path) -> None:
+    event_log = tmp_path / "events.jsonl"
+    settings = {"EVENT_LOG": str(event_log), "EVENT_CLIENT_IP": "true"}
+    seen = []
+    for trusted in ("127.0.0.1", "192.0.2.1"):
+        with serve(settings=settings | {"FORWARDED_ALLOW_IPS": trusted}) as server:
+            connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+            connection.request("DELETE", "/v1/auth/session", headers={"X-Forwarded-For": "203.0.113.77"})
+            connection.getresponse().read()
+            connection.close()
+            seen.append(read_line(event_log.read_bytes().splitlines(keepends=True)[-1])["client_ip"])
+    assert seen == ["203.0.113.0", "127.0.0.0"]
+
+
+def test_a_client_that_hangs_up_is_recorded_all_the_same(tmp_path: Path) -> None:
+    event_log = tmp_path / "events.jsonl"
+    with serve(settings={"EVENT_LOG": str(event_log)}) as server:
+        hasty = socket.create_connection(server.address)
+        hasty.sendall(b"DELETE /v1/auth/session HTTP/1.1\r\nHost: service\r\nX-Request-ID: hasty\r\n\r\n")
+        hasty.close()
+        assert server.stop() == 0
+    events = read_lines(event_log.read_bytes().splitlines(keepends=True))
+    assert [event["request_id"] for event in events] == ["hasty"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        pytest.param({"CLERK_JWT_KEY": ""}, "clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY", id="no key"),
+        pytest.param({"CLERK_JWT_KEY": "junk"}, "clerk-logout: CLERK_JWT_KEY: is not a PEM public key", id="no PEM"),
+        pytest.param({"EVENT_LOG": "/no/such/place"}, "clerk-logout: EVENT_LOG: cannot be opened", id="no directory"),
+        pytest.param({"PORT": "http"}, "clerk-logout: PORT: ", id="no number"),
+        pytest.param({"HOST": "no host"}, "clerk-logout: HOST: ", id="no host"),
+    ],
+)
+def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, str], line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "serve"],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_workers_that_cannot_start_are_a_failure(tmp_path: Path) -> None:
+    """The event log is an inherited descriptor, which the parent has and its workers have not."""
+    with (tmp_path / "inherited").open("wb") as inherited:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "serve"],
+            env=environment(EVENT_LOG=f"/proc/self/fd/{inherited.fileno()}", WORKERS="2"),
+            pass_fds=[inherited.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "EVENT_LOG: cannot be opened for writing" in done.stderr
+
+
+def test_a_port_in_use_is_named() -> None:
+    with (
+        listen("127.0.0.1", 0) as taken,
+        pytest.raises(ConfigurationError, match=r"^PORT: \d+ on 127\.0\.0\.1 is in use"),
+    ):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"^HOST: cannot listen on 192\.0\.2\.1"):
+        listen("192.0.2.1", 0)
+
+
+def test_a_port_that_needs_privileges_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, whom no port is refused; hence the one stand-in for the system call."""
+
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(ConfigurationError, match=r"^PORT: 80 may not be opened"):
+        listen("127.0.0.1", 80)
+
+
+def test_every_address_includes_ipv4_and_ipv6() -> None:
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        assert url_of(listener) == f"http://[::]:{port}"
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT):
+            pass
