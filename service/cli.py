@@ -72,12 +72,21 @@ def check(token: str | None) -> None:
     with _one_line_for_mistakes():
         settings = load_settings()
         pem_key = load_pem_key(settings)
-        open_event_log(settings).close()
+        _check_event_log(settings)
     configure_logging("critical")
     for line in _describe(settings):
         click.echo(line)
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
     sys.exit(0 if asyncio.run(_check(settings, pem_key, sent)) else 1)
+
+
+def _check_event_log(settings: Settings) -> None:
+    """Check the event log without creating it: whoever runs ``check`` may be another user than the service's."""
+    path = Path(settings.event_log)
+    if settings.event_log == "-" or path.exists():
+        open_event_log(settings).close()
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigurationError("EVENT_LOG", f"cannot be created: {path.parent} is not there or not writable")
 
 
 async def _check(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:

@@ -1,6 +1,7 @@
 """The command line, as a person uses it."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,6 +102,23 @@ def test_check_says_which_check_failed_what_was_found_and_what_was_expected(
 
 def test_check_takes_the_token_from_standard_input(check: Check) -> None:
     assert "token: verified" in check("--token", "-", stdin=f"Bearer {token()}\n").output
+
+
+def test_check_does_not_create_the_event_log(check: Check) -> None:
+    assert check(EVENT_LOG="new.jsonl").exit_code == 0
+    assert not Path("new.jsonl").exists()
+
+
+@pytest.mark.parametrize("kind", ["directory that is not there", "file that is a socket"])
+def test_check_says_when_the_event_log_cannot_be_written(check: Check, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "events.jsonl"
+    if kind == "file that is a socket":
+        path = tmp_path / "socket"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    result = check(EVENT_LOG=str(path))
+    assert result.stderr.startswith("clerk-logout: EVENT_LOG: cannot be ")
+    assert result.exit_code == 2
 
 
 def test_check_names_the_setting_that_cannot_be_used(check: Check) -> None:

@@ -133,9 +133,10 @@ def test_a_client_that_hangs_up_is_recorded_all_the_same(tmp_path: Path) -> None
         hasty = socket.create_connection(server.address)
         hasty.sendall(b"DELETE /v1/auth/session HTTP/1.1\r\nHost: service\r\nX-Request-ID: hasty\r\n\r\n")
         hasty.close()
+        one_logout(server)  # connections are accepted in their order, so the hasty one has been by now
         assert server.stop() == 0
     events = read_lines(event_log.read_bytes().splitlines(keepends=True))
-    assert [event["request_id"] for event in events] == ["hasty"]
+    assert "hasty" in {event["request_id"] for event in events}
 
 
 @pytest.mark.parametrize(
