@@ -138,7 +138,11 @@ def _explain(verdict: Verdict) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
+    """A claim or header member as one line of printable ASCII."""
+    try:
+        text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
+    except RecursionError:
+        text = "something deeply nested"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 

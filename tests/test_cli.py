@@ -18,7 +18,7 @@ from service.cli import main
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from tests.support.processes import TIMEOUT, environment
-from tests.support.signing import ISSUER, ORIGIN, claims, header, pem, token
+from tests.support.signing import ISSUER, ORIGIN, claims, header, pem, token, token_of
 
 Check = Callable[..., Result]
 
@@ -84,6 +84,11 @@ def test_check_shows_who_a_good_token_names(check: Check) -> None:
             token(head=header(kid={"a": "\x1b"})), ["rejected (token-invalid)", "kid", r'{"a": "\u001b"}'], id="kid"
         ),
         pytest.param(token(claims(sub="x" * 500)), ["sub", f"{'x' * 120}…\n", "1-128 visible ASCII"], id="long"),
+        pytest.param(
+            token_of(b'{"alg":"RS256","kid":' + b"[" * 1015 + b"]" * 1015 + b"}", b"{}"),
+            ["rejected (token-invalid)", "kid", "something deeply nested"],
+            id="nested",
+        ),
         pytest.param(
             "ak_secret", ["token-type-not-supported", "a machine token, OAuth token or API key"], id="machine"
         ),

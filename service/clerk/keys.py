@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
+from joserfc.util import base64_to_int
 
 from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
 from service.diagnostics import where
@@ -60,7 +61,7 @@ class PemKey:
             ValueError: its text says what is wrong with the PEM, without quoting it.
         """
         self._key = _parse_pem(pem)
-        self.bits = _bits(self._key)
+        self.bits = self._key.public_key.key_size
 
     async def key_for(self, kid: str, patience: float) -> RSAKey:  # noqa: ARG002 - see Keys
         """Give the one key."""
@@ -186,16 +187,12 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAKey]:
         if (jwk.get("kty"), jwk.get("use"), jwk.get("alg")) != ("RSA", "sig", "RS256") or not isinstance(kid, str):
             continue
         try:
-            key = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]})
-            if _bits(key) >= MIN_KEY_BITS:
-                keys[kid] = key
+            # Measured before it is imported: about a small key joserfc warns past our log.
+            if base64_to_int(jwk["n"]).bit_length() >= MIN_KEY_BITS:
+                keys[kid] = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]})
         except (JoseError, KeyError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
             logger.warning("a published key cannot be parsed and is passed over")
     return keys
-
-
-def _bits(key: RSAKey) -> int:
-    return key.public_key.key_size
 
 
 def _parse_pem(pem: str) -> RSAKey:

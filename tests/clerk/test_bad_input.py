@@ -1,0 +1,705 @@
+"""Hostile tokens through the real application. Whatever is sent: 200, one event, nothing leaked, nothing logged."""
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from tests.conftest import OpenClient
+from tests.support.lines import EventFile
+from tests.support.signing import (
+    ISSUER,
+    KID,
+    ORIGIN,
+    b64url,
+    claims,
+    header,
+    jwk,
+    pem,
+    private_key,
+    sign,
+    token,
+    token_of,
+)
+
+NOW = int(time.time())
+# Valid for as long as a test run may take.
+GOOD = claims(now=NOW) | {"exp": NOW + 86_400}
+HEADER = header()
+USER = "user_2xyzUVW"
+SECRET_KEY = "sk_test_0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Vector:
+    """What a request carries, and what its event says."""
+
+    name: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    auth: str = "rejected"
+    reason: str | None = "token-invalid"
+
+    @property
+    def secrets(self) -> Iterator[bytes]:
+        """Whatever may be a token: Authorization values and cookie values."""
+        for name, value in self.headers:
+            if name == b"authorization":
+                yield value
+            else:
+                yield from (pair.partition(b"=")[2] for pair in value.split(b";"))
+
+
+def carried(name: str, *tokens: str | bytes, auth: str = "rejected", reason: str | None = "token-invalid") -> Vector:
+    """One Authorization header for each token."""
+    raw = (token.encode() if isinstance(token, str) else token for token in tokens)
+    return Vector(name, tuple((b"authorization", b"Bearer " + token) for token in raw), auth, reason)
+
+
+def accepted(name: str, *tokens: str | bytes) -> Vector:
+    return carried(name, *tokens, auth="verified", reason=None)
+
+
+def outdated(name: str, *tokens: str | bytes) -> Vector:
+    return carried(name, *tokens, auth="expired", reason="token-expired")
+
+
+def in_cookies(name: str, *headers: str, auth: str = "rejected", reason: str | None = "token-invalid") -> Vector:
+    return Vector(name, tuple((b"cookie", header.encode()) for header in headers), auth, reason)
+
+
+def shown(value: object) -> str:
+    return repr(value)[:40]
+
+
+# --- Building blocks -------------------------------------------------------------------------------------------------
+
+
+def good(**changes: Any) -> str:
+    """Signed by Clerk's key, with these claims; None is null here."""
+    return token(GOOD | changes)
+
+
+def without(claim: str) -> str:
+    return token({name: value for name, value in GOOD.items() if name != claim})
+
+
+def raw_claim(name: str, raw: str) -> str:
+    """Signed by Clerk's key, with this claim as raw JSON."""
+    rest = json.dumps({key: value for key, value in GOOD.items() if key != name})
+    return token_of(json.dumps(HEADER).encode(), f'{rest[:-1]}, "{name}": {raw}}}'.encode())
+
+
+def with_payload(payload: bytes) -> str:
+    return token_of(json.dumps(HEADER).encode(), payload)
+
+
+def with_header(**changes: Any) -> str:
+    """Signed by Clerk's key, with these header members; None is null here."""
+    return token(GOOD, head=HEADER | changes)
+
+
+def with_raw_header(raw: bytes) -> str:
+    return token_of(raw, json.dumps(GOOD).encode())
+
+
+def without_header(member: str) -> str:
+    return token(GOOD, head={name: value for name, value in HEADER.items() if name != member})
+
+
+def signing_input(**changes: Any) -> str:
+    return f"{b64url(json.dumps(HEADER | changes).encode())}.{b64url(json.dumps(GOOD).encode())}"
+
+
+def over(segments: str) -> str:
+    """The signature of Clerk's key over any two segments, put behind them."""
+    return f"{segments}.{b64url(sign(segments.encode()))}"
+
+
+def forged(**changes: Any) -> str:
+    """Signed by somebody else's key."""
+    return token(GOOD | changes, key=private_key("attacker"))
+
+
+def of_size(size: int) -> str:
+    """A good token of exactly this many bytes."""
+    head, body = json.dumps(HEADER), json.dumps(GOOD | {"fill": ""})
+    for spaces in range(3):  # base64url comes in lengths that skip one in four
+        left = size - len(".." + b64url(bytes(len(head) + spaces)) + b64url(bytes(256)))
+        fill = left * 3 // 4 - len(body)
+        if len(b64url(bytes(len(body) + fill))) == left:
+            return token_of((head + " " * spaces).encode(), json.dumps(GOOD | {"fill": "x" * fill}).encode())
+    raise AssertionError(f"no token has {size} bytes")
+
+
+def with_other_trailing_bits(segment: str) -> str:
+    """The same bytes for a decoder that ignores unused bits."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    assert len(segment) % 4, "no unused bits"
+    return segment[:-1] + alphabet[alphabet.index(segment[-1]) + 1]
+
+
+# --- The header ------------------------------------------------------------------------------------------------------
+
+
+def algorithms() -> Iterator[Vector]:
+    for alg in ("none", "None", "NONE", "nOnE", None, "", "RS256 ", " RS256", "rs256", "RS256\x00", "HS256"):
+        yield carried(f"alg {shown(alg)} without a signature", f"{signing_input(alg=alg)}.")
+        yield carried(f"alg {shown(alg)} with a good signature", with_header(alg=alg))
+    others: list[Any] = [[], ["RS256"], ["none", "RS256"], 0, 256, True, False, 1.5, {}, {"RS256": "RS256"}]
+    for other in others:
+        yield carried(f"alg {shown(other)}", with_header(alg=other))
+    yield carried("alg missing", without_header("alg"))
+    yield carried("good alg, no signature", f"{signing_input()}.", reason="token-invalid-signature")
+
+    public = pem()
+    for name, secret in {
+        "PEM": public,
+        "PEM without its last line break": public.strip(),
+        "PEM in one line": public.replace("\n", ""),
+        "nothing": "",
+    }.items():
+        for alg, digest in {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}.items():
+            text = signing_input(alg=alg)
+            mac = hmac.new(secret.encode(), text.encode(), digest).digest()
+            yield carried(f"{alg} with {name} as the secret", f"{text}.{b64url(mac)}")
+
+    key = private_key()
+    for alg, algorithm in {"RS384": hashes.SHA384(), "RS512": hashes.SHA512()}.items():
+        text = signing_input(alg=alg)
+        yield carried(
+            f"{alg} by Clerk's key", f"{text}.{b64url(key.sign(text.encode(), padding.PKCS1v15(), algorithm))}"
+        )
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    text = signing_input(alg="PS256")
+    yield carried("PS256 by Clerk's key", f"{text}.{b64url(key.sign(text.encode(), pss, hashes.SHA256()))}")
+    text = signing_input()
+    yield carried(
+        "PS256 by Clerk's key, called RS256",
+        f"{text}.{b64url(key.sign(text.encode(), pss, hashes.SHA256()))}",
+        reason="token-invalid-signature",
+    )
+    text = signing_input(alg="ES256")
+    numbers = decode_dss_signature(
+        ec.generate_private_key(ec.SECP256R1()).sign(text.encode(), ec.ECDSA(hashes.SHA256()))
+    )
+    yield carried("ES256 by a key of its own", f"{text}.{b64url(b''.join(n.to_bytes(32, 'big') for n in numbers))}")
+
+
+def foreign_keys() -> Iterator[Vector]:
+    yield carried("another key under the known kid", forged(), reason="token-invalid-signature")
+    signature = good().rpartition(".")[2]
+    for name, other in {
+        "empty": "",
+        "of another token": b64url(sign(b"a.b")),
+        "cut short": b64url(base64.urlsafe_b64decode(signature + "==")[:-1]),
+        "one byte longer": b64url(base64.urlsafe_b64decode(signature + "==") + b"\0"),
+        "all zero": b64url(bytes(256)),
+        "one": b64url(bytes(255) + b"\1"),
+        "all ones": b64url(b"\xff" * 256),
+    }.items():
+        yield carried(f"signature {name}", f"{signing_input()}.{other}", reason="token-invalid-signature")
+    claimed = b64url(json.dumps(GOOD | {"sub": "user_admin"}).encode())
+    head, _, signed = good().split(".")
+    yield carried("other claims under a good signature", f"{head}.{claimed}.{signed}", reason="token-invalid-signature")
+
+
+NO_KID: list[Any] = [None, 5, 1.5, True, [], [KID], {}, {"kid": KID}]
+ANY_KID = [
+    "",
+    " ",
+    "x" * 4000,
+    KID + "\x00",
+    KID + "\r\n",
+    "\x1b[31m",
+    "ä",
+    KID.upper(),
+    KID + " ",
+    "../../etc/passwd",
+    "' OR 1=1 --",
+    "https://evil.example/jwks.json",
+]
+
+
+def key_ids() -> Iterator[Vector]:
+    """With ``CLERK_JWT_KEY``, which verifies any ``kid`` that is one."""
+    for kid in NO_KID:
+        yield carried(f"kid {shown(kid)}", with_header(kid=kid))
+    yield carried("kid missing", without_header("kid"))
+    for kid in ANY_KID:
+        yield accepted(f"kid {shown(kid)}", with_header(kid=kid))
+        yield carried(
+            f"kid {shown(kid)}, another key",
+            token(GOOD, head=HEADER | {"kid": kid}, key=private_key("attacker")),
+            reason="token-invalid-signature",
+        )
+
+
+def forbidden_parameters() -> Iterator[Vector]:
+    attackers = jwk(key=private_key("attacker"))
+    parameters: dict[str, list[Any]] = {
+        "crit": [None, [], ["exp"], ["b64"], "exp", {}, 0, True],
+        "b64": [None, False, True, "false", 0],
+        "jwk": [None, {}, attackers, jwk(), [attackers], "x"],
+        "jku": [None, "", "https://evil.example/jwks.json", "file:///etc/passwd", []],
+        "x5u": [None, "", "https://evil.example/chain.pem"],
+        "x5c": [None, [], ["MIIB"], "MIIB"],
+    }
+    for name, values in parameters.items():
+        for value in values:
+            yield carried(f"{name} {shown(value)}", with_header(**{name: value}))
+    own_key = token(GOOD, head=HEADER | {"jwk": attackers}, key=private_key("attacker"))
+    yield carried("signed by the key in its jwk", own_key)
+    yield carried("crit naming b64, and b64", with_header(crit=["b64"], b64=False))
+    yield accepted("an unknown member", with_header(x="y", zip="DEF", x5t="abc"))
+
+
+def types_and_categories() -> Iterator[Vector]:
+    types: list[Any] = ["at+jwt", "jwt", "Jwt", "JWT ", "JOSE", "", None, 5, True, ["JWT"], {}]
+    for typ in types:
+        yield carried(f"typ {shown(typ)}", with_header(typ=typ))
+    category = HEADER["cat"]
+    categories: list[Any] = [
+        "cl_B7d4PD222AAA",
+        "cl_B7d4PD333AAA",
+        category.lower(),
+        category + " ",
+        "",
+        None,
+        5,
+        [category],
+        {},
+    ]
+    for cat in categories:
+        yield carried(f"cat {shown(cat)}", with_header(cat=cat), reason="token-category-not-supported")
+    yield accepted("typ and cat missing", token(GOOD, head={"alg": "RS256", "kid": KID}))
+
+
+# --- The form --------------------------------------------------------------------------------------------------------
+
+
+def encodings() -> Iterator[Vector]:
+    head = b64url((json.dumps(HEADER) + " " * (-len(json.dumps(HEADER)) % 3 + 1)).encode())
+    body = b64url((json.dumps(GOOD) + " " * (-len(json.dumps(GOOD)) % 3 + 1)).encode())
+    yield accepted("white space after the JSON", over(f"{head}.{body}"))
+    yield carried("other trailing bits in the header", over(f"{with_other_trailing_bits(head)}.{body}"))
+    yield carried("other trailing bits in the payload", over(f"{head}.{with_other_trailing_bits(body)}"))
+    start, _, signature = over(f"{head}.{body}").rpartition(".")
+    yield carried("other trailing bits in the signature", f"{start}.{with_other_trailing_bits(signature)}")
+
+    for added in ("=", "==", "===", "A===", "%3D"):
+        yield carried(f"{added} after the header", over(f"{head}{added}.{body}"))
+        yield carried(f"{added} after the payload", over(f"{head}.{body}{added}"))
+        yield carried(f"{added} after the signature", f"{start}.{signature}{added}")
+
+    odd = b64url(json.dumps(GOOD | {"odd": "???>>>~~~"}).encode())
+    assert {"-", "_"} & set(odd)
+    yield accepted("the URL alphabet", over(f"{head}.{odd}"))
+    yield carried("the standard alphabet", over(f"{head}.{odd.replace('-', '+').replace('_', '/')}"))
+    yield carried("one character more than base64 can have", over(f"{head}.{'A' * (4 - len(body) % 4 + 1)}{body}"))
+
+    whole = good()
+    for name, blank in {
+        "space": " ",
+        "tab": "\t",
+        "LF": "\n",
+        "CR": "\r",
+        "CRLF": "\r\n",
+        "NUL": "\0",
+        "VT": "\v",
+    }.items():
+        yield carried(f"{name} inside the header", whole[:10] + blank + whole[10:])
+        yield carried(f"{name} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
+        yield carried(f"{name} inside the signature", whole[:-10] + blank + whole[-10:])
+        if blank in " \t":
+            yield accepted(f"{name} around", blank + whole + blank)
+        else:
+            yield carried(f"{name} behind", whole + blank)
+            yield carried(f"{name} in front", blank + whole)
+
+
+def parts() -> Iterator[Vector]:
+    head, body, signature = good().split(".")
+    for text in (
+        *("null", "undefined", "[object Object]", "false", "0", "{}", '""', "Bearer", "a", "%", "%00"),
+        *(".", "..", "...", "....", "a.b", "a.b.c", "a.b.c.d", "a.b.c.d.e", "..a", ".a.", "a.."),
+    ):
+        yield carried(f"just {text}", text)
+    for name, text in {
+        "header only": head,
+        "two parts": f"{head}.{body}",
+        "four parts": f"{head}.{body}.{signature}.{signature}",
+        "five parts, as in a JWE": f"{head}.{body}.{body}.{body}.{signature}",
+        "no header": f".{body}.{signature}",
+        "no payload": f"{head}..{signature}",
+        "a dot in front": f".{head}.{body}.{signature}",
+        "a dot behind": f"{head}.{body}.{signature}.",
+        "twice": f"{head}.{body}.{signature}{head}.{body}.{signature}",
+        "in the JSON serialisation": json.dumps({"protected": head, "payload": body, "signature": signature}),
+        "in quotes": f'"{head}.{body}.{signature}"',
+        "Bearer twice": f"Bearer {head}.{body}.{signature}",
+    }.items():
+        reason = "token-invalid-signature" if name == "no payload" else "token-invalid"
+        yield carried(name, text, reason=reason)
+
+
+def sizes() -> Iterator[Vector]:
+    yield accepted("8192 bytes", of_size(8192))
+    for size in (8193, 64 * 1024, 1024 * 1024):
+        yield carried(f"{size} bytes of a good token", of_size(size), reason="token-too-large")
+    for text in ("a" * 8193, "." * 8193, "." * (1 << 20), "=" * 65536, "eyJ" * 400_000, "ak_" + "x" * 8192):
+        yield carried(f"{len(text)} bytes of {text[:3]}", text, reason="token-too-large")
+    yield carried("8192 dots", "." * 8192)
+    yield carried("8192 letters", "a" * 8192)
+
+
+def machine_tokens() -> Iterator[Vector]:
+    for prefix in ("ak_", "oat_", "m2m_", "mt_"):
+        for rest in ("", "9f8e7d6c5b4a39281706f5e4d3c2b1a0", "a.b.c", "\xff"):
+            yield carried(f"{prefix}{rest[:5]!a}", prefix + rest, reason="token-type-not-supported")
+        yield carried(f"{prefix} before a good token", prefix + good(), reason="token-type-not-supported")
+        yield carried(f"{prefix.upper()} is no prefix of Clerk's", prefix.upper() + "9f8e7d6c5b4a39281706")
+
+
+def bytes_that_are_not_ascii() -> Iterator[Vector]:
+    whole = good().encode()
+    for raw in (
+        b"\xff" * 20,
+        b"\x80",
+        "ä.ö.ü".encode(),
+        b"\xc3.\x28.\xa0",
+        b"\x00",
+        b"\x00" * 100,
+        bytes(range(1, 256)),
+    ):
+        yield carried(f"bytes {shown(raw)}", raw)
+    for name, raw in {
+        "non-breaking space in front": b"\xa0" + whole,
+        "zero-width space in front": "\u200b".encode() + whole,
+        "BOM in front": b"\xef\xbb\xbf" + whole,
+        "full-width dots": whole.replace(b".", "\uff0e".encode()),
+        "UTF-8 behind": whole + "ä".encode(),
+        "Latin-1 behind": whole + b"\xe4",
+        "UTF-16": whole.decode().encode("utf-16"),
+    }.items():
+        yield carried(name, raw)
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def json_texts() -> Iterator[Vector]:
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"):
+        yield carried(f"header in {encoding}", with_raw_header(json.dumps(HEADER).encode(encoding)))
+        yield carried(f"payload in {encoding}", with_payload(json.dumps(GOOD).encode(encoding)))
+
+    texts = [
+        "[]",
+        '"text"',
+        "5",
+        "null",
+        "true",
+        "",
+        " ",
+        "{",
+        "}",
+        "{}{}",
+        "{'a': 1}",
+        '{"a": 1,}',
+        "{} x",
+        "NaN",
+        "\0",
+    ]
+    for text in texts:
+        yield carried(f"payload {text!a}", with_payload(text.encode()))
+        yield carried(f"header {text!a}", with_raw_header(text.encode()))
+    yield carried("payload {}", with_payload(b"{}"))
+    yield carried("header {}", with_raw_header(b"{}"))
+    yield carried("the claims in a list", with_payload(json.dumps([GOOD]).encode()))
+    yield carried("the header in a list", with_raw_header(json.dumps([HEADER]).encode()))
+    yield carried("the claims as a string", with_payload(json.dumps(json.dumps(GOOD)).encode()))
+
+    for depth, opening, closing in ((1500, "[", "]"), (900, '{"a":', "}"), (2500, "[", ""), (900, '{"a":', "")):
+        raw = f"{opening * depth}{'1' if closing else ''}{closing * depth}"
+        expected = accepted if (depth, closing) == (900, "}") else carried
+        yield expected(f"{depth} times {opening}{closing} in the payload", raw_claim("deep", raw))
+        head = f'{json.dumps(HEADER)[:-1]}, "deep": {raw}}}'
+        yield expected(f"{depth} times {opening}{closing} in the header", with_raw_header(head.encode()))
+    yield carried("2500 [ for a payload", with_payload(b"[" * 2500))
+    yield carried("2500 [ for a header", with_raw_header(b"[" * 2500))
+
+    for raw in (r'"\ud800"', r'"\udc00"', r'"\udc00\ud800"', r'"\ud800x"', '"\t"', '"\x00"', '"\\x41"', '"\\u12"'):
+        yield carried(f"string {raw!a} in a claim", raw_claim("odd", raw))
+        yield carried(f"string {raw!a} as sub", raw_claim("sub", raw))
+        head = f'{json.dumps(HEADER)[:-1]}, "odd": {raw}}}'
+        yield carried(f"string {raw!a} in the header", with_raw_header(head.encode()))
+    yield accepted("a pair of surrogates", raw_claim("odd", r'"\ud83d\ude00"'))
+    yield accepted("an escaped NUL in a claim", raw_claim("odd", r'"\u0000"'))
+    for bad in (b"\xed\xa0\x80", b"\xc0\xaf", b"\xff", b"\xe4"):
+        payload = json.dumps(GOOD | {"odd": "?"}).encode().replace(b"?", bad)
+        yield carried(f"bytes {bad!r} in a claim", with_payload(payload))
+
+    for raw in ("NaN", "Infinity", "-Infinity", "1e400", "1" + "0" * 400, "9" * 5000, "01", "+1", "1.", ".5", "0x10"):
+        yield carried(f"number {raw[:10]} in a claim", raw_claim("odd", raw))
+    for raw in ("1e308", "1" + "0" * 300, str(2**64), "-0", "1E-400"):
+        yield accepted(f"number {raw[:10]} in a claim", raw_claim("odd", raw))
+
+
+def duplicates() -> Iterator[Vector]:
+    """The last one counts, as in Clerk's SDK."""
+
+    def twice(name: str, first: object, last: object) -> str:
+        rest = json.dumps({key: value for key, value in GOOD.items() if key != name})
+        return with_payload(f'{{"{name}": {json.dumps(first)}, {rest[1:-1]}, "{name}": {json.dumps(last)}}}'.encode())
+
+    yield accepted("sub twice, the last good", twice("sub", 5, USER))
+    yield carried("sub twice, the first good", twice("sub", USER, 5))
+    yield accepted("exp twice, the last good", twice("exp", 1, GOOD["exp"]))
+    yield outdated("exp twice, the first good", twice("exp", GOOD["exp"], 1))
+    yield carried("azp twice", twice("azp", ORIGIN, "https://evil.example"), reason="token-invalid-authorized-parties")
+    rest = json.dumps({key: value for key, value in HEADER.items() if key != "alg"})[1:-1]
+    last_none = with_raw_header(f'{{"alg": "RS256", {rest}, "alg": "none"}}'.encode())
+    yield carried("alg twice, the first good", last_none)
+    last_good = with_raw_header(f'{{"alg": "none", {rest}, "alg": "RS256"}}'.encode())
+    yield accepted("alg twice, the last good", last_good)
+
+
+# --- Claims ----------------------------------------------------------------------------------------------------------
+
+
+def times() -> Iterator[Vector]:
+    for name in ("exp", "iat", "nbf"):
+        for raw in (
+            *(f'"{GOOD[name]}"', '"soon"', '""', "true", "false", "null", f"[{GOOD[name]}]", "{}"),
+            *("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1" + "0" * 400),
+        ):
+            yield carried(f"{name} {raw[:20]}", raw_claim(name, raw))
+        yield accepted(f"{name} as a float", raw_claim(name, f"{GOOD[name]}.5"))
+        yield accepted(f"{name} in scientific notation", raw_claim(name, f"{GOOD[name]}e0"))
+    for name in ("iat", "nbf"):
+        yield accepted(f"{name} negative", good(**{name: -1}))
+        yield accepted(f"{name} hugely negative", raw_claim(name, "-1e308"))
+
+    for past in ("0", "-1", "-0.0", "-1e308", f"-1{'0' * 30}", "1", str(NOW - 3600)):
+        yield outdated(f"exp {past[:12]}", raw_claim("exp", past))
+    for future in (f"{NOW}000", "1e308", str(2**63), str(2**64), f"1{'0' * 30}"):
+        yield accepted(f"exp {future[:12]}", raw_claim("exp", future))
+        yield carried(f"iat {future[:12]}", raw_claim("iat", future), reason="token-iat-in-the-future")
+        yield carried(f"nbf {future[:12]}", raw_claim("nbf", future), reason="token-not-active-yet")
+
+
+def identifiers() -> Iterator[Vector]:
+    odd = ["", "x" * 129, " ", "a b", "a\nb", "a\r\n{}", "a\x00", "a\x1b[31m", "a\x7f", "ä", "\u202eresu", "\U0001f600"]
+    for name in ("sub", "sid"):
+        yield carried(f"{name} missing", without(name))
+        for value in (*odd, None, 5, 1.5, True, False, [], [GOOD[name]], {}, {"id": GOOD[name]}):
+            yield carried(f"{name} {shown(value)}", good(**{name: value}))
+
+
+def parties_and_issuers() -> Iterator[Vector]:
+    for name, value, reason in (
+        ("azp", ORIGIN, "token-invalid-authorized-parties"),
+        ("iss", ISSUER, "token-invalid-issuer"),
+    ):
+        yield carried(f"{name} missing", without(name), reason=reason)
+        others: list[Any] = [
+            *(None, 5, True, 0, "", "*", "null", [], [value], {}, {value: value}),
+            *(value[:-1], value[1:], value + "/", value + ".evil.example", value + ":443", value + "@evil.example"),
+            *(value.upper(), value.replace("https", "http"), " " + value, value + "\n", "https://evil.example"),
+        ]
+        for other in others:
+            yield carried(f"{name} {shown(other)}", good(**{name: other}), reason=reason)
+
+
+FREE_FORM = ("o", "act", "fea", "sts", "v", "org_id", "fva", "pla")
+
+
+def other_claims() -> Iterator[Vector]:
+    for name in ("exp", "iat"):
+        yield carried(f"{name} missing", without(name))
+    for name in ("nbf", "jti", "v", "fva", "sts"):
+        yield accepted(f"{name} missing", without(name))
+    audiences: list[Any] = [None, "", "x", ORIGIN, [], ["x"], [None], {}, {"a": 1}, 0, 5, False, True]
+    for audience in audiences:
+        yield carried(f"aud {shown(audience)}", good(aud=audience))
+    jtis: list[Any] = [None, 5, True, [], ["x"], {}]
+    for jti in jtis:
+        yield carried(f"jti {shown(jti)}", good(jti=jti))
+    yield accepted("jti empty", good(jti=""))
+    hostile: list[Any] = [
+        None,
+        5,
+        True,
+        "",
+        "x" * 500,
+        "\r\n",
+        [],
+        ["x"],
+        {},
+        {"id": 5, "sub": []},
+        {"id": "\n", "sub": "\0"},
+    ]
+    for value in hostile:
+        yield accepted(f"odd free-form claims {shown(value)}", good(**dict.fromkeys(FREE_FORM, value)))
+
+
+# --- The request around it -------------------------------------------------------------------------------------------
+
+
+def several_headers() -> Iterator[Vector]:
+    yield accepted("two headers, the last good", forged(), good())
+    yield accepted("two headers, the first good", good(), forged())
+    yield outdated("two headers, one expired", "rubbish", good(exp=1))
+    yield carried("two headers, none good", forged(), "rubbish", reason="token-invalid-signature")
+    yield carried("two tokens in one header", f"{good()}, {good()}")
+    yield carried("two Bearers in one header", f"{good()}, Bearer {good()}")
+    for scheme in (b"Basic ", b"DPoP ", b"", b"Bearer", b"Bearer\t"):
+        headers = ((b"authorization", scheme + good().encode()),)
+        yield Vector(f"scheme {scheme!r}", headers, "absent", "session-token-missing")
+    good_one = (b"authorization", b"bEARER " + good().encode())
+    yield Vector(
+        "another scheme beside it", ((b"authorization", b"Basic dXNlcjpwYXNzd29yZA=="), good_one), "verified", None
+    )
+
+
+def cookies() -> Iterator[Vector]:
+    yield in_cookies("a forged cookie", f"__session={forged()}", reason="token-invalid-signature")
+    yield in_cookies("an expired cookie", f"__session={good(exp=1)}", auth="expired", reason="token-expired")
+    yield in_cookies("a huge cookie", f"__session={'x' * 100_000}", reason="token-too-large")
+    yield in_cookies("a machine token", "__session=ak_9f8e7d6c5b4a3928", reason="token-type-not-supported")
+    yield in_cookies("an empty cookie", "__session=", auth="absent", reason="session-token-missing")
+    yield in_cookies("a cookie of another name", f"__sessionx={good()}", auth="absent", reason="session-token-missing")
+    yield in_cookies("an injected name", f"__session_\r\nx={good()}", auth="absent", reason="session-token-missing")
+
+    junk = "; ".join(f"c{number}=value-of-a-cookie-{number}" for number in range(200))
+    yield in_cookies("200 cookies", junk, auth="absent", reason="session-token-missing")
+    yield in_cookies("a good one behind 200", f"{junk}; __session={good()}", auth="verified", reason=None)
+    sessions = "; ".join(f"__session_{number}=value-of-a-cookie-{number}" for number in range(200))
+    yield in_cookies("200 session cookies", sessions)
+    yield in_cookies(
+        "a good one behind 200 session cookies", f"{sessions}; __session={good()}", auth="verified", reason=None
+    )
+
+    for name, hostile in {
+        "forged": f"__session_a={forged()}",
+        "expired": f"__session_a={good(exp=1)}",
+        "rubbish": "__session_a=rubbish",
+        "huge": f"__session_a={'x' * 100_000}",
+        "of the same name": f"__session={forged()}",
+        "with an open quote": '__session_a="',
+        "of JSON": 'prefs={"a":1}',
+        "with a comma": "a,b=1",
+        "with a NUL": "__session_a=\0",
+        "not ASCII": "__session_a=ä",
+    }.items():
+        for order in (f"{hostile}; __session={good()}", f"__session={good()}; {hostile}"):
+            yield in_cookies(f"a cookie {name} beside a good one", order, auth="verified", reason=None)
+        yield in_cookies(
+            f"a cookie {name} in a header of its own", hostile, f"__session={good()}", auth="verified", reason=None
+        )
+
+
+VECTORS = [
+    vector
+    for vectors in (
+        *(algorithms, foreign_keys, key_ids, forbidden_parameters, types_and_categories),
+        *(encodings, parts, sizes, machine_tokens, bytes_that_are_not_ascii),
+        *(json_texts, duplicates, times, identifiers, parties_and_issuers, other_claims),
+        *(several_headers, cookies),
+    )
+    for vector in vectors()
+]
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(VECTORS) >= 200
+
+
+@pytest.fixture
+async def pem_client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client(clerk_issuer=ISSUER) as client:
+        yield client
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
+async def test_a_hostile_token_gets_200_and_one_honest_event(
+    vector: Vector, pem_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="service")
+    await assert_honest(vector, pem_client, events)
+    assert caplog.records == []
+
+
+async def assert_honest(vector: Vector, client: httpx.AsyncClient, events: EventFile) -> None:
+    response = await client.delete("/v1/auth/session", headers=list(vector.headers))
+    event = events.one()
+    assert response.status_code == 200
+    assert response.json()["recorded"] is True
+    assert (event["auth"], event["reason"]) == (vector.auth, vector.reason)
+    known = vector.auth in {"verified", "expired"}
+    identity = {name: event[name] for name in ("user_id", "session_id", "org_id", "actor_id")}
+    if known:
+        assert identity == {"user_id": USER, "session_id": GOOD["sid"], "org_id": None, "actor_id": None}
+    else:
+        assert set(identity.values()) == {None}
+    out = b"\n".join(
+        [events.path.read_bytes(), response.content, *(value for pair in response.headers.raw for value in pair)]
+    )
+    assert (USER.encode() in out) is known
+    assert_nothing_of(vector.secrets, out)
+
+
+def assert_nothing_of(secrets: Iterator[bytes], out: bytes, run: int = 12) -> None:
+    """No twelve bytes in a row of what was sent come out again."""
+    came_out = {out[start : start + run] for start in range(len(out) - run + 1)}
+    for secret in secrets:
+        leaked = came_out.intersection(secret[start : start + run] for start in range(len(secret) - run + 1))
+        assert not leaked
+
+
+# --- The same with the keys that Clerk publishes ---------------------------------------------------------------------
+
+
+def ring_vectors() -> Iterator[Vector]:
+    attacker = private_key("attacker")
+    yield accepted("the known kid", good())
+    yield carried("another key under the known kid", forged(), reason="token-invalid-signature")
+    for kid in NO_KID:
+        yield carried(f"kid {shown(kid)}", with_header(kid=kid))
+    yield carried("kid missing", without_header("kid"))
+    for kid in ANY_KID:
+        yield carried(f"kid {shown(kid)}, Clerk's key", with_header(kid=kid), reason="jwk-kid-mismatch")
+        text = token(GOOD, head=HEADER | {"kid": kid}, key=attacker)
+        yield carried(f"kid {shown(kid)}, another key", text, reason="jwk-kid-mismatch")
+    own_jwk = token(GOOD, head=HEADER | {"jwk": jwk(key=attacker)}, key=attacker)
+    yield carried("signed by the key in its jwk", own_jwk)
+    own_jku = token(GOOD, head=HEADER | {"jku": "https://evil.example/jwks.json"}, key=attacker)
+    yield carried("signed by a key at its jku", own_jku)
+
+
+@pytest.fixture
+async def ring_client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClient]:
+    """Any other request than the one for the JWKS, as to a ``jku``, fails the test."""
+    with respx.mock:
+        respx.get("https://api.clerk.com/v1/jwks").respond(json={"keys": [jwk()]})
+        async with open_client(clerk_jwt_key=None, clerk_secret_key=SECRET_KEY, clerk_issuer=ISSUER) as client:
+            yield client
+
+
+@pytest.mark.parametrize("vector", list(ring_vectors()), ids=lambda vector: vector.name)
+async def test_the_key_ring_takes_its_own_kids_only(
+    vector: Vector, ring_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    await assert_honest(vector, ring_client, events)
+    assert caplog.records == []

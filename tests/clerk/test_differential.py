@@ -1,0 +1,327 @@
+"""Our verdict beside Clerk's SDK and PyJWT, over thousands of tokens. Every difference has a name in ``STRICTER``."""
+
+import asyncio
+import json
+import random
+import string
+import time
+from base64 import urlsafe_b64decode
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import jwt
+import pytest
+from clerk_backend_api.security import (
+    AuthenticateRequestOptions,
+    AuthStatus,
+    TokenVerificationErrorReason,
+    authenticate_request,
+)
+
+from service.clerk.keys import PemKey
+from service.clerk.verdict import Auth
+from service.clerk.verifier import Verifier
+from tests.support.signing import (
+    ISSUER,
+    ORIGIN,
+    SESSION_CATEGORY,
+    b64url,
+    claims,
+    header,
+    pem,
+    private_key,
+    sign,
+)
+
+TOKENS = 6000
+SEED = 20_260_101
+NOW = int(time.time())
+
+
+class Outcome(StrEnum):
+    """What each of the three makes of a token. The SDK tells expired apart in its reason."""
+
+    VERIFIED = "verified"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+
+
+# --- The three -------------------------------------------------------------------------------------------------------
+
+
+async def ours(verifier: Verifier, token: str) -> Outcome:
+    auth = (await verifier.verify([token.encode()])).auth
+    return {Auth.VERIFIED: Outcome.VERIFIED, Auth.EXPIRED: Outcome.EXPIRED, Auth.REJECTED: Outcome.REFUSED}[auth]
+
+
+@dataclass(frozen=True)
+class Request:
+    headers: Mapping[str, str]
+
+
+def clerks(token: str) -> Outcome:
+    """Networkless. What it raises on a signed token with an odd ``o`` or ``fea`` comes after the verification."""
+    options = AuthenticateRequestOptions(jwt_key=pem(), authorized_parties=[ORIGIN], accepts_token=["session_token"])
+    try:
+        state = authenticate_request(Request({"Authorization": f"Bearer {token}"}), options)
+    except AttributeError:
+        return Outcome.VERIFIED
+    if state.status is AuthStatus.SIGNED_IN:
+        return Outcome.VERIFIED
+    return Outcome.EXPIRED if state.reason is TokenVerificationErrorReason.TOKEN_EXPIRED else Outcome.REFUSED
+
+
+def pyjwts(token: str) -> Outcome:
+    try:
+        jwt.decode(token, pem(), algorithms=["RS256"], leeway=5)
+    except jwt.ExpiredSignatureError:
+        return Outcome.EXPIRED
+    except jwt.InvalidTokenError:
+        return Outcome.REFUSED
+    return Outcome.VERIFIED
+
+
+# --- Where we are stricter -------------------------------------------------------------------------------------------
+
+
+class Parsed:
+    """A token read as leniently as it can be: any prefix, any encoding, any padding, NaN, lone surrogates."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        segments = [
+            urlsafe_b64decode(segment.rstrip("=") + "==") for segment in token.replace("Bearer ", "").split(".")[:2]
+        ]
+        self.segments = segments
+        self.header: dict[str, Any] = json.loads(segments[0])
+        self.claims: dict[str, Any] = json.loads(segments[1])
+
+    @property
+    def has_expired(self) -> bool:
+        return int(self.claims.get("exp", NOW)) < NOW
+
+
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= 128 and set(value) <= set(string.printable[:94])
+
+
+def _is_utf8(segment: bytes) -> bool:
+    return not segment.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) and b"\0" not in segment
+
+
+def _is_strict_json(segment: bytes) -> bool:
+    """No NaN and Infinity, no number that a double cannot hold, no lone surrogate."""
+    text = json.dumps(json.loads(segment), ensure_ascii=False)
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in text):
+        return False
+    try:
+        json.loads(json.dumps(json.loads(segment, parse_int=float), allow_nan=False))
+    except ValueError:
+        return False
+    return True
+
+
+STRICTER: dict[str, Callable[[Parsed], bool]] = {
+    "at most 8192 bytes": lambda it: len(it.token) > 8192,
+    "Bearer is written once": lambda it: "Bearer " in it.token,
+    "base64url without padding": lambda it: "=" in it.token,
+    "JSON in UTF-8 without BOM": lambda it: not all(map(_is_utf8, it.segments)),
+    "strict JSON": lambda it: not all(map(_is_strict_json, it.segments)),
+    "kid is required": lambda it: "kid" not in it.header,
+    "no crit, b64, jwk, jku, x5u, x5c": lambda it: (
+        not it.header.keys().isdisjoint(("crit", "b64", "jwk", "jku", "x5u", "x5c"))
+    ),
+    "typ is JWT or absent": lambda it: it.header.get("typ", "JWT") != "JWT",
+    "cat is a session's or absent": lambda it: it.header.get("cat", SESSION_CATEGORY) != SESSION_CATEGORY,
+    "sub is an identifier": lambda it: not _is_identifier(it.claims.get("sub")),
+    "sid is an identifier": lambda it: not _is_identifier(it.claims.get("sid")),
+    "exp is required": lambda it: "exp" not in it.claims,
+    "iat is required": lambda it: "iat" not in it.claims,
+    "times are numbers": lambda it: any(isinstance(it.claims.get(name), str | bool) for name in ("exp", "iat", "nbf")),
+    "no aud, not even an empty one": lambda it: "aud" in it.claims and not it.claims["aud"],
+    "iss is the configured one": lambda it: it.claims.get("iss") != ISSUER,
+    "no expired token with an aud": lambda it: it.has_expired and bool(it.claims.get("aud")),
+    "no expired token with a jti that is no string": lambda it: (
+        it.has_expired and not isinstance(it.claims.get("jti", ""), str)
+    ),
+    "no expired token of another azp": lambda it: it.has_expired and it.claims.get("azp") != ORIGIN,
+}
+"""For each rule of README.md that Clerk's SDK does not have: does the token break it?"""
+
+STRICTER_THAN_PYJWT = STRICTER | {"azp is an allowed origin": lambda it: it.claims.get("azp") != ORIGIN}
+
+
+# --- The tokens ------------------------------------------------------------------------------------------------------
+
+Json = dict[str, Any]
+Change = Callable[[random.Random, Json], None]
+
+
+def one_of(name: str, *values: Any) -> Change:
+    return lambda rng, members: members.update({name: rng.choice(values)})
+
+
+def without(name: str) -> Change:
+    return lambda _, members: members.update({name: ...})
+
+
+def renamed(name: str) -> Change:
+    return lambda _, members: members.update({name.upper(): members.pop(name, None)})
+
+
+ODD: tuple[Any, ...] = (None, "", "x", 0, 1, -1, 1.5, True, False, [], ["x"], {}, {"x": 1}, float("nan"))
+PAST, FUTURE = NOW - 3600, NOW + 3600
+
+HEADER_CHANGES: list[Change] = [
+    without("kid"),
+    without("typ"),
+    without("cat"),
+    without("alg"),
+    renamed("alg"),
+    one_of("alg", "none", "None", "HS256", "RS512", "PS256", "rs256", *ODD),
+    one_of("kid", "ins_other", "x" * 500, *ODD),
+    one_of("typ", "jwt", "JWT ", "at+jwt", *ODD),
+    one_of("cat", "cl_B7d4PD222AAA", "cl_B7d4PD333AAA", *ODD),
+    one_of("crit", ["exp"], ["b64"], *ODD),
+    one_of("b64", *ODD),
+    one_of("jwk", {"kty": "RSA"}, None),
+    one_of("jku", "https://evil.example/jwks.json", None),
+    one_of("x5u", "https://evil.example/chain.pem", None),
+    one_of("x5c", ["MIIB"], []),
+    one_of("x", *ODD, "\ud800", float("inf"), 10**400),
+]
+CLAIM_CHANGES: list[Change] = [
+    *(without(name) for name in claims()),
+    *(one_of(name, *ODD, "x" * 128, "x" * 129, "a b", "ä", "\ud800", "a\n") for name in ("sub", "sid")),
+    *(one_of(name, str(NOW), "soon", "٣", 10**20, 10**400, *ODD) for name in ("exp", "iat", "nbf")),
+    *(one_of(name, PAST, PAST + 0.5) for name in ("iat", "nbf")),
+    *(one_of(name, FUTURE, FUTURE + 0.5, NOW * 1000) for name in ("exp", "iat", "nbf")),
+    one_of("azp", "https://evil.example", ORIGIN + "/", [ORIGIN], *ODD),
+    one_of("iss", "https://evil.example", ISSUER + "/", [ISSUER], *ODD),
+    one_of("aud", ORIGIN, [ORIGIN], *ODD),
+    one_of("jti", *ODD),
+    one_of("v", 1, 2, 3, "2", *ODD),
+    one_of("o", {"id": "org_1", "per": "a,b", "fpm": "1,2"}, *ODD),
+    one_of("fea", "o:a,u:b", *ODD),
+    one_of("act", {"sub": "user_admin"}, *ODD),
+    one_of("x", *ODD, "ä\U0001f600", "\ud800", "x" * 7000, float("-inf"), 10**400),
+]
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1")
+ALPHABET = string.ascii_letters + string.digits + "-_"
+
+
+def encoded(rng: random.Random, members: Json) -> bytes:
+    present = {name: value for name, value in members.items() if value is not ...}
+    text = json.dumps(present, ensure_ascii=rng.random() < 0.8)
+    encoding = "utf-8" if rng.random() < 0.9 else rng.choice(ENCODINGS)
+    return text.encode(encoding, "surrogatepass" if encoding.startswith("utf") else "replace")
+
+
+def damaged(rng: random.Random, token: str) -> str:
+    """Some characters of a signed token changed, added or taken away."""
+    place = rng.randrange(len(token))
+    return rng.choice(
+        [
+            token[:place] + rng.choice(ALPHABET) + token[place + 1 :],
+            token[:place] + token[place + 1 :],
+            token[:place] + rng.choice(ALPHABET + ".=+/ \n\0ä") + token[place:],
+            token[:-1] + rng.choice(ALPHABET),
+            token + rng.choice(("=", "==", "A", ".", " ", "\n")),
+            token[:place],
+            token.swapcase(),
+            rng.choice(("ak_", "mt_", "oat_", "m2m_", "Bearer ")) + token,
+        ]
+    )
+
+
+def padded(segment: str) -> str:
+    return segment + "=" * (-len(segment) % 4)
+
+
+def random_token(rng: random.Random) -> str:
+    """Valid, expired or changed in up to three ways; its times are far from every boundary."""
+    head: Json = dict(header())
+    body: Json = dict(claims(now=NOW - 600, exp=FUTURE))
+    if rng.random() < 0.35:
+        body["exp"] = rng.choice((PAST, PAST + 0.5, 0, -1))
+    for change in rng.sample(HEADER_CHANGES, rng.choice((0, 0, 0, 1, 1, 2))):
+        change(rng, head)
+    for change in rng.sample(CLAIM_CHANGES, rng.choice((0, 0, 1, 1, 2, 3))):
+        change(rng, body)
+    segments = [b64url(encoded(rng, head)), b64url(encoded(rng, body))]
+    if rng.random() < 0.05:
+        segments = [padded(segment) for segment in segments]
+    signing_input = ".".join(segments)
+    key = private_key("attacker") if rng.random() < 0.03 else private_key()
+    token = f"{signing_input}.{b64url(sign(signing_input.encode(), key))}"
+    return damaged(rng, token) if rng.random() < 0.15 else token
+
+
+# --- The comparison --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    token: str
+    ours: Outcome
+    clerks: Outcome
+    pyjwts: Outcome
+
+    def broken_rules(self, rules: Mapping[str, Callable[[Parsed], bool]]) -> list[str]:
+        parsed = Parsed(self.token)
+        return [name for name, breaks in rules.items() if breaks(parsed)]
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    rng = random.Random(SEED)  # noqa: S311 - the same tokens in every run
+    tokens = [random_token(rng) for _ in range(TOKENS)]
+    verifier = Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER)
+
+    async def compare() -> list[Case]:
+        return [Case(token, await ours(verifier, token), clerks(token), pyjwts(token)) for token in tokens]
+
+    return asyncio.run(compare())
+
+
+def test_the_tokens_are_of_every_kind(cases: list[Case]) -> None:
+    assert len(cases) >= 5000
+    assert min(Counter(case.ours for case in cases).values()) >= 300
+
+
+def test_no_token_that_clerks_sdk_refuses_is_accepted(cases: list[Case]) -> None:
+    assert [case for case in cases if case.clerks is Outcome.REFUSED and case.ours is not Outcome.REFUSED] == []
+
+
+def test_no_token_is_verified_that_clerks_sdk_calls_expired_or_the_other_way_round(cases: list[Case]) -> None:
+    assert [
+        case for case in cases if Outcome.REFUSED not in {case.ours, case.clerks} and case.ours != case.clerks
+    ] == []
+
+
+def test_every_disagreement_with_clerks_sdk_is_a_rule_by_which_we_are_stricter(cases: list[Case]) -> None:
+    disagreements = [case for case in cases if case.ours != case.clerks]
+    assert [case for case in disagreements if not case.broken_rules(STRICTER)] == []
+
+
+def test_every_disagreement_with_pyjwt_is_a_rule_by_which_we_are_stricter(cases: list[Case]) -> None:
+    disagreements = [case for case in cases if case.ours != case.pyjwts]
+    assert {case.ours for case in disagreements} == {Outcome.REFUSED}
+    assert [case for case in disagreements if not case.broken_rules(STRICTER_THAN_PYJWT)] == []
+
+
+def test_no_token_that_breaks_a_rule_is_accepted(cases: list[Case]) -> None:
+    accepted = [case for case in cases if case.ours is not Outcome.REFUSED]
+    assert [case for case in accepted if case.broken_rules(STRICTER)] == []
+
+
+def test_each_rule_alone_explains_a_disagreement(cases: list[Case]) -> None:
+    """Else the table holds a rule that Clerk's SDK has by now, or one that is never tried."""
+    alone: Counter[str] = Counter()
+    for case in cases:
+        if case.ours != case.clerks and len(rules := case.broken_rules(STRICTER)) == 1:
+            alone.update(rules)
+    assert {name for name in STRICTER if alone[name] == 0} == set()

@@ -1,0 +1,714 @@
+"""The PEM key, and the key ring: with a fake for Clerk and for time, and with the real client over a mocked wire."""
+
+import asyncio
+import logging
+import selectors
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from service.clerk.backend_api import BackendApi, backend_api
+from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
+from service.clerk.keys import COOL_DOWN, FETCH_DEADLINE, REFRESH_AFTER, KeyRing, PemKey
+from service.clerk.verdict import Auth, Reason
+from service.clerk.verifier import PATIENCE, Verifier
+from tests.support.signing import KID, header, jwk, pem, private_key, token
+
+NEW_KID = "ins_2rotated"
+SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
+JWKS_URL = "https://api.clerk.com/v1/jwks"
+
+
+# --- PEM -------------------------------------------------------------------------------------------------------------
+
+
+def spki(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def labelled(label: str) -> str:
+    return pem().replace("PUBLIC KEY", label)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(pem(), id="as in the dashboard"),
+        pytest.param(pem().strip(), id="without the last line break"),
+        pytest.param(pem().replace("\n", "\\n"), id="literal \\n"),
+        pytest.param(pem().replace("\n", "\r\n"), id="CRLF"),
+        pytest.param(pem().replace("\n", "\\r\\n"), id="literal \\r\\n"),
+        pytest.param(pem().replace("\n", "\r"), id="CR"),
+        pytest.param(pem().replace("\n", " "), id="spaces for line breaks"),
+        pytest.param(pem().replace("\n", ""), id="in one line"),
+        pytest.param(pem().replace("\n", "\n    "), id="indented"),
+        pytest.param(f'"{pem()}"', id="in double quotes"),
+        pytest.param(f"'{pem()}'", id="in single quotes"),
+        pytest.param(f"CLERK_JWT_KEY={pem()}# for production", id="text around"),
+        pytest.param(f"{pem()}{pem(private_key('second'))}", id="a second key behind it, which is not used"),
+    ],
+)
+async def test_a_public_key_is_read_however_it_came_through_the_shell(written: str) -> None:
+    key = PemKey(written)
+    assert (await key.key_for("any", 0)).as_dict(private=False)["n"] == jwk()["n"]
+    assert key.bits == 2048
+
+
+REFUSED = [
+    pytest.param("", "is not a PEM public key", id="empty"),
+    pytest.param("pk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "is not a PEM public key", id="another kind of key"),
+    pytest.param(pem().replace("-----BEGIN PUBLIC KEY-----", ""), "is not a PEM public key", id="no first line"),
+    pytest.param(pem()[:200], "is not a PEM public key", id="cut off"),
+    pytest.param(
+        pem().replace("END PUBLIC", "END RSA PUBLIC"), "is not a PEM public key", id="lines that do not match"
+    ),
+    pytest.param(
+        private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        "holds a private key",
+        id="private key",
+    ),
+    pytest.param(
+        private_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode(),
+        "holds a private key",
+        id="RSA private key",
+    ),
+    pytest.param(labelled("CERTIFICATE"), "holds a CERTIFICATE, not a PUBLIC KEY", id="certificate"),
+    pytest.param(labelled("RSA PUBLIC KEY"), "holds a RSA PUBLIC KEY, not a PUBLIC KEY", id="PKCS 1"),
+    pytest.param(spki(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key", id="EC key"),
+    pytest.param(spki(ed25519.Ed25519PrivateKey.generate()), "is not an RSA key", id="Ed25519 key"),
+    pytest.param(pem(private_key("small", 1024)), "has 1024 bits; 2048 is the least", id="1024 bits"),
+    pytest.param(pem().replace("MII", "QQQ", 1), "is damaged", id="another first byte"),
+    pytest.param(pem()[:100] + pem()[110:], "is damaged", id="a piece missing"),
+    pytest.param(pem()[:100] + "!" + pem()[100:], "is damaged", id="a strange character"),
+    pytest.param("-----BEGIN PUBLIC KEY----------END PUBLIC KEY-----", "is damaged", id="nothing in it"),
+]
+
+
+@pytest.mark.parametrize(("written", "message"), REFUSED)
+def test_a_key_that_cannot_be_used_is_refused_with_one_line_that_says_why(written: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        PemKey(written)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "message"), REFUSED)
+def test_a_refusal_never_quotes_the_key(written: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        PemKey(written)
+    body = "".join(line for line in written.splitlines() if not line.startswith("--"))
+    assert not any(body[start : start + 8] in str(caught.value) for start in range(len(body) - 7))
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+# --- The ring, with fakes --------------------------------------------------------------------------------------------
+
+
+class FakeTime:
+    """A clock, and a sleep that lasts until the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+        self._naps: asyncio.Queue[float] = asyncio.Queue()
+        self._wake = asyncio.Semaphore(0)
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self._naps.put_nowait(seconds)
+        await self._wake.acquire()
+
+    async def pass_nap(self) -> float:
+        """Wait for the next sleep, let its time pass, and tell how long it was."""
+        seconds = await self._naps.get()
+        self.now += seconds
+        self._wake.release()
+        return seconds
+
+
+class FakeClerk:
+    """Answers with ``answer``: keys, an error to raise, or nothing until it ``recovered``."""
+
+    def __init__(self, *keys: Mapping[str, Any]) -> None:
+        self.answer: Any = keys
+        self.fetches = 0
+        self.asked = asyncio.Event()
+        self.recovered = asyncio.Event()
+
+    def fails_with(self, error: BaseException) -> None:
+        self.answer = error
+
+    def hangs(self) -> None:
+        self.recovered.clear()
+        self.answer = None
+
+    async def fetch(self) -> Iterable[Mapping[str, Any]]:
+        self.fetches += 1
+        self.asked.set()
+        if self.answer is None:
+            await self.recovered.wait()
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        keys: Iterable[Mapping[str, Any]] = self.answer
+        return keys
+
+
+@pytest.fixture
+def clerk() -> FakeClerk:
+    return FakeClerk(jwk())
+
+
+@pytest.fixture
+def time() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def ring(clerk: FakeClerk, time: FakeTime) -> KeyRing:
+    return KeyRing(clerk.fetch, clock=time.clock, sleep=time.sleep)
+
+
+async def test_an_empty_ring_fetches_the_key_that_is_asked_for(ring: KeyRing, clerk: FakeClerk) -> None:
+    key = await ring.key_for(KID, patience=1)
+    assert key.as_dict(private=False)["n"] == jwk()["n"]
+    assert clerk.fetches == 1
+
+
+async def test_a_key_at_hand_is_given_without_a_fetch_however_old_it_is(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    time.now += 86_400
+    await ring.key_for(KID, patience=0)
+    assert clerk.fetches == 1
+
+
+async def test_a_cold_start_without_clerk_recovers_after_the_cool_down(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    clerk.fails_with(ClerkApiError("Clerk answered with status 503"))
+    with pytest.raises(KeysUnavailableError):
+        await ring.key_for(KID, patience=1)
+    clerk.answer = [jwk()]
+    time.now += COOL_DOWN
+    assert await ring.key_for(KID, patience=1)
+
+
+async def test_a_rotated_key_comes_and_the_old_one_goes(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
+    await ring.refresh()
+    clerk.answer = [jwk(NEW_KID, private_key("rotated"))]
+    time.now += COOL_DOWN
+    assert await ring.key_for(NEW_KID, patience=1)
+    assert ring.kids == (NEW_KID,)
+    with pytest.raises(KeyUnknownError):
+        await ring.key_for(KID, patience=1)
+
+
+async def test_a_replaced_key_under_the_same_kid_is_the_new_one(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    clerk.answer = [jwk(KID, private_key("rotated"))]
+    time.now += COOL_DOWN
+    await ring.refresh()
+    key = await ring.key_for(KID, patience=0)
+    assert key.as_dict(private=False)["n"] == jwk(KID, private_key("rotated"))["n"]
+
+
+async def ask_for(ring: KeyRing, kid: str, patience: float = 1) -> None:
+    with pytest.raises((KeyUnknownError, KeysUnavailableError)):
+        await ring.key_for(kid, patience)
+
+
+@pytest.mark.parametrize("clerk_is_up", [True, False])
+async def test_a_flood_of_unknown_kids_causes_one_fetch_per_cool_down(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime, *, clerk_is_up: bool
+) -> None:
+    if not clerk_is_up:
+        clerk.fails_with(ClerkApiError("down"))
+    for number in range(1000):
+        await ask_for(ring, f"ins_{number}")
+    assert clerk.fetches == 1
+    time.now += COOL_DOWN - 0.001
+    await ask_for(ring, "ins_just_before")
+    assert clerk.fetches == 1
+    time.now += 0.001
+    await ask_for(ring, "ins_at_last")
+    assert clerk.fetches == 2
+    assert COOL_DOWN == 30
+
+
+@pytest.mark.parametrize("clerk_is_up", [True, False])
+async def test_a_refresh_within_the_cool_down_is_no_fetch_and_tells_how_the_last_one_went(
+    ring: KeyRing, clerk: FakeClerk, *, clerk_is_up: bool
+) -> None:
+    if not clerk_is_up:
+        clerk.fails_with(ClerkApiError("down"))
+    await ring.refresh()
+    assert await ring.refresh() is clerk_is_up
+    assert clerk.fetches == 1
+
+
+async def test_a_concurrent_flood_of_unknown_kids_shares_one_fetch(ring: KeyRing, clerk: FakeClerk) -> None:
+    clerk.hangs()
+    flood = asyncio.gather(*(ask_for(ring, f"ins_{number}") for number in range(1000)))
+    await clerk.asked.wait()
+    clerk.answer = [jwk()]
+    clerk.recovered.set()
+    await flood
+    assert clerk.fetches == 1
+
+
+async def test_a_request_waits_for_the_refresh_that_is_under_way_and_gets_its_key(
+    ring: KeyRing, clerk: FakeClerk
+) -> None:
+    clerk.hangs()
+    refresh = asyncio.create_task(ring.refresh())
+    asked = asyncio.create_task(ring.key_for(KID, patience=60))
+    await clerk.asked.wait()
+    clerk.answer = [jwk()]
+    clerk.recovered.set()
+    assert await asked
+    assert await refresh
+    assert clerk.fetches == 1
+
+
+async def test_a_fetch_that_outlasts_the_cool_down_is_still_the_only_one(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    clerk.hangs()
+    await ask_for(ring, "ins_1", patience=0)
+    time.now += COOL_DOWN
+    await ask_for(ring, "ins_2", patience=0)
+    await asyncio.sleep(0)
+    assert clerk.fetches == 1
+
+
+async def test_a_request_that_goes_away_does_not_take_the_refresh_with_it(ring: KeyRing, clerk: FakeClerk) -> None:
+    clerk.hangs()
+    asked = asyncio.create_task(ring.key_for(KID, patience=60))
+    await clerk.asked.wait()
+    asked.cancel()
+    await asyncio.wait({asked})
+    clerk.answer = [jwk()]
+    clerk.recovered.set()
+    assert await ring.key_for(KID, patience=1)
+    assert clerk.fetches == 1
+
+
+async def test_a_forged_signature_under_a_known_kid_never_causes_a_fetch(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    time.now += 3600
+    forged = token(key=private_key("attacker")).encode()
+    for _ in range(10):
+        assert (await Verifier(ring).verify([forged])).reason is Reason.TOKEN_INVALID_SIGNATURE
+    assert clerk.fetches == 1
+
+
+@pytest.mark.parametrize(
+    "malformed", ["ak_9f8e7d6c5b4a", "a.b.c", token(head=header(kid=5)), token(head=header(alg="none"))]
+)
+async def test_a_token_without_a_usable_kid_never_causes_a_fetch(
+    ring: KeyRing, clerk: FakeClerk, malformed: str
+) -> None:
+    await Verifier(ring).verify([malformed.encode()])
+    assert clerk.fetches == 0
+
+
+async def test_an_unknown_kid_is_unknown_while_the_ring_is_up_to_date(ring: KeyRing) -> None:
+    await ring.refresh()
+    verdict = await Verifier(ring).verify([token(head=header(kid="ins_other")).encode()])
+    assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.JWK_KID_MISMATCH)
+
+
+async def test_an_unknown_kid_is_unverifiable_while_the_last_refresh_failed(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    clerk.fails_with(ClerkApiError("down"))
+    time.now += COOL_DOWN
+    await ring.refresh()
+    verdict = await Verifier(ring).verify([token(head=header(kid=NEW_KID)).encode()])
+    assert (verdict.auth, verdict.reason) == (Auth.UNVERIFIABLE, Reason.JWK_FAILED_TO_LOAD)
+
+
+async def test_an_unknown_kid_is_unverifiable_while_a_refresh_is_under_way(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    clerk.hangs()
+    time.now += COOL_DOWN
+    with pytest.raises(KeysUnavailableError):
+        await ring.key_for(NEW_KID, patience=0)
+
+
+async def test_a_known_kid_is_verified_while_clerk_is_down(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
+    await ring.refresh()
+    clerk.fails_with(ClerkApiError("down"))
+    time.now += COOL_DOWN
+    await ring.refresh()
+    assert (await Verifier(ring).verify([token().encode()])).auth is Auth.VERIFIED
+
+
+# --- Replies that must not replace good keys -------------------------------------------------------------------------
+
+SMALL = private_key("small", 1024)
+UNUSABLE_KEYS = [
+    pytest.param({}, id="empty"),
+    pytest.param(
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "k", "use": "sig", "alg": "ES256"}, id="EC"
+    ),
+    pytest.param({"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "k", "use": "sig", "alg": "EdDSA"}, id="Ed25519"),
+    pytest.param({"kty": "oct", "k": "AA", "kid": "k", "use": "sig", "alg": "HS256"}, id="a shared secret"),
+    pytest.param(jwk("k", kty="oct"), id="RSA by another name"),
+    pytest.param(jwk("k", key=SMALL), id="1024 bits"),
+    pytest.param(jwk("k", use="enc"), id="for encryption"),
+    pytest.param(jwk("k", use=None), id="without a use"),
+    pytest.param(jwk("k", alg="RS512"), id="for RS512"),
+    pytest.param(jwk("k", alg="RSA-OAEP"), id="for RSA-OAEP"),
+    pytest.param(jwk("k", alg=None), id="without an alg"),
+    pytest.param(jwk("k") | {"kid": None}, id="without a kid"),
+    pytest.param(jwk("k") | {"kid": 5}, id="with a number for a kid"),
+    pytest.param(jwk("k", n=None), id="without n"),
+    pytest.param(jwk("k", e=None), id="without e"),
+    pytest.param(jwk("k", n="!!"), id="n that is not base64"),
+    pytest.param(jwk("k", n=""), id="n empty"),
+    pytest.param(jwk("k", n=5), id="n a number"),
+    pytest.param(jwk("k", n=[]), id="n a list"),
+    pytest.param(jwk("k", n="\ud800"), id="n a lone surrogate"),
+    pytest.param(jwk("k", e="AQ"), id="e of 1"),
+    pytest.param(jwk("k", e="AQAC"), id="e even"),
+]
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE_KEYS)
+async def test_an_unusable_key_never_replaces_a_good_one(
+    unusable: Mapping[str, Any], ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    clerk.answer = [unusable]
+    time.now += COOL_DOWN
+    assert not await ring.refresh()
+    assert ring.kids == (KID,)
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE_KEYS)
+async def test_an_unusable_key_does_not_hide_the_good_one_beside_it(
+    unusable: Mapping[str, Any], ring: KeyRing, clerk: FakeClerk
+) -> None:
+    clerk.answer = [unusable, jwk(), unusable]
+    assert await ring.refresh()
+    assert ring.kids == (KID,)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param([], id="no keys"),
+        pytest.param("keys", id="a string"),
+        pytest.param(5, id="a number"),
+        pytest.param({"keys": [jwk()]}, id="the document around the keys"),
+        pytest.param([None], id="null for a key"),
+        pytest.param([[jwk()]], id="a list for a key"),
+    ],
+)
+async def test_a_reply_of_another_shape_never_replaces_good_keys(
+    reply: object, ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    clerk.answer = reply
+    time.now += COOL_DOWN
+    assert not await ring.refresh()
+    assert ring.kids == (KID,)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClerkApiError("down"),
+        TimeoutError(),
+        OSError("no"),
+        httpx.ConnectError("no"),
+        RuntimeError("no"),
+        KeyError("no"),
+    ],
+    ids=repr,
+)
+async def test_an_error_never_replaces_good_keys(
+    error: Exception, ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    clerk.fails_with(error)
+    time.now += COOL_DOWN
+    assert not await ring.refresh()
+    assert ring.kids == (KID,)
+
+
+# --- What the ring tells ---------------------------------------------------------------------------------------------
+
+
+async def test_loading_failing_and_recovering_are_told_in_one_line_each(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="service.keys")
+    clerk.fails_with(ClerkApiError("Clerk answered with status 503"))
+    await ring.refresh()
+    for answer in ([jwk()], [jwk()], ClerkApiError("no connection (ConnectError)"), [jwk()]):
+        clerk.answer = answer
+        time.now += COOL_DOWN
+        await ring.refresh()
+    failed = "keys could not be fetched: "
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{failed}Clerk answered with status 503; no token can be verified yet, next try in 30 s"),
+        ("INFO", f"keys loaded: {KID}"),
+        ("WARNING", f"{failed}no connection (ConnectError); the last good keys stay in use, next try in 30 s"),
+        ("INFO", "keys are being refreshed again"),
+    ]
+
+
+async def test_an_unexpected_error_is_told_without_what_it_quotes(
+    ring: KeyRing, clerk: FakeClerk, caplog: pytest.LogCaptureFixture
+) -> None:
+    clerk.fails_with(RuntimeError(f"Bearer {SECRET_KEY}"))
+    await ring.refresh()
+    (record,) = caplog.records
+    assert "RuntimeError in test_keys.py:" in record.getMessage()
+    assert SECRET_KEY not in caplog.text
+
+
+async def test_the_problem_is_that_of_the_last_fetch(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
+    assert ring.problem
+    clerk.fails_with(ClerkApiError("Clerk answered with status 503"))
+    await ring.refresh()
+    assert ring.problem == "Clerk answered with status 503"
+    clerk.answer = [jwk()]
+    time.now += COOL_DOWN
+    await ring.refresh()
+    assert ring.problem is None
+
+
+# --- An endpoint that hangs ------------------------------------------------------------------------------------------
+
+
+class _SkippingSelector(selectors.SelectSelector):
+    skipped = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout:
+            self.skipped += timeout
+        return ready
+
+
+class _SkippingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer instead of waiting for it."""
+
+    def __init__(self) -> None:
+        self._skipping = _SkippingSelector()
+        super().__init__(self._skipping)
+
+    def time(self) -> float:
+        return super().time() + self._skipping.skipped
+
+
+def seconds_of(work: Callable[[], Coroutine[None, None, object]]) -> float:
+    """How long it takes by the clock of its loop, without waiting for it."""
+
+    async def measured() -> float:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await work()
+        return loop.time() - started
+
+    with asyncio.Runner(loop_factory=_SkippingLoop) as runner:
+        return runner.run(measured())
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.1, 0.25])
+def test_a_hanging_endpoint_holds_a_request_no_longer_than_its_patience(patience: float) -> None:
+    async def ask() -> None:
+        clerk = FakeClerk()
+        clerk.hangs()
+        with pytest.raises(KeysUnavailableError):
+            await KeyRing(clerk.fetch).key_for(KID, patience)
+
+    assert seconds_of(ask) == pytest.approx(patience, abs=0.05)
+
+
+def test_a_fetch_is_given_up_after_two_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    async def refresh() -> None:
+        clerk = FakeClerk()
+        clerk.hangs()
+        assert not await KeyRing(clerk.fetch).refresh()
+
+    assert seconds_of(refresh) == pytest.approx(FETCH_DEADLINE, abs=0.05)
+    assert FETCH_DEADLINE == 2
+    assert "no answer within 2 s" in caplog.text
+
+
+async def test_a_hanging_endpoint_costs_a_token_250_ms_in_all(ring: KeyRing, clerk: FakeClerk) -> None:
+    clerk.hangs()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    verdict = await Verifier(ring).verify([token(head=header(kid=f"ins_{number}")).encode() for number in range(4)])
+    assert verdict.reason is Reason.JWK_FAILED_TO_LOAD
+    assert PATIENCE == 0.25
+    assert loop.time() - started == pytest.approx(PATIENCE, abs=0.1)
+
+
+# --- In the background -----------------------------------------------------------------------------------------------
+
+
+async def test_the_ring_is_filled_at_start_and_refreshed_every_five_minutes(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    async with ring.kept_fresh():
+        assert await time.pass_nap() == REFRESH_AFTER == 300
+        assert ring.kids == (KID,)
+        assert await time.pass_nap() == 300
+        assert clerk.fetches == 2
+
+
+async def test_after_a_failure_it_is_refreshed_after_30_seconds(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    clerk.fails_with(ClerkApiError("down"))
+    async with ring.kept_fresh():
+        assert await time.pass_nap() == 30
+        clerk.answer = [jwk()]
+        assert await time.pass_nap() == 300
+        assert clerk.fetches == 2
+
+
+async def test_a_refresh_that_a_request_caused_a_moment_ago_is_not_repeated(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    async with ring.kept_fresh():
+        await time.pass_nap()
+        await ring.key_for(KID, patience=1)
+        await ask_for(ring, NEW_KID)
+        await time.pass_nap()
+        assert clerk.fetches == 2
+
+
+@pytest.mark.parametrize("moment", ["at once", "while fetching", "while sleeping"])
+async def test_leaving_leaves_no_task_behind(moment: str, ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
+    before = asyncio.all_tasks()
+    if moment == "while fetching":
+        clerk.hangs()
+    async with ring.kept_fresh():
+        if moment == "while fetching":
+            await clerk.asked.wait()
+        if moment == "while sleeping":
+            await time.pass_nap()
+    assert asyncio.all_tasks() == before
+
+
+# --- The real Backend API --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wire() -> Iterable[respx.Route]:
+    with respx.mock:
+        yield respx.get(JWKS_URL)
+
+
+@pytest.fixture
+async def api(wire: respx.Route) -> AsyncIterator[BackendApi]:  # noqa: ARG001 - the wire is mocked before the client opens
+    async with backend_api("https://api.clerk.com", SECRET_KEY) as api:
+        yield api
+
+
+async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: BackendApi, wire: respx.Route) -> None:
+    wire.respond(json={"keys": [jwk()]})
+    assert await api.jwks() == [jwk()]
+    assert wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        pytest.param(httpx.Response(500, text="oops"), "Clerk answered with status 500", id="500"),
+        pytest.param(httpx.Response(503), "Clerk answered with status 503", id="503"),
+        pytest.param(httpx.Response(429, headers={"Retry-After": "1"}), "Clerk answered with status 429", id="429"),
+        pytest.param(httpx.Response(404), "Clerk answered with status 404", id="404"),
+        pytest.param(
+            httpx.Response(302, headers={"Location": "https://evil.example/"}),
+            "Clerk answered with status 302",
+            id="redirect",
+        ),
+        pytest.param(httpx.Response(401), "does not accept CLERK_SECRET_KEY (status 401)", id="401"),
+        pytest.param(httpx.Response(403), "does not accept CLERK_SECRET_KEY (status 403)", id="403"),
+        pytest.param(httpx.Response(200, text="<html>"), "Clerk answered with status 200", id="HTML"),
+        pytest.param(httpx.Response(200, json=[]), "the answer is not a JWKS", id="a list"),
+        pytest.param(httpx.Response(200, json={"keys": {}}), "the answer is not a JWKS", id="keys of another type"),
+        pytest.param(httpx.Response(200, json={"keys": [None]}), "the answer is not a JWKS", id="null for a key"),
+        pytest.param(
+            httpx.Response(200, content=b"[" * 5000, headers={"Content-Type": "application/json"}),
+            "the answer is not a JWKS",
+            id="broken JSON",
+        ),
+        pytest.param(httpx.ConnectError("refused"), "no connection (ConnectError)", id="refused"),
+        pytest.param(httpx.ReadTimeout("slow"), "no connection (ReadTimeout)", id="read timeout"),
+        pytest.param(httpx.RemoteProtocolError("gone"), "no connection (RemoteProtocolError)", id="cut off"),
+    ],
+)
+async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
+    answer: httpx.Response | Exception, problem: str, api: BackendApi, wire: respx.Route
+) -> None:
+    wire.mock(side_effect=[answer])
+    with pytest.raises(ClerkApiError) as caught:
+        await api.jwks()
+    assert str(caught.value).endswith(problem)
+    assert wire.call_count == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": []}], ids=str)
+async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wire: respx.Route) -> None:
+    wire.respond(json=body)
+    assert await api.jwks() == []
+
+
+@pytest.mark.parametrize("failure", [httpx.Response(503), httpx.ConnectError("refused")], ids=repr)
+async def test_a_cold_start_without_clerk_recovers_over_the_wire(
+    failure: httpx.Response | Exception, api: BackendApi, wire: respx.Route, time: FakeTime
+) -> None:
+    wire.mock(side_effect=[failure, httpx.Response(200, json={"keys": [jwk()]})])
+    ring = KeyRing(api.jwks, clock=time.clock, sleep=time.sleep)
+    verifier = Verifier(ring)
+    async with ring.kept_fresh():
+        assert (await verifier.verify([token().encode()])).auth is Auth.UNVERIFIABLE
+        assert await time.pass_nap() == 30
+        assert (await verifier.verify([token().encode()])).auth is Auth.VERIFIED
+    assert wire.call_count == 2
+
+
+async def test_a_flood_of_unknown_kids_is_one_request_over_the_wire(
+    api: BackendApi, wire: respx.Route, time: FakeTime
+) -> None:
+    wire.respond(json={"keys": [jwk()]})
+    ring = KeyRing(api.jwks, clock=time.clock)
+    await asyncio.gather(*(ask_for(ring, f"ins_{number}") for number in range(1000)))
+    assert wire.call_count == 1
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 422, 500, 503])
+async def test_no_log_line_holds_the_secret_key_or_the_reply(
+    status: int, api: BackendApi, wire: respx.Route, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said = "what-Clerk-said"
+    wire.respond(status, json={"errors": [{"message": said, "code": said}], "key": SECRET_KEY, "keys": [{"kid": said}]})
+    ring = KeyRing(api.jwks)
+    assert not await ring.refresh()
+    assert "keys could not be fetched" in caplog.text
+    assert SECRET_KEY not in caplog.text
+    assert said not in caplog.text

@@ -1,0 +1,477 @@
+"""The verdict table, with a fake for the keys and a clock that stands still."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, cast
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc.jwk import RSAKey
+
+from service.clerk.errors import KeysUnavailableError, KeyUnknownError
+from service.clerk.keys import Keys
+from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
+from service.clerk.verifier import LEEWAY, MAX_TOKEN_BYTES, PATIENCE, Verifier
+from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, pem, private_key, token, token_of
+
+NOW = 1_790_000_000
+USER, SESSION = "user_2xyzUVW", "sess_2abcDEF"
+OTHER_KID = "ins_2somebodyElse"
+UNREACHABLE_KID = "ins_2notLoadedYet"
+
+
+class FakeKeys:
+    """Knows the instance's one key by its kid; whether there are others takes time, of one it cannot tell."""
+
+    def __init__(self, takes: float = 0.0) -> None:
+        self.patiences: list[float] = []
+        self._takes = takes
+        self._key = RSAKey.import_key(pem())
+
+    async def key_for(self, kid: str, patience: float) -> RSAKey:
+        self.patiences.append(patience)
+        if kid == KID:
+            return self._key
+        await asyncio.sleep(self._takes)
+        raise KeysUnavailableError if kid == UNREACHABLE_KID else KeyUnknownError
+
+
+def verifier(
+    *, keys: Keys | None = None, parties: Iterable[str] = (ORIGIN,), issuer: str | None = ISSUER, now: float = NOW
+) -> Verifier:
+    return Verifier(keys or FakeKeys(), authorized_parties=tuple(parties), issuer=issuer, clock=lambda: now)
+
+
+async def verdict_on(token: str, **options: Any) -> Verdict:
+    return await verifier(**options).verify([token.encode()])
+
+
+def session_token(**changes: Any) -> str:
+    """Valid at ``NOW``; None leaves a claim out."""
+    return token(claims(now=NOW, **changes))
+
+
+def with_header(**changes: Any) -> str:
+    """Signed, with these header members."""
+    return token(claims(now=NOW), head=header() | changes)
+
+
+# --- What is wrong with a token --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Draft:
+    """A token in the making."""
+
+    header: dict[str, Any] = field(default_factory=header)
+    claims: dict[str, Any] = field(default_factory=lambda: claims(now=NOW))
+    raw_header: bytes | None = None
+    raw_payload: bytes | None = None
+    key: rsa.RSAPrivateKey | None = None
+    ending: str = ""
+
+    def token(self) -> str:
+        raw_header = self.raw_header or json.dumps(self.header).encode()
+        raw_payload = self.raw_payload or json.dumps(self.claims).encode()
+        return token_of(raw_header, raw_payload, self.key) + self.ending
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong, and what the verdict says about it."""
+
+    check: str
+    reason: Reason
+    part: str
+    change: Mapping[str, Any] | bytes | str | rsa.RSAPrivateKey
+    auth: Auth = Auth.REJECTED
+
+    def put_into(self, draft: Draft) -> None:
+        if isinstance(self.change, Mapping):
+            getattr(draft, self.part).update(self.change)
+        else:
+            setattr(draft, self.part, self.change)
+
+
+INVALID = Reason.TOKEN_INVALID
+# In the order in which README.md lists the checks.
+FAULTS = [
+    Fault("size", Reason.TOKEN_TOO_LARGE, "ending", "x" * MAX_TOKEN_BYTES),
+    Fault("form", INVALID, "ending", "="),
+    Fault("header", INVALID, "raw_header", b"[]"),
+    Fault("alg", INVALID, "header", {"alg": "none"}),
+    Fault("kid", INVALID, "header", {"kid": 1}),
+    Fault("crit", INVALID, "header", {"crit": []}),
+    Fault("b64", INVALID, "header", {"b64": True}),
+    Fault("jwk", INVALID, "header", {"jwk": {}}),
+    Fault("jku", INVALID, "header", {"jku": ""}),
+    Fault("x5u", INVALID, "header", {"x5u": ""}),
+    Fault("x5c", INVALID, "header", {"x5c": []}),
+    Fault("typ", INVALID, "header", {"typ": "at+jwt"}),
+    Fault("cat", Reason.TOKEN_CATEGORY_NOT_SUPPORTED, "header", {"cat": "cl_B7d4PD222AAA"}),
+    Fault("key id", Reason.JWK_FAILED_TO_LOAD, "header", {"kid": UNREACHABLE_KID}, Auth.UNVERIFIABLE),
+    Fault("key id", Reason.JWK_KID_MISMATCH, "header", {"kid": OTHER_KID}),
+    Fault("signature", Reason.TOKEN_INVALID_SIGNATURE, "key", private_key("other")),
+    Fault("payload", INVALID, "raw_payload", b"[]"),
+    Fault("sub", INVALID, "claims", {"sub": ""}),
+    Fault("sid", INVALID, "claims", {"sid": None}),
+    Fault("jti", INVALID, "claims", {"jti": 5}),
+    Fault("exp", INVALID, "claims", {"exp": "soon"}),
+    Fault("iat", INVALID, "claims", {"iat": True}),
+    Fault("nbf", INVALID, "claims", {"nbf": None}),
+    Fault("aud", INVALID, "claims", {"aud": ""}),
+    Fault("azp", Reason.TOKEN_INVALID_AUTHORIZED_PARTIES, "claims", {"azp": "https://evil.example"}),
+    Fault("iss", Reason.TOKEN_INVALID_ISSUER, "claims", {"iss": "https://evil.example"}),
+    Fault("iat", Reason.TOKEN_IAT_IN_THE_FUTURE, "claims", {"iat": NOW + 60}),
+    Fault("nbf", Reason.TOKEN_NOT_ACTIVE_YET, "claims", {"nbf": NOW + 60}),
+    Fault("exp", Reason.TOKEN_EXPIRED, "claims", {"exp": NOW - 60}, Auth.EXPIRED),
+]
+
+
+def name_of(fault: Fault) -> str:
+    return f"{fault.check} ({fault.reason})"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+async def test_one_fault_decides_and_the_finding_names_it(fault: Fault) -> None:
+    draft = Draft()
+    fault.put_into(draft)
+    verdict = await verdict_on(draft.token())
+    assert (verdict.auth, verdict.reason) == (fault.auth, fault.reason)
+    assert verdict.finding is not None
+    assert verdict.finding.check == fault.check
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.auth is not Auth.EXPIRED], ids=name_of)
+async def test_nothing_is_known_about_the_caller_unless_every_check_but_the_time_holds(fault: Fault) -> None:
+    draft = Draft()
+    fault.put_into(draft)
+    assert (await verdict_on(draft.token())).identity is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(first, second, id=f"{name_of(first)} before {name_of(second)}")
+        for first, second in combinations(FAULTS, 2)
+    ],
+)
+async def test_of_two_faults_the_one_that_is_checked_first_decides(first: Fault, second: Fault) -> None:
+    draft = Draft()
+    second.put_into(draft)
+    first.put_into(draft)
+    verdict = await verdict_on(draft.token())
+    assert verdict.finding is not None
+    assert (verdict.finding.check, verdict.reason) == (first.check, first.reason)
+
+
+def test_every_reason_is_tried_here() -> None:
+    elsewhere = {Reason.SESSION_TOKEN_MISSING, Reason.TOKEN_TYPE_NOT_SUPPORTED}
+    assert {fault.reason for fault in FAULTS} | elsewhere == set(Reason)
+
+
+# --- The other rows of the table -------------------------------------------------------------------------------------
+
+
+async def test_a_session_token_is_verified() -> None:
+    assert await verdict_on(session_token()) == Verdict(Auth.VERIFIED, None, Identity(USER, SESSION))
+
+
+async def test_an_expired_token_still_says_who_it_was() -> None:
+    verdict = await verdict_on(session_token(), now=NOW + 3600)
+    assert (verdict.auth, verdict.identity) == (Auth.EXPIRED, Identity(USER, SESSION))
+
+
+async def test_no_token_is_absent() -> None:
+    assert await verifier().verify([]) == ABSENT == Verdict(Auth.ABSENT, Reason.SESSION_TOKEN_MISSING)
+
+
+@pytest.mark.parametrize("prefix", ["ak_", "oat_", "m2m_", "mt_"])
+async def test_a_machine_token_is_of_an_unsupported_type_and_asks_for_no_key(prefix: str) -> None:
+    keys = FakeKeys()
+    verdict = await verdict_on(prefix + "9f8e7d6c5b4a39281706f5e4d3c2b1a0", keys=keys)
+    assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_TYPE_NOT_SUPPORTED)
+    assert keys.patiences == []
+
+
+@pytest.mark.parametrize("missing", ["typ", "cat"])
+async def test_a_header_without_the_optional_member_is_fine(missing: str) -> None:
+    head = header(**{missing: None})
+    assert (await verdict_on(token(claims(now=NOW), head=head))).auth is Auth.VERIFIED
+
+
+@pytest.mark.parametrize("missing", ["nbf", "jti", "fva", "sts", "v"])
+async def test_a_token_without_the_optional_claim_is_fine(missing: str) -> None:
+    assert (await verdict_on(session_token(**{missing: None}))).auth is Auth.VERIFIED
+
+
+@pytest.mark.parametrize("missing", ["sub", "sid", "exp", "iat"])
+async def test_a_token_without_the_required_claim_is_invalid(missing: str) -> None:
+    verdict = await verdict_on(session_token(**{missing: None}))
+    assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_INVALID)
+
+
+async def test_a_pending_session_is_a_session() -> None:
+    assert (await verdict_on(session_token(sts="pending"))).auth is Auth.VERIFIED
+
+
+# --- Times: the clock stands still, so the boundaries are exact ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "auth"),
+    [
+        pytest.param(NOW + 60 + LEEWAY - 0.001, Auth.VERIFIED, id="just within the leeway"),
+        pytest.param(NOW + 60 + LEEWAY, Auth.EXPIRED, id="exactly at its end"),
+        pytest.param(NOW + 60 + LEEWAY + 0.001, Auth.EXPIRED, id="after it"),
+    ],
+)
+async def test_a_token_is_expired_from_exp_and_five_seconds(now: float, auth: Auth) -> None:
+    assert (await verdict_on(session_token(exp=NOW + 60), now=now)).auth is auth
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason"),
+    [("iat", Reason.TOKEN_IAT_IN_THE_FUTURE), ("nbf", Reason.TOKEN_NOT_ACTIVE_YET)],
+)
+@pytest.mark.parametrize(
+    ("now", "in_time"),
+    [
+        pytest.param(NOW + 30 - LEEWAY, True, id="exactly at the leeway"),
+        pytest.param(NOW + 30 - LEEWAY - 0.001, False, id="just before it"),
+    ],
+)
+async def test_a_token_counts_from_five_seconds_before(claim: str, reason: Reason, now: float, in_time: bool) -> None:
+    verdict = await verdict_on(session_token(**{claim: NOW + 30}), now=now)
+    assert verdict.reason == (None if in_time else reason)
+
+
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        pytest.param({"exp": NOW - LEEWAY + 0.9}, Reason.TOKEN_EXPIRED, id="exp"),
+        pytest.param({"iat": NOW + LEEWAY + 0.9}, None, id="iat"),
+        pytest.param({"nbf": NOW + LEEWAY + 0.9}, None, id="nbf"),
+    ],
+)
+async def test_fractions_of_a_second_are_cut_off_as_in_clerks_sdk(
+    times: Mapping[str, float], reason: Reason | None
+) -> None:
+    assert (await verdict_on(session_token(**times))).reason == reason
+
+
+async def test_a_token_that_never_was_and_never_will_be_valid_is_not_expired() -> None:
+    verdict = await verdict_on(session_token(iat=NOW + 60, exp=NOW - 60))
+    assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_IAT_IN_THE_FUTURE)
+
+
+# --- azp and iss -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parties", "azp", "allowed"),
+    [
+        pytest.param([ORIGIN], ORIGIN, True, id="the allowed one"),
+        pytest.param(["https://a.example", ORIGIN], ORIGIN, True, id="one of the allowed"),
+        pytest.param([ORIGIN], "https://evil.example", False, id="another"),
+        pytest.param([ORIGIN], ORIGIN + "/", False, id="longer than the allowed one"),
+        pytest.param([ORIGIN], ORIGIN[:-1], False, id="shorter than the allowed one"),
+        pytest.param([ORIGIN], ORIGIN.upper(), False, id="in another letter case"),
+        pytest.param([ORIGIN], None, False, id="none"),
+        pytest.param([ORIGIN], [ORIGIN], False, id="a list"),
+        pytest.param([ORIGIN], "", False, id="empty"),
+        pytest.param([], None, True, id="none, where none is asked for"),
+        pytest.param([], "https://anybody.example", True, id="any, where none is asked for"),
+        pytest.param([], 5, True, id="a number, where none is asked for"),
+    ],
+)
+async def test_azp_is_an_allowed_origin_where_origins_are_configured(
+    parties: list[str], azp: object, allowed: bool
+) -> None:
+    verdict = await verdict_on(session_token(azp=azp), parties=parties)
+    assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUTHORIZED_PARTIES)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "iss", "allowed"),
+    [
+        pytest.param(ISSUER, ISSUER, True, id="as configured"),
+        pytest.param(ISSUER, ISSUER + "/", False, id="a slash more"),
+        pytest.param(ISSUER, "https://clerk.evil.example", False, id="another"),
+        pytest.param(ISSUER, None, False, id="none"),
+        pytest.param(ISSUER, [ISSUER], False, id="a list"),
+        pytest.param(None, None, True, id="none, where none is asked for"),
+        pytest.param(None, "https://anybody.example", True, id="any, where none is asked for"),
+    ],
+)
+async def test_iss_is_the_configured_issuer(issuer: str | None, iss: object, allowed: bool) -> None:
+    verdict = await verdict_on(session_token(iss=iss), issuer=issuer)
+    assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_ISSUER)
+
+
+# --- Identity --------------------------------------------------------------------------------------------------------
+
+
+async def identity_of(**changes: Any) -> Identity:
+    verdict = await verdict_on(session_token(**changes))
+    assert verdict.identity is not None
+    return verdict.identity
+
+
+async def test_the_organisation_of_a_v2_token_is_in_o() -> None:
+    assert (await identity_of(v=2, o={"id": "org_2v2", "slg": "acme", "rol": "admin"})).org_id == "org_2v2"
+
+
+@pytest.mark.parametrize("version", [None, 1, "2", True])
+async def test_the_organisation_of_any_other_token_is_in_org_id(version: object) -> None:
+    identity = await identity_of(v=version, org_id="org_2v1", o={"id": "org_2v2"})
+    assert identity.org_id == "org_2v1"
+
+
+async def test_a_v2_token_does_not_take_org_id_from_a_custom_claim() -> None:
+    assert (await identity_of(v=2, org_id="org_custom")).org_id is None
+
+
+async def test_the_impersonator_is_in_act() -> None:
+    assert (await identity_of(act={"sub": "user_2admin", "iss": "anything"})).actor_id == "user_2admin"
+
+
+ODD = [
+    pytest.param(value, id=json.dumps(value)[:20])
+    for value in (["org"], "org", 5, True, {}, {"id": 5, "sub": 5}, {"id": "", "sub": ""}, {"id": None, "sub": None})
+] + [
+    pytest.param({"id": text, "sub": text}, id=name)
+    for name, text in {"too long": "x" * 129, "space": "a b", "line break": "a\nb", "not ASCII": "ä"}.items()
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_an_odd_organisation_or_actor_is_left_out_and_nothing_else(odd: object) -> None:
+    assert await identity_of(o=odd, act=odd) == Identity(USER, SESSION)
+
+
+@pytest.mark.parametrize("odd", [["org"], 5, True, {}, "", "x" * 129, "a b", "ä"], ids=lambda odd: repr(odd)[:20])
+async def test_an_odd_v1_organisation_is_left_out(odd: object) -> None:
+    assert (await identity_of(v=1, org_id=odd)).org_id is None
+
+
+@pytest.mark.parametrize("claim", ["sub", "sid"])
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [
+        pytest.param("x", True, id="one character"),
+        pytest.param("x" * 128, True, id="128 characters"),
+        pytest.param("!~", True, id="the ends of visible ASCII"),
+        pytest.param("x" * 129, False, id="129 characters"),
+        pytest.param("a b", False, id="a space"),
+        pytest.param("a\n", False, id="a line break at the end"),
+        pytest.param("a\x7f", False, id="DEL"),
+        pytest.param("ä", False, id="not ASCII"),
+        pytest.param(5, False, id="a number"),
+        pytest.param(["x"], False, id="a list"),
+    ],
+)
+async def test_identifiers_are_1_to_128_visible_ascii_characters(claim: str, value: object, good: bool) -> None:
+    verdict = await verdict_on(session_token(**{claim: value}))
+    assert verdict.reason == (None if good else Reason.TOKEN_INVALID)
+
+
+# --- Several tokens --------------------------------------------------------------------------------------------------
+
+TOKENS = {
+    Auth.VERIFIED: session_token(),
+    Auth.EXPIRED: session_token(exp=NOW - 60),
+    Auth.UNVERIFIABLE: with_header(kid=UNREACHABLE_KID),
+    Auth.REJECTED: "rubbish",
+}
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"), [pytest.param(*pair, id=" over ".join(pair)) for pair in combinations(TOKENS, 2)]
+)
+@pytest.mark.parametrize("first", ["better", "worse"])
+async def test_the_best_verdict_wins_wherever_it_stands(better: Auth, worse: Auth, first: str) -> None:
+    order = [better, worse] if first == "better" else [worse, better]
+    assert (await verifier().verify([TOKENS[auth].encode() for auth in order])).auth is better
+
+
+async def test_of_two_equally_good_tokens_the_first_wins() -> None:
+    tokens = [session_token(exp=NOW - 60, sub="user_first"), session_token(exp=NOW - 60, sub="user_second")]
+    verdict = await verifier().verify([text.encode() for text in tokens])
+    assert verdict.identity == Identity("user_first", SESSION)
+
+
+async def test_nothing_is_verified_after_the_first_verified_token() -> None:
+    keys = FakeKeys()
+    await verifier(keys=keys).verify([session_token().encode()] * 3)
+    assert len(keys.patiences) == 1
+
+
+async def test_all_tokens_of_a_request_share_one_patience() -> None:
+    keys = FakeKeys(takes=0.02)
+    await verifier(keys=keys).verify([with_header(kid=UNREACHABLE_KID).encode()] * 4)
+    first, *_, last = keys.patiences
+    assert first <= PATIENCE == 0.25
+    assert len(keys.patiences) == 4
+    assert 0 <= last < first - 0.05
+
+
+async def test_a_spent_patience_is_zero_and_never_negative() -> None:
+    keys = FakeKeys(takes=PATIENCE + 0.01)
+    await verifier(keys=keys).verify([with_header(kid=UNREACHABLE_KID).encode(), session_token().encode()])
+    assert keys.patiences[-1] == 0
+
+
+# --- What must not happen --------------------------------------------------------------------------------------------
+
+
+class RaisingKeys:
+    """Breaks, and quotes in its message what it was given."""
+
+    async def key_for(self, kid: str, patience: float) -> RSAKey:
+        raise RuntimeError(f"no key for {kid!r} within {patience}")
+
+
+class WrongKeys:
+    """Gives something that is no key, so that the signature check breaks."""
+
+    async def key_for(self, kid: str, patience: float) -> RSAKey:  # noqa: ARG002 - see Keys
+        return cast("RSAKey", object())
+
+
+@pytest.mark.parametrize("make_keys", [RaisingKeys, WrongKeys])
+async def test_a_break_in_what_it_uses_is_a_rejected_token_and_a_log_line_without_it(
+    make_keys: Callable[[], Keys], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = session_token()
+    verdict = await verdict_on(text, keys=make_keys())
+    assert verdict == Verdict(Auth.REJECTED, Reason.TOKEN_INVALID)
+    (record,) = caplog.records
+    assert (record.name, record.levelno, record.exc_info) == ("service.verifier", logging.ERROR, None)
+    assert KID not in record.getMessage()
+    assert not any(text[start : start + 8] in record.getMessage() for start in range(len(text) - 8))
+
+
+async def test_a_token_that_breaks_something_does_not_spoil_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    class BreaksOnce(FakeKeys):
+        async def key_for(self, kid: str, patience: float) -> RSAKey:
+            if not self.patiences:
+                self.patiences.append(patience)
+                raise RuntimeError
+            return await super().key_for(kid, patience)
+
+    verdict = await verifier(keys=BreaksOnce()).verify([session_token().encode()] * 2)
+    assert verdict.auth is Auth.VERIFIED
+    assert len(caplog.records) == 1
+
+
+async def test_cancelling_a_request_cancels_its_verification() -> None:
+    task = asyncio.create_task(verdict_on(with_header(kid=OTHER_KID), keys=FakeKeys(takes=60)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
