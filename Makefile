@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 
 	$(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -32,7 +32,7 @@ check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks 
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@lock=$$(mktemp -d) && trap 'rm -r "$$lock"' EXIT && cp deploy/requirements.txt "$$lock/run" && cp tests/requirements.txt "$$lock/test" \
-		&& $(COMPILE) -o "$$lock/run" && $(COMPILE) --group test -o "$$lock/test" \
+		&& $(COMPILE) -o "$$lock/run" && $(COMPILE) --group test --constraint "$$lock/run" -o "$$lock/test" \
 		&& diff -u deploy/requirements.txt "$$lock/run" && diff -u tests/requirements.txt "$$lock/test" \
 		&& echo 'the locks are current'
 

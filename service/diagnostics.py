@@ -7,12 +7,7 @@ from logging.config import dictConfig
 from pathlib import PurePath
 from typing import Any
 
-import orjson
 import structlog
-
-
-def _to_json(event_dict: Any, **_: Any) -> str:  # noqa: ANN401 - structlog's serializer signature
-    return orjson.dumps(event_dict, default=str).decode()
 
 
 def logging_config(level: str) -> dict[str, Any]:
@@ -37,7 +32,7 @@ def logging_config(level: str) -> dict[str, Any]:
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     structlog.processors.format_exc_info,
                     structlog.processors.EventRenamer("message"),
-                    structlog.processors.JSONRenderer(serializer=_to_json),
+                    structlog.processors.JSONRenderer(),
                 ],
             },
         },

@@ -7,9 +7,8 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -43,37 +42,44 @@ def _split(value: object) -> object:
 def _origin(value: str) -> str:
     """An origin as browsers send it: scheme, host and perhaps a port, nothing after it (RFC 6454, section 6.2)."""
     if value == "*":
-        raise ValueError("'*' is no origin; name each origin that may log out, such as https://app.example.com")
+        raise ValueError(
+            "is '*', which is no origin; name each origin that may log out, such as https://app.example.com"
+        )
     match = _ORIGIN.fullmatch(value)
     if match is None or len(value) > ORIGIN_MAX_LENGTH:
         raise ValueError(
-            f"{value[:ORIGIN_MAX_LENGTH]!r} is not an origin; write scheme://host or scheme://host:port "
-            "in lower case, without a path or a slash at the end"
+            "is not an origin; write scheme://host or scheme://host:port in lower case, "
+            "without a path or a slash at the end"
         )
     if (match["scheme"], match["port"]) in {("https", "443"), ("http", "80")}:
-        raise ValueError(f"{value!r} names the port that its scheme has anyway; browsers leave it out, so must this")
+        raise ValueError("names the port that its scheme has anyway; browsers leave it out, so must this")
     return value
 
 
 def _network(value: str) -> str:
     if value == "*":
-        raise ValueError("'*' would let every caller choose the address that is recorded; name the proxies instead")
+        raise ValueError(
+            "is '*', which would let every caller choose the address that is recorded; name the proxies instead"
+        )
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(f"{value!r} is neither an IP address nor a network such as 10.0.0.0/8") from None
+        raise ValueError("is neither an IP address nor a network such as 10.0.0.0/8") from None
     return value
 
 
 def _api_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+    try:
+        url = HttpUrl(value)
+    except ValueError:
+        url = None
+    if url is None or url.path not in {None, "/"} or url.query is not None or url.fragment is not None:
         raise ValueError("write it as https://host, without a path (the service adds /v1)")
-    if parts.username is not None:
+    if url.username is not None or url.password is not None:
         raise ValueError("must not hold a user name or password; the secret key goes into CLERK_SECRET_KEY")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if url.scheme == "http" and not _is_loopback(str(url.host).strip("[]")):
         raise ValueError("must be https: the secret key is sent there (plain http is for loopback addresses only)")
-    return f"{parts.scheme}://{parts.netloc}"
+    return str(url).rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:
@@ -200,5 +206,7 @@ def load_settings() -> Settings:
 def _first_problem(error: ValidationError) -> ConfigurationError:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # The one rule over several fields, "some key is set", has no field of its own.
-    variable = str(problem["loc"][0]).upper() if problem["loc"] else "CLERK_JWT_KEY"
-    return ConfigurationError(variable, problem["msg"].removeprefix("Value error, "))
+    variable, *place = problem["loc"] or ("clerk_jwt_key",)
+    # The value itself is never shown: it may be a secret that went into the wrong variable.
+    entry = f"entry {int(place[0]) + 1} " if place else ""
+    return ConfigurationError(str(variable).upper(), entry + problem["msg"].removeprefix("Value error, "))

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from dataclasses import dataclass
 
+from service.diagnostics import where
 from service.events.outputs import Output
 
 logger = logging.getLogger("service.events")
@@ -19,11 +20,17 @@ PATIENCE = 0.1
 
 @dataclass(slots=True)
 class _Waiting:
-    rest: bytes
-    """What has not been written yet: the line, or its end after a short write."""
+    line: bytes
     taken: asyncio.Future[bool]
     deadline: float
-    begun: bool = False
+    written: int = 0
+    """Bytes of the line that a short write has taken; only the first in the queue can have any."""
+
+
+def _tell(whoever: asyncio.Future[bool], *, taken: bool) -> None:
+    # A request that was cancelled has cancelled what it waited for; its line is written all the same.
+    if not whoever.done():
+        whoever.set_result(taken)
 
 
 class EventLog:
@@ -38,8 +45,9 @@ class EventLog:
         self._output = output
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
-        self._flushing = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._timer: asyncio.TimerHandle
         self._owed = b""
         self._failing = False
         self.lost = 0
@@ -61,15 +69,14 @@ class EventLog:
             raise ValueError(f"not one line of at most {MAX_LINE} bytes")
         taken = self._loop.create_future()
         self._waiting.append(_Waiting(line, taken, self._loop.time() + PATIENCE))
-        if not self._flushing:
-            self._flushing = True
+        if self._idle.is_set():
+            self._idle.clear()
             self._loop.call_soon(self._flush)
         return taken
 
     async def close(self) -> None:
         """Wait until every line is decided, at most 100 ms, and close the output."""
-        while self._waiting:
-            await asyncio.wait({self._waiting[-1].taken})
+        await self._idle.wait()
         self._output.close()
 
     def _flush(self) -> None:
@@ -77,7 +84,8 @@ class EventLog:
         try:
             while self._waiting:
                 if self._output.prepare():
-                    self._owed = b""
+                    # A torn line stays behind in the old file; the new one begins with a whole line.
+                    self._owed, self._waiting[0].written = b"", 0
                 if self._owed:
                     self._owed = self._owed[self._write(self._owed) :]
                 else:
@@ -85,9 +93,10 @@ class EventLog:
         except BlockingIOError:
             self._wait_for_reader()
             return
-        except OSError as error:
-            self._refuse(len(self._waiting), os.strerror(error.errno or errno.EIO))
-        self._flushing = False
+        except Exception as error:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
+            known = isinstance(error, OSError) and error.errno
+            self._refuse(len(self._waiting), os.strerror(known) if known else where(error))
+        self._idle.set()
 
     def _write(self, lines: bytes) -> int:
         written = self._output.write(lines)
@@ -100,23 +109,24 @@ class EventLog:
         room = self._output.max_write
         lines: list[bytes] = []
         for waiting in self._waiting:
-            room -= len(waiting.rest)
+            rest = waiting.line[waiting.written :]
+            room -= len(rest)
             if room < 0:
                 break
-            lines.append(waiting.rest)
+            lines.append(rest)
         return b"".join(lines)
 
     def _advance(self, written: int) -> None:
         """Tell the lines that were taken whole; remember how far the one after them got."""
         while written:
             waiting = self._waiting[0]
-            if written < len(waiting.rest):
-                waiting.rest = waiting.rest[written:]
-                waiting.begun = True
+            missing = len(waiting.line) - waiting.written
+            if written < missing:
+                waiting.written += written
                 return
-            written -= len(waiting.rest)
+            written -= missing
             self._waiting.popleft()
-            waiting.taken.set_result(True)
+            _tell(waiting.taken, taken=True)
         if self._failing:
             self._failing = False
             logger.warning("the event log (%s) takes lines again; %d were lost so far", self._output.name, self.lost)
@@ -125,9 +135,9 @@ class EventLog:
         """Give up the first ``count`` lines. The end of a torn one stays owed, so that no line is glued to it."""
         for _ in range(count):
             waiting = self._waiting.popleft()
-            if waiting.begun:
-                self._owed = waiting.rest
-            waiting.taken.set_result(False)
+            if waiting.written:
+                self._owed = waiting.line[waiting.written :]
+            _tell(waiting.taken, taken=False)
         self.lost += count
         if not self._failing:
             self._failing = True
@@ -140,8 +150,7 @@ class EventLog:
     def _resume(self) -> None:
         """Go on, now that the reader has made room or every line has been given up."""
         self._loop.remove_writer(self._output.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._flush()
 
     def _give_up(self) -> None:

@@ -96,11 +96,12 @@ class LogFile:
         """
         self.name = path
         self._fd = self._open()
-        self.max_write = _max_write(self._fd)
 
     def _open(self) -> int:
         # Not for everybody's eyes: the lines hold user ids.
-        return os.open(self.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(self.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+        self.max_write = _max_write(descriptor)
+        return descriptor
 
     def fileno(self) -> int:
         """Give the file descriptor."""

@@ -55,6 +55,11 @@ class _BoundEventLogger(structlog.BoundLoggerBase):
         return awaitable
 
 
+def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
+    # structlog's JSONRenderer writes the repr() of what is no JSON value; an event with such a field is a mistake.
+    return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+
+
 class Recorder:
     """Records events in one log.
 
@@ -66,7 +71,7 @@ class Recorder:
     def __init__(self, log: Log, service_version: str) -> None:
         self._logger: _BoundEventLogger = structlog.wrap_logger(
             EventLoggerFactory(log)(),
-            processors=[structlog.processors.JSONRenderer(serializer=orjson.dumps, option=orjson.OPT_APPEND_NEWLINE)],
+            processors=[_render],
             wrapper_class=_BoundEventLogger,
             context_class=dict,
             # Bound first, so that these lead every line.

@@ -1,0 +1,111 @@
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from service.endpoints.context import client_network, trace_id, user_agent
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+
+
+def request(*headers: tuple[str, bytes], client: tuple[str, int] | None = None) -> Request[Any]:
+    raw = [(name.encode(), value) for name, value in headers]
+    return Request({"type": "http", "headers": raw, "client": client})
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        pytest.param(f"00-{TRACE}-{PARENT}-01", id="as in the standard"),
+        pytest.param(f"00-{TRACE}-{PARENT}-00", id="not sampled"),
+        pytest.param(f"cc-{TRACE}-{PARENT}-01", id="a later version"),
+        pytest.param(f"cc-{TRACE}-{PARENT}-01-what-the-future-adds", id="a later version with more behind"),
+        pytest.param(f" 00-{TRACE}-{PARENT}-01\t", id="white space around"),
+    ],
+)
+def test_the_trace_id_of_a_valid_traceparent_is_taken(traceparent: str) -> None:
+    assert trace_id(request(("traceparent", traceparent.encode()))) == TRACE
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(TRACE, id="only the trace id"),
+        pytest.param(f"00-{'0' * 32}-{PARENT}-01", id="a trace id of zeros"),
+        pytest.param(f"00-{TRACE}-{'0' * 16}-01", id="a parent id of zeros"),
+        pytest.param(f"ff-{TRACE}-{PARENT}-01", id="the forbidden version"),
+        pytest.param(f"00-{TRACE}-{PARENT}-01-more", id="version 00 with more behind"),
+        pytest.param(f"cc-{TRACE}-{PARENT}-01more", id="a later version without a dash"),
+        pytest.param(f"00-{TRACE.upper()}-{PARENT}-01", id="upper case"),
+        pytest.param(f"00-{TRACE}-{PARENT}", id="no flags"),
+        pytest.param(f"00-{TRACE}0-{PARENT}-01", id="one digit more"),
+        pytest.param(f"0-{TRACE}-{PARENT}-01", id="a short version"),
+        pytest.param(f"00-{TRACE[:-1]}g-{PARENT}-01", id="no hexadecimal digit"),
+        pytest.param(f"00-{TRACE}\n-{PARENT}-01", id="a newline inside"),
+        pytest.param("\xff\xfe", id="not ASCII"),
+    ],
+)
+def test_an_invalid_traceparent_gives_no_trace_id(traceparent: str) -> None:
+    assert trace_id(request(("traceparent", traceparent.encode("latin-1")))) is None
+
+
+def test_without_a_traceparent_there_is_no_trace_id() -> None:
+    assert trace_id(request()) is None
+
+
+def test_two_traceparents_give_no_trace_id() -> None:
+    """Which one is right cannot be told (W3C Trace Context, section 3.2)."""
+    header = ("traceparent", f"00-{TRACE}-{PARENT}-01".encode())
+    assert trace_id(request(header, header)) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("203.0.113.77", "203.0.113.0"),
+        ("127.0.0.1", "127.0.0.0"),
+        ("255.255.255.255", "255.255.255.0"),
+        ("2001:db8:1234:5678:9abc:def0:1234:5678", "2001:db8:1234::"),
+        ("2001:db8::1", "2001:db8::"),
+        ("::1", "::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("::ffff:203.0.113.77", "203.0.113.0"),
+        ("::ffff:cb00:714d", "203.0.113.0"),
+    ],
+)
+def test_an_address_is_cut_to_its_network(host: str, network: str) -> None:
+    assert client_network(request(client=(host, 51234))) == network
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "testclient", "203.0.113", "203.0.113.77, 10.0.0.1", "203.0.113.77:8080", "[::1]", "1" * 5000, "127.0.0.1\n"],
+)
+def test_what_is_no_address_is_not_recorded(host: str) -> None:
+    """uvicorn passes on whatever text a believed proxy wrote."""
+    assert client_network(request(client=(host, 0))) is None
+
+
+def test_a_caller_without_an_address_is_not_recorded() -> None:
+    assert client_network(request(client=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "recorded"),
+    [
+        pytest.param(b"Mozilla/5.0 (X11; Linux)", "Mozilla/5.0 (X11; Linux)", id="as it is"),
+        pytest.param(b"", "", id="empty"),
+        pytest.param(b"a" * 300, "a" * 256, id="cut to 256 characters"),
+        pytest.param(b"a\x00b\tc\x7f\x1b[31m", "a?b?c??[31m", id="control characters"),
+        pytest.param(b"caf\xe9 \xff", "caf? ?", id="not ASCII"),
+        pytest.param(b'"quoted\\"', '"quoted\\"', id="what JSON escapes"),
+    ],
+)
+def test_a_user_agent_is_cut_and_made_printable(sent: bytes, recorded: str) -> None:
+    assert user_agent(request(("user-agent", sent))) == recorded
+
+
+def test_without_a_user_agent_there_is_none() -> None:
+    assert user_agent(request()) is None

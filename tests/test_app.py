@@ -1,0 +1,263 @@
+"""What holds for the application as a whole; its endpoints have tests of their own."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import respx
+from asgi_lifespan import LifespanManager
+
+from service.app import CORS_HEADERS, create_app
+from service.settings import ConfigurationError, Settings
+from tests.conftest import OpenClient
+from tests.support.lines import EventFile
+from tests.support.signing import ORIGIN, jwk, token
+
+SESSION = "/v1/auth/session"
+JWKS = "https://api.clerk.com/v1/jwks"
+PREFLIGHT = {
+    "Origin": ORIGIN,
+    "Access-Control-Request-Method": "DELETE",
+    "Access-Control-Request-Headers": "authorization",
+}
+
+
+def listed(response: httpx.Response, header: str) -> set[str]:
+    return {name.strip().lower() for name in response.headers[header].split(",")}
+
+
+# --- Paths and methods -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/auth/session/", "/v1/auth/session/x", "/v1/auth", "/healthz/"])
+async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.delete(path)
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"success": False, "message": "Not Found"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS"])
+async def test_another_method_is_405_and_names_delete(client: httpx.AsyncClient, method: str) -> None:
+    response = await client.request(method, SESSION)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "DELETE"
+
+
+async def test_another_method_is_told_so_in_json(client: httpx.AsyncClient) -> None:
+    response = await client.post(SESSION)
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"success": False, "message": "Method Not Allowed"}
+
+
+async def test_only_a_logout_is_an_event(client: httpx.AsyncClient, events: EventFile) -> None:
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS"):
+        await client.request(method, SESSION)
+    assert events.new() == []
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", SESSION), ("POST", SESSION), ("GET", "/no"), ("GET", "/")])
+async def test_every_response_carries_the_common_headers(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, path, headers={"X-Request-ID": "r-1"})
+    names = ("cache-control", "x-content-type-options", "x-request-id")
+    assert [response.headers[name] for name in names] == ["no-store", "nosniff", "r-1"]
+
+
+# --- CORS ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_preflight_from_an_allowed_origin_is_granted(client: httpx.AsyncClient, events: EventFile) -> None:
+    response = await client.options(SESSION, headers=PREFLIGHT)
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert response.headers["access-control-allow-credentials"] == "true"
+    assert response.headers["access-control-max-age"] == "7200"
+    assert listed(response, "access-control-allow-methods") == {"delete", "get"}
+    assert events.new() == []
+
+
+@pytest.mark.parametrize("name", CORS_HEADERS)
+async def test_a_preflight_may_ask_for_what_frontends_send(client: httpx.AsyncClient, name: str) -> None:
+    """By name: a ``*`` would not cover Authorization."""
+    response = await client.options(SESSION, headers=PREFLIGHT | {"Access-Control-Request-Headers": name.lower()})
+    assert response.status_code == 200
+    assert name.lower() in listed(response, "access-control-allow-headers")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        pytest.param("https://evil.example.com", id="another"),
+        pytest.param("null", id="null"),
+        pytest.param(f"{ORIGIN}.evil.com", id="ours in front"),
+        pytest.param("http://app.example.com", id="another scheme"),
+        pytest.param(f"{ORIGIN}:8443", id="another port"),
+    ],
+)
+async def test_an_origin_that_is_not_allowed_gets_no_permission(client: httpx.AsyncClient, origin: str) -> None:
+    for response in (
+        await client.options(SESSION, headers=PREFLIGHT | {"Origin": origin}),
+        await client.delete(SESSION, headers={"Origin": origin}),
+    ):
+        assert "access-control-allow-origin" not in response.headers
+
+
+async def test_a_preflight_for_another_method_or_header_is_refused(client: httpx.AsyncClient) -> None:
+    for asked in ({"Access-Control-Request-Method": "POST"}, {"Access-Control-Request-Headers": "x-evil"}):
+        assert (await client.options(SESSION, headers=PREFLIGHT | asked)).status_code == 400
+
+
+async def test_a_request_from_an_allowed_origin_may_be_read(client: httpx.AsyncClient) -> None:
+    response = await client.delete(SESSION, headers={"Origin": ORIGIN})
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert response.headers["access-control-allow-credentials"] == "true"
+    assert response.headers["access-control-expose-headers"] == "X-Request-ID"
+
+
+@pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"], ids=["none", "allowed", "another"])
+async def test_where_cors_is_on_every_response_varies_by_origin(client: httpx.AsyncClient, origin: str | None) -> None:
+    """A cache must not serve one origin's answer to another (Fetch standard, "CORS protocol and HTTP caches")."""
+    response = await client.delete(SESSION, headers={"Origin": origin} if origin else {})
+    assert response.headers.get_list("vary") == ["Origin"]
+
+
+async def test_an_error_may_be_read_by_an_allowed_origin_too(client: httpx.AsyncClient) -> None:
+    response = await client.post(SESSION, headers={"Origin": ORIGIN})
+    assert response.status_code == 405
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+
+
+async def test_without_origins_cors_is_off(open_client: OpenClient) -> None:
+    async with open_client(clerk_authorized_parties=()) as client:
+        preflight = await client.options(SESSION, headers=PREFLIGHT)
+        actual = await client.delete(SESSION, headers={"Origin": ORIGIN})
+    assert (preflight.status_code, actual.status_code) == (405, 200)
+    for response in (preflight, actual):
+        assert not [name for name in response.headers if name.startswith(("access-control", "vary"))]
+
+
+async def test_each_of_several_origins_is_allowed(open_client: OpenClient) -> None:
+    origins = ("https://a.example", "https://b.example")
+    async with open_client(clerk_authorized_parties=origins) as client:
+        answers = [await client.delete(SESSION, headers={"Origin": origin}) for origin in origins]
+    assert tuple(answer.headers["access-control-allow-origin"] for answer in answers) == origins
+
+
+# --- What the settings lead to ---------------------------------------------------------------------------------------
+
+
+def test_a_pem_that_cannot_be_used_stops_the_start(settings: Callable[..., Settings]) -> None:
+    with pytest.raises(ConfigurationError, match=r"^CLERK_JWT_KEY: is not a PEM public key") as caught:
+        create_app(settings(clerk_jwt_key="eyJ.secret.token"))
+    assert "secret" not in str(caught.value)
+
+
+async def test_an_event_log_that_cannot_be_opened_stops_the_start(
+    settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    app = create_app(settings(event_log=str(tmp_path / "missing" / "events.jsonl")))
+    with pytest.raises(
+        ConfigurationError, match=r"^EVENT_LOG: cannot be opened for writing: No such file or directory$"
+    ):
+        async with LifespanManager(app):
+            pass
+
+
+def test_building_the_app_opens_nothing(settings: Callable[..., Settings], events: EventFile) -> None:
+    create_app(settings())
+    assert not events.path.exists()
+
+
+async def test_shutting_down_closes_the_event_log(open_client: OpenClient, events: EventFile) -> None:
+    def is_open() -> bool:
+        return any(link.resolve() == events.path for link in Path("/proc/self/fd").iterdir())
+
+    async with open_client():
+        assert is_open()
+    assert not is_open()
+
+
+async def test_events_go_to_standard_output_by_default(
+    open_client: OpenClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with open_client(event_log="-") as client:
+        event_id = (await client.delete(SESSION)).json()["event_id"]
+    (line,) = capfd.readouterr().out.splitlines()
+    assert event_id in line
+
+
+async def test_a_token_from_another_issuer_is_rejected_where_one_is_set(
+    open_client: OpenClient, events: EventFile
+) -> None:
+    async with open_client(clerk_issuer="https://clerk.somebody.else") as client:
+        await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
+    assert events.one()["reason"] == "token-invalid-issuer"
+
+
+async def test_a_token_for_another_origin_is_rejected(open_client: OpenClient, events: EventFile) -> None:
+    async with open_client(clerk_authorized_parties="https://other.example") as client:
+        await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
+    assert events.one()["reason"] == "token-invalid-authorized-parties"
+
+
+# --- With a secret key -----------------------------------------------------------------------------------------------
+
+WITH_SECRET_KEY = {"clerk_jwt_key": None, "clerk_secret_key": "sk_test_abc"}
+
+
+async def test_with_a_secret_key_tokens_are_verified_by_the_published_keys(
+    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
+) -> None:
+    jwks = respx_mock.get(JWKS, headers={"Authorization": "Bearer sk_test_abc"}).respond(json={"keys": [jwk()]})
+    async with open_client(**WITH_SECRET_KEY) as client:
+        for _ in range(3):
+            await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
+    assert [event["auth"] for event in events.new()] == ["verified"] * 3
+    assert jwks.call_count == 1
+
+
+async def test_while_clerk_is_down_tokens_are_unverifiable_and_recorded(
+    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
+) -> None:
+    jwks = respx_mock.get(JWKS).mock(side_effect=httpx.ConnectError("down"))
+    async with open_client(**WITH_SECRET_KEY) as client:
+        response = await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
+    assert (response.status_code, response.json()["recorded"]) == (200, True)
+    event = events.one()
+    assert (event["auth"], event["reason"]) == ("unverifiable", "jwk-failed-to-load")
+    assert event["session_id"] is None
+    assert jwks.call_count == 1
+
+
+async def test_while_clerk_hangs_a_request_waits_no_longer_than_its_patience(
+    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
+) -> None:
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    respx_mock.get(JWKS).mock(side_effect=hang)
+    loop = asyncio.get_running_loop()
+    async with open_client(**WITH_SECRET_KEY) as client:
+        started = loop.time()
+        await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
+        assert 0.2 < loop.time() - started < 1
+    assert events.one()["auth"] == "unverifiable"
+
+
+async def test_a_request_without_a_token_does_not_wait_for_clerk(
+    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
+) -> None:
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    respx_mock.get(JWKS).mock(side_effect=hang)
+    loop = asyncio.get_running_loop()
+    async with open_client(**WITH_SECRET_KEY) as client:
+        started = loop.time()
+        await client.delete(SESSION)
+        assert loop.time() - started < 0.2
+    assert events.one()["auth"] == "absent"

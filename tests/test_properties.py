@@ -1,0 +1,161 @@
+"""Whatever bytes arrive: 200, and exactly one line that holds to its schema."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import hypothesis
+import orjson
+import pytest
+from asgi_lifespan import LifespanManager
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import ASGIApp, Message
+
+from service.app import create_app
+from service.settings import Settings
+from tests.support.lines import EventFile
+from tests.support.signing import ORIGIN, b64url, claims, header, token_of
+
+EXAMPLES = 20_000 if os.environ.get("CI") == "true" else 2_000
+Headers = list[tuple[bytes, bytes]]
+
+_anything = st.binary(max_size=60)
+
+
+_edits = st.lists(st.tuples(st.integers(0, 1023), st.integers(0, 2), st.binary(max_size=2)), min_size=1, max_size=2)
+
+
+def _mutated(good: bytes) -> st.SearchStrategy[bytes]:
+    """Good bytes with a few of them replaced, removed or put in between."""
+    return _edits.map(lambda edits: _edited(good, edits))
+
+
+def _edited(data: bytes, edits: Iterable[tuple[int, int, bytes]]) -> bytes:
+    for position, removed, added in edits:
+        start = position % (len(data) + 1)
+        data = data[:start] + added + data[start + removed :]
+    return data
+
+
+# --- Tokens ----------------------------------------------------------------------------------------------------------
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_json = st.recursive(
+    _scalars,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "sub", "", "é"]), inner, max_size=2)
+    ),
+    max_leaves=3,
+).map(lambda value: json.dumps(value).encode())
+_raw_json = st.sampled_from(
+    [b"1e999", b"-1e999", b"1e308", b"9" * 400, b"NaN", b"-0", b'"\\ud800"', b'"\xff"', b"[" * 1100 + b"]" * 1100, b"{"]
+)
+
+
+def _object(good: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    """A good object with a member or two replaced by any JSON, or by what only looks like JSON."""
+    replaced = st.dictionaries(st.sampled_from(sorted(good)), _json | _raw_json, max_size=2)
+    members = {name: json.dumps(value).encode() for name, value in good.items() if value is not ...}
+    return replaced.map(
+        lambda others: (
+            b"{%s}" % b",".join(b'"%s":%s' % (name.encode(), value) for name, value in (members | others).items())
+        )
+    )
+
+
+_now = int(time.time())
+_claims = claims(now=_now, exp=_now + 3600, o={"id": "org_2abc"}, org_id="org_1abc", act={"sub": "user_2support"})
+_expired = _claims | {"exp": _now - 60}
+_good_header, _good_payload = orjson.dumps(header()), orjson.dumps(_claims)
+_valid = token_of(_good_header, _good_payload).encode()
+
+_payloads = st.one_of(_object(_claims), _object(_expired), _object(_claims | {"aud": ...}), _mutated(_good_payload))
+_headers = st.one_of(
+    st.just(_good_header), st.just(_good_header), _object(header() | {"crit": ..., "b64": ..., "jwk": ..., "zip": ...})
+)
+_signed = st.builds(lambda head, payload: token_of(head, payload).encode(), _headers, _payloads)
+_unsigned = st.builds(lambda *parts: ".".join(map(b64url, parts)).encode(), _headers, _payloads, _anything)
+_odd = st.sampled_from([b"", b".", b"..", b"ak_x", b"a" * 8193, _valid + b"=", _valid.replace(b".", b".."), _valid])
+_tokens = st.one_of(_signed, _signed, _signed, _unsigned, _mutated(_valid), _anything, _odd)
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
+
+def _named(name: bytes, *values: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[bytes, bytes]]:
+    return st.tuples(st.just(name), st.one_of(values))
+
+
+_bearers = st.builds(bytes.__add__, st.sampled_from([b"Bearer ", b"bearer  ", b"BEARER ", b"Basic "]), _tokens)
+_cookie = st.builds(
+    lambda name, value: name + b"=" + value,
+    st.sampled_from([b"__session", b"__session_1a2B3c4D", b"theme"]) | _mutated(b"__session_1a2B3c4D"),
+    _tokens,
+)
+_credentials = st.one_of(
+    _named(b"authorization", _bearers, _bearers, _bearers, _anything),
+    _named(b"cookie", _cookie, st.lists(_cookie, min_size=2, max_size=3).map(b"; ".join), _anything),
+)
+_surroundings = st.one_of(
+    _named(b"x-request-id", _anything, st.binary(min_size=127, max_size=130), st.just(b"~" * 128)),
+    _named(b"origin", _anything, _mutated(ORIGIN.encode()), st.just(ORIGIN.encode())),
+    _named(b"traceparent", _anything, _mutated(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
+    _named(b"user-agent", _anything, st.binary(min_size=250, max_size=300)),
+)
+_requests: st.SearchStrategy[Headers] = st.builds(
+    list.__add__, st.lists(_credentials, min_size=1, max_size=2), st.lists(_surroundings, max_size=2)
+)
+
+
+async def call(app: ASGIApp, headers: Headers) -> tuple[Message, dict[str, Any]]:
+    """What the application answers: the start of the response, and its body."""
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body is not read")
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "DELETE",
+        "path": "/v1/auth/session",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("203.0.113.77", 1),
+    }
+    await app(scope, receive, send)
+    start, body = messages
+    return start, orjson.loads(body["body"])
+
+
+def test_whatever_arrives_is_answered_with_200_and_recorded_in_one_line(
+    settings: Callable[..., Settings], events: EventFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(settings(event_client_ip=True, event_user_agent=True))
+
+    @hypothesis.settings(max_examples=EXAMPLES, deadline=None)
+    @given(_requests)
+    def holds_for(headers: Headers) -> None:
+        start, body = runner.run(call(running, headers))
+        assert start["status"] == 200
+        assert not [value for pair in start["headers"] for value in pair if set(value) & set(b"\r\n\0")]
+        assert body.pop("event_id") == events.one()["event_id"]
+        assert body == {"success": True, "message": "Logged out successfully", "recorded": True}
+        assert caplog.messages == []
+
+    async def start_in(stack: AsyncExitStack) -> ASGIApp:
+        return (await stack.enter_async_context(LifespanManager(app))).app
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        running = runner.run(start_in(stack))
+        try:
+            holds_for()
+        finally:
+            runner.run(stack.aclose())

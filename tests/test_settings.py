@@ -1,0 +1,323 @@
+"""What each variable takes. The environment is read for real: that is what ``load_settings`` does."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.settings import ConfigurationError, Settings, load_settings
+
+PEM = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----"
+SECRET = "sk_test_abcdefghijklmnop"
+DEFAULTS = Settings(clerk_jwt_key=SecretStr(PEM)).model_dump()
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty working directory and no variable set."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment with the one setting that is needed."""
+    monkeypatch.setenv("CLERK_JWT_KEY", PEM)
+    return monkeypatch
+
+
+def problem() -> str:
+    """What is wrong with the settings."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert caught.value.variable == str(caught.value).partition(":")[0]
+    return str(caught.value)
+
+
+# --- Each variable ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("clerk_secret_key", None),
+        ("clerk_api_url", "https://api.clerk.com"),
+        ("clerk_authorized_parties", ()),
+        ("clerk_issuer", None),
+        ("event_log", "-"),
+        ("event_client_ip", False),
+        ("event_user_agent", False),
+        ("forwarded_allow_ips", ("127.0.0.1", "::1")),
+        ("host", "127.0.0.1"),
+        ("port", 8000),
+        ("workers", 1),
+        ("log_level", "info"),
+    ],
+)
+@pytest.mark.usefixtures("env")
+def test_a_variable_that_is_not_set_has_its_default(name: str, default: object) -> None:
+    assert getattr(load_settings(), name) == default
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("CLERK_API_URL", "https://api.clerk.com/", "https://api.clerk.com"),
+        ("CLERK_API_URL", "https://clerk.internal:8443", "https://clerk.internal:8443"),
+        ("CLERK_API_URL", "http://127.0.0.1:8001", "http://127.0.0.1:8001"),
+        ("CLERK_API_URL", "http://[::1]:8001", "http://[::1]:8001"),
+        ("CLERK_API_URL", "http://localhost:8001", "http://localhost:8001"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://a.example", ("https://a.example",)),
+        (
+            "CLERK_AUTHORIZED_PARTIES",
+            " https://a.example , http://localhost:3000,,",
+            ("https://a.example", "http://localhost:3000"),
+        ),
+        ("CLERK_AUTHORIZED_PARTIES", "chrome-extension://abcdef", ("chrome-extension://abcdef",)),
+        ("CLERK_AUTHORIZED_PARTIES", "http://[::1]:3000", ("http://[::1]:3000",)),
+        ("CLERK_AUTHORIZED_PARTIES", "https://a.example:65535", ("https://a.example:65535",)),
+        ("CLERK_AUTHORIZED_PARTIES", ",", ()),
+        ("CLERK_ISSUER", "https://clerk.example.com", "https://clerk.example.com"),
+        ("EVENT_LOG", "-", "-"),
+        ("EVENT_LOG", "/var/log/events.jsonl", "/var/log/events.jsonl"),
+        ("EVENT_CLIENT_IP", "true", True),
+        ("EVENT_CLIENT_IP", "0", False),
+        ("EVENT_USER_AGENT", "yes", True),
+        ("EVENT_USER_AGENT", "off", False),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, 192.168.1.1", ("10.0.0.0/8", "192.168.1.1")),
+        ("FORWARDED_ALLOW_IPS", "2001:db8::/32", ("2001:db8::/32",)),
+        ("FORWARDED_ALLOW_IPS", "10.1.2.3/8", ("10.1.2.3/8",)),
+        ("HOST", "0.0.0.0", "0.0.0.0"),
+        ("HOST", "::", "::"),
+        ("PORT", "0", 0),
+        ("PORT", "65535", 65535),
+        ("WORKERS", "64", 64),
+        ("LOG_LEVEL", "WARNING", "warning"),
+        ("LOG_LEVEL", "critical", "critical"),
+    ],
+)
+def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: str, expected: object) -> None:
+    env.setenv(variable, value)
+    assert getattr(load_settings(), variable.lower()) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        pytest.param("CLERK_SECRET_KEY", "pk_test_abc", "is not a Clerk secret key", id="a publishable key"),
+        pytest.param("CLERK_SECRET_KEY", "sk_test_ab c", "is not a Clerk secret key", id="a key with a space"),
+        pytest.param("CLERK_SECRET_KEY", "sk_test_abc\n", "is not a Clerk secret key", id="a key with a newline"),
+        pytest.param("CLERK_SECRET_KEY", "sk_test_äbc", "is not a Clerk secret key", id="a key that is not ASCII"),
+        pytest.param("CLERK_API_URL", "api.clerk.com", "write it as https://host", id="a URL without a scheme"),
+        pytest.param("CLERK_API_URL", "ftp://api.clerk.com", "write it as https://host", id="another scheme"),
+        pytest.param("CLERK_API_URL", "https://", "write it as https://host", id="a URL without a host"),
+        pytest.param("CLERK_API_URL", "https://api.clerk.com/v1", "write it as https://host", id="a path"),
+        pytest.param("CLERK_API_URL", "https://api.clerk.com?v=1", "write it as https://host", id="a query"),
+        pytest.param("CLERK_API_URL", "https://u:p@api.clerk.com", "must not hold a user name", id="a password"),
+        pytest.param("CLERK_API_URL", "http://api.clerk.com", "must be https", id="plain http"),
+        pytest.param("CLERK_API_URL", "http://10.0.0.1", "must be https", id="plain http inside the network"),
+        pytest.param("CLERK_API_URL", "https://[::1", "", id="an open bracket"),
+        pytest.param("CLERK_API_URL", "https://api.clerk.com:port", "", id="a port that is no number"),
+        pytest.param("CLERK_API_URL", "https://api.clerk.com:65536", "", id="a port that is too high"),
+        pytest.param("CLERK_API_URL", "https://api clerk.com", "", id="a host with a space"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "*", "is '*', which is no origin", id="any origin"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example/", "is not an origin", id="a slash at the end"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example/app", "is not an origin", id="an origin and path"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "a.example", "is not an origin", id="an origin without a scheme"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://A.example", "is not an origin", id="upper case"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a b", "is not an origin", id="an origin with a space"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "null", "is not an origin", id="the null origin"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://*.a.example", "is not an origin", id="a wildcard"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example:443", "browsers leave it out", id="https port"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "http://a.example:80", "browsers leave it out", id="http port"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://ok.example,x", "entry 2 is not an origin", id="the second"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", f"https://{'a' * 250}", "is not an origin", id="258 characters"),
+        pytest.param(
+            "CLERK_AUTHORIZED_PARTIES", ",".join(f"https://{n}.example" for n in range(65)), "at most 64", id="65"
+        ),
+        pytest.param("CLERK_ISSUER", "https://clerk.example.com ", "must be visible ASCII", id="a space at the end"),
+        pytest.param("CLERK_ISSUER", "https://clérk.example.com", "must be visible ASCII", id="not ASCII"),
+        pytest.param("EVENT_LOG", "/", "is a directory", id="a directory"),
+        pytest.param("EVENT_CLIENT_IP", "perhaps", "", id="neither true nor false"),
+        pytest.param("EVENT_USER_AGENT", "2", "", id="a number"),
+        pytest.param("FORWARDED_ALLOW_IPS", "*", "is '*', which would let every caller", id="any proxy"),
+        pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.0/33", "is neither an IP address nor a network", id="a mask of 33"),
+        pytest.param("FORWARDED_ALLOW_IPS", "proxy", "is neither an IP address nor a network", id="a proxy by name"),
+        pytest.param("HOST", "h" * 256, "", id="a host of 256 characters"),
+        pytest.param("PORT", "65536", "", id="too high"),
+        pytest.param("PORT", "-1", "", id="negative"),
+        pytest.param("PORT", "http", "", id="a name"),
+        pytest.param("WORKERS", "0", "", id="no worker"),
+        pytest.param("WORKERS", "65", "", id="65 workers"),
+        pytest.param("LOG_LEVEL", "verbose", "", id="an unknown level"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(
+    env: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    env.setenv(variable, value)
+    text = problem()
+    assert text.startswith(f"{variable}: ")
+    assert says in text
+    assert text.isprintable()
+
+
+def test_a_nul_character_in_the_event_log_is_refused() -> None:
+    """An environment cannot hold one, a program can."""
+    with pytest.raises(ValidationError, match="holds a NUL character"):
+        Settings(clerk_jwt_key=SecretStr(PEM), event_log="a\0b")
+
+
+def test_a_value_of_another_type_is_refused() -> None:
+    with pytest.raises(ValidationError, match="log_level"):
+        Settings.model_validate({"clerk_jwt_key": PEM, "log_level": 10})
+
+
+# --- Keys and secrets ------------------------------------------------------------------------------------------------
+
+
+def test_without_any_key_the_text_names_both_and_the_sandbox() -> None:
+    text = problem()
+    assert text.startswith("CLERK_JWT_KEY: set this or CLERK_SECRET_KEY")
+    assert "python -m service sandbox" in text
+
+
+@pytest.mark.parametrize(("variable", "value"), [("CLERK_JWT_KEY", PEM), ("CLERK_SECRET_KEY", SECRET)])
+def test_one_key_is_enough(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(load_settings(), variable.lower()) == SecretStr(value)
+
+
+def test_the_text_about_a_refused_secret_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLERK_SECRET_KEY", "live_abcdefghijklmnop")
+    assert "abcdef" not in problem()
+
+
+@pytest.mark.parametrize(
+    "variable", ["CLERK_API_URL", "CLERK_AUTHORIZED_PARTIES", "FORWARDED_ALLOW_IPS", "PORT", "LOG_LEVEL", "WORKERS"]
+)
+def test_a_secret_in_the_wrong_variable_is_not_shown_either(env: pytest.MonkeyPatch, variable: str) -> None:
+    env.setenv(variable, SECRET)
+    assert SECRET not in problem()
+
+
+def test_a_refused_secret_is_not_in_the_errors_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback would print it."""
+    monkeypatch.setenv("CLERK_SECRET_KEY", "live_abcdefghijklmnop")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert caught.value.__suppress_context__
+    assert "abcdef" not in str(caught.value.__context__)
+
+
+def test_secrets_are_not_shown(env: pytest.MonkeyPatch) -> None:
+    env.setenv("CLERK_SECRET_KEY", SECRET)
+    shown = f"{load_settings()!r} {load_settings()}"
+    assert SECRET not in shown
+    assert "MIIB" not in shown
+
+
+# --- Where they come from --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"CLERK_SECRET_KEY={SECRET}\n", id="plain"),
+        pytest.param(f'# a comment\n\nexport CLERK_SECRET_KEY="{SECRET}" # another\n', id="decorated"),
+        pytest.param(f"clerk_secret_key={SECRET}\n", id="lower case"),
+        pytest.param(f"CLERK_SECRET_KEY={SECRET}\r\nPORT=\r\n", id="Windows line ends"),
+        pytest.param(f"\ufeffCLERK_SECRET_KEY={SECRET}\n", id="a byte order mark"),
+    ],
+)
+def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".env").write_text(text, encoding="utf-8", newline="")
+    assert load_settings().clerk_secret_key == SecretStr(SECRET)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        pytest.param(f'"{PEM}"', PEM, id="over several lines"),
+        pytest.param('"{}"'.format(PEM.replace("\n", "\\n")), PEM, id="quoted with backslash n"),
+        pytest.param(PEM.replace("\n", "\\n"), PEM.replace("\n", "\\n"), id="bare with backslash n"),
+    ],
+)
+def test_a_dotenv_file_holds_a_pem(tmp_path: Path, written: str, expected: str) -> None:
+    (tmp_path / ".env").write_text(f"CLERK_JWT_KEY={written}\n", encoding="utf-8")
+    assert load_settings().clerk_jwt_key == SecretStr(expected)
+
+
+def test_the_environment_goes_before_the_dotenv_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.setenv("PORT", "1")
+    (tmp_path / ".env").write_text("PORT=2\nWORKERS=3\n", encoding="utf-8")
+    settings = load_settings()
+    assert (settings.port, settings.workers) == (1, 3)
+
+
+def test_an_empty_variable_is_not_set(env: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        if name != "clerk_jwt_key":
+            env.setenv(name.upper(), "")
+    assert load_settings().model_dump() == DEFAULTS
+
+
+@pytest.mark.usefixtures("env")
+def test_an_empty_line_in_the_dotenv_file_is_not_set(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=\nCLERK_ISSUER=\n", encoding="utf-8")
+    assert load_settings().model_dump() == DEFAULTS
+
+
+def test_an_empty_variable_lets_the_dotenv_file_speak(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.setenv("PORT", "")
+    (tmp_path / ".env").write_text("PORT=2\n", encoding="utf-8")
+    assert load_settings().port == 2
+
+
+def test_unknown_variables_are_ignored(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.setenv("CLERK_SOMETHING_NEW", "1")
+    (tmp_path / ".env").write_text("NEXT_PUBLIC_CLERK_PUBLISHABLE_KEY=pk_test_abc\n", encoding="utf-8")
+    assert load_settings().model_dump() == DEFAULTS
+
+
+def test_a_dotenv_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"CLERK_ISSUER=\xff\xfe\n")
+    assert problem() == ".env: is not UTF-8 text"
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """``/proc/self/mem`` is one that also root cannot read, at its beginning."""
+    (tmp_path / ".env").symlink_to("/proc/self/mem")
+    assert problem() == ".env: cannot be read: Input/output error"
+
+
+@pytest.mark.usefixtures("env")
+def test_a_directory_of_that_name_is_no_dotenv_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert load_settings().model_dump() == DEFAULTS
+
+
+def test_settings_themselves_ignore_environment_and_dotenv_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.setenv("PORT", "1")
+    (tmp_path / ".env").write_text("WORKERS=3\n", encoding="utf-8")
+    settings = Settings(clerk_secret_key=SecretStr(SECRET))
+    assert (settings.clerk_jwt_key, settings.port, settings.workers) == (None, 8000, 1)
+
+
+# --- As a value ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("env")
+def test_settings_do_not_change() -> None:
+    settings: Any = load_settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1
+
+
+def test_settings_survive_the_way_to_a_worker(env: pytest.MonkeyPatch) -> None:
+    env.setenv("CLERK_AUTHORIZED_PARTIES", "https://a.example")
+    settings = load_settings()
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - what multiprocessing does
