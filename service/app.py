@@ -1,7 +1,9 @@
 """The one place that joins the rooms: settings in, application out."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -46,8 +48,12 @@ CORS_HEADERS = (
 )
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(settings: Settings, event_log: Output | None = None) -> Starlette:
     """Build the application. Nothing is opened before its lifespan starts.
+
+    Args:
+        settings: what it is told.
+        event_log: where the lines go; the lifespan closes it. Without it the lifespan opens what EVENT_LOG names.
 
     Raises:
         ConfigurationError: a setting turns out to be unusable; its text names the variable.
@@ -80,7 +86,7 @@ def create_app(settings: Settings) -> Starlette:
         ],
         middleware=middleware,
         exception_handlers={HTTPException: _problem},
-        lifespan=_lifespan(settings, pem_key),
+        lifespan=_lifespan(settings, pem_key, event_log),
     )
     # A redirect would cost the caller a second request that may never be sent.
     app.router.redirect_slashes = False
@@ -113,6 +119,27 @@ def open_event_log(settings: Settings) -> Output:
         raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
 
 
+def check_event_log(settings: Settings) -> None:
+    """Check that the event log could be opened, without creating it or disturbing who reads it.
+
+    Whoever asks may be another user than the service's, and must not leave a file that the service cannot open.
+
+    Raises:
+        ConfigurationError: it could not be opened.
+    """
+    path = Path(settings.event_log)
+    try:
+        is_fifo, exists = path.is_fifo(), path.exists()
+    except OSError as error:
+        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
+    if settings.event_log == "-" or (exists and not is_fifo):
+        open_event_log(settings).close()
+    elif not os.access(path if is_fifo else path.parent, os.W_OK):
+        raise ConfigurationError(
+            "EVENT_LOG", "cannot be opened for writing: its directory is not there, or not allowed"
+        )
+
+
 @asynccontextmanager
 async def open_keys(settings: Settings, pem_key: PemKey | None) -> AsyncIterator[Keys]:
     """Open the keys that verify tokens: the PEM, else a key ring that keeps itself fresh from Clerk."""
@@ -126,12 +153,12 @@ async def open_keys(settings: Settings, pem_key: PemKey | None) -> AsyncIterator
 
 
 def _lifespan(
-    settings: Settings, pem_key: PemKey | None
+    settings: Settings, pem_key: PemKey | None, event_log: Output | None
 ) -> Callable[[Starlette], AbstractAsyncContextManager[AppState]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[AppState]:
         async with AsyncExitStack() as stack:
-            log = EventLog(open_event_log(settings))
+            log = EventLog(event_log or open_event_log(settings))
             stack.push_async_callback(log.close)
             verifier = Verifier(
                 await stack.enter_async_context(open_keys(settings, pem_key)),

@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``sandbox``, ``check``, ``schema``. The only code that reads the environment."""
+"""The command line: ``serve``, ``sandbox``, ``check``, ``schema``. Only here are the settings asked for."""
 
 import asyncio
 import json
@@ -13,8 +13,9 @@ import click
 import uvicorn
 
 from service import __version__
-from service.app import create_app, load_pem_key, open_event_log, open_keys
+from service.app import check_event_log, create_app, load_pem_key, open_keys
 from service.clerk.keys import KeyRing, Keys, PemKey
+from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Auth, Verdict
 from service.clerk.verifier import Verifier
 from service.diagnostics import configure_logging
@@ -43,16 +44,29 @@ def _one_line_for_mistakes() -> Iterator[None]:
 @click.version_option(__version__, prog_name="clerk-logout")
 def main() -> None:
     """Record the logouts of applications that use Clerk."""
+    _keep_standard_streams()
+    # Libraries that read the settings may have something to say, too.
+    configure_logging("warning")
+
+
+def _keep_standard_streams() -> None:
+    """See to it that no file of ours gets the number of a standard stream that was closed before we started."""
+    try:
+        os.fstat(2)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        os.fstat(1)
+    except OSError:
+        click.echo("clerk-logout: standard output is closed; lead it to /dev/null if nobody needs it", err=True)
+        sys.exit(2)
 
 
 @main.command()
 def serve() -> None:
     """Run the service, as the environment configures it."""
     with _one_line_for_mistakes():
-        settings = load_settings()
-        create_app(settings)
-        open_event_log(settings).close()
-        sys.exit(run_server(settings))
+        sys.exit(run_server(load_settings()))
 
 
 @main.command()
@@ -72,21 +86,12 @@ def check(token: str | None) -> None:
     with _one_line_for_mistakes():
         settings = load_settings()
         pem_key = load_pem_key(settings)
-        _check_event_log(settings)
+        check_event_log(settings)
     configure_logging("critical")
     for line in _describe(settings):
         click.echo(line)
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
     sys.exit(0 if asyncio.run(_check(settings, pem_key, sent)) else 1)
-
-
-def _check_event_log(settings: Settings) -> None:
-    """Check the event log without creating it: whoever runs ``check`` may be another user than the service's."""
-    path = Path(settings.event_log)
-    if settings.event_log == "-" or path.exists():
-        open_event_log(settings).close()
-    elif not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigurationError("EVENT_LOG", f"cannot be created: {path.parent} is not there or not writable")
 
 
 async def _check(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
@@ -95,8 +100,10 @@ async def _check(settings: Settings, pem_key: PemKey | None, sent: bytes | None)
         if sent is None:
             return well
         verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
-        token = sent.strip().removeprefix(b"Bearer ")
-        verdict = await verifier.verify([token] if token else [])
+        # What the endpoint would see, whether the header's value or the token alone was given.
+        sent = sent.strip()
+        header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
+        verdict = await verifier.verify(read_credentials([(b"authorization", header)]).tokens)
     for line in _explain(verdict):
         click.echo(line)
     return verdict.auth is Auth.VERIFIED
@@ -108,7 +115,7 @@ async def _describe_keys(settings: Settings, keys: Keys) -> bool:
         return True
     assert isinstance(keys, KeyRing)  # noqa: S101 - the only other kind
     if await keys.refresh():
-        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(keys.kids)}")
+        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
         return True
     click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.problem}")
     return False
@@ -152,7 +159,7 @@ def _shown(value: object) -> str:
 def sandbox(port: int, clerk_port: int) -> None:
     """Run the service against a stand-in for Clerk, on 127.0.0.1 only.
 
-    Tokens are really signed and really verified; only the users are invented. The environment is not read.
+    Tokens are really signed and really verified; only the users are invented. No setting is read.
     """
     with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
         exit_cleanly_on_signals()
@@ -172,15 +179,17 @@ async def _sandbox(port: int, clerk_port: int, event_log: Path) -> None:
             event_log=str(event_log),
         )
         reader = _EventReader(event_log)
-        clerk = create_sandbox(instance, service_url=service_url, read_events=reader.after)
+        clerk = create_sandbox(
+            instance, service_url=service_url, read_events=reader.after, hosts=("127.0.0.1", "localhost")
+        )
         servers = [
             uvicorn.Server(configure(clerk, log_level="warning", grace=1)),
             uvicorn.Server(configure(create_app(settings), log_level="warning", grace=1)),
         ]
         click.echo(_BANNER.format(service=service_url, clerk=clerk_url), err=True)
-        printer = asyncio.create_task(reader.print_for_ever())
-        await asyncio.gather(servers[0].serve([clerk_socket]), servers[1].serve([service_socket]))
-        printer.cancel()
+        await asyncio.gather(
+            servers[0].serve([clerk_socket]), servers[1].serve([service_socket]), reader.print_for_ever()
+        )
 
 
 _BANNER = """\

@@ -3,11 +3,50 @@
 JSON, because a line may quote what a stranger sent, and JSON escapes every control character.
 """
 
+import logging
+from contextlib import suppress
 from logging.config import dictConfig
 from pathlib import PurePath
 from typing import Any
 
 import structlog
+
+from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+
+_STRANGERS = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
+
+
+class StderrHandler(logging.Handler):
+    """Writes to stderr and never waits for its reader: a diagnostic that does not fit is dropped.
+
+    Whoever reads the events often reads stderr too, and must not be able to stop the service by not reading.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stderr: InheritedDescriptor | None = InheritedDescriptor(2)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, or drop it."""
+        line = self.format(record).encode("utf-8", "backslashreplace")
+        if self._stderr is not None:
+            with suppress(OSError):  # its reader is behind or gone, and there is nowhere to say so
+                self._stderr.write(line[: ATOMIC_WRITE - 1] + b"\n")
+
+    def close(self) -> None:
+        """Close our own description of stderr."""
+        super().close()
+        stderr, self._stderr = self._stderr, None  # logging may close a handler twice
+        if stderr is not None:
+            stderr.close()
+
+
+class NoStrangers(logging.Filter):
+    """Leaves out what uvicorn says about malformed requests: any stranger could fill the log with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record is about ourselves."""
+        return not record.getMessage().startswith(_STRANGERS)
 
 
 def logging_config(level: str) -> dict[str, Any]:
@@ -36,7 +75,8 @@ def logging_config(level: str) -> dict[str, Any]:
                 ],
             },
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "json"}},
+        "filters": {"no strangers": {"()": NoStrangers}},
+        "handlers": {"stderr": {"()": StderrHandler, "formatter": "json", "filters": ["no strangers"]}},
         "loggers": {
             # httpx tells of every request at INFO.
             "httpx": {"level": "WARNING"},

@@ -1,18 +1,19 @@
 """uvicorn, set up: sockets, protocol, logging, signals."""
 
 import errno
+import ipaddress
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from service.app import create_app
+from service.app import check_event_log, create_app, open_event_log
 from service.diagnostics import logging_config
 from service.settings import ConfigurationError, Settings
 
@@ -21,7 +22,9 @@ logger = logging.getLogger("service.server")
 GRACE = 8
 """Seconds for what is under way at a shutdown."""
 KEEP_ALIVE = 15
-"""Seconds that an idle connection is kept."""
+"""Seconds that a connection is kept between two requests. One that never sends a request is not closed by uvicorn."""
+STARTUP_FAILURE = 3
+"""uvicorn's exit code of a worker that cannot start; its supervisor then gives up instead of trying again."""
 BACKLOG = 2048
 
 
@@ -37,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
         dual = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual)
     except (socket.gaierror, UnicodeError):
-        raise ConfigurationError("HOST", f"{host!r} cannot be resolved to an address") from None
+        raise ConfigurationError("HOST", "cannot be resolved to an address") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError("PORT", f"{port} on {host} is in use already") from None
@@ -74,11 +77,19 @@ def configure(
         access_log=False,
         log_config=logging_config(log_level),
         proxy_headers=bool(forwarded_allow_ips),
-        forwarded_allow_ips=list(forwarded_allow_ips),
+        forwarded_allow_ips=[*forwarded_allow_ips, *_mapped(forwarded_allow_ips)],
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=grace,
     )
+
+
+def _mapped(networks: tuple[str, ...]) -> Iterator[str]:
+    """The same networks as a socket that listens on IPv4 and IPv6 at once shows them (RFC 4291, section 2.5.5.2)."""
+    for text in networks:
+        network = ipaddress.ip_network(text)
+        if network.version == 4:  # noqa: PLR2004 - the IP version
+            yield f"::ffff:{network.network_address}/{96 + network.prefixlen}"
 
 
 def exit_cleanly_on_signals() -> None:
@@ -95,13 +106,21 @@ def serve(settings: Settings) -> int:
     """Run the service until it is told to stop.
 
     Returns:
-        The process's exit code.
+        The process's exit code: 0, or 2 when a worker could not start.
 
     Raises:
         ConfigurationError: it cannot start; the text names the variable.
     """
+    app: Starlette | Callable[[], Starlette]
+    if settings.workers == 1:
+        app = create_app(settings, open_event_log(settings))
+    else:
+        # A mistake is found here already: one line, not one from each worker.
+        create_app(settings)
+        check_event_log(settings)
+        app = partial(_app_of_worker, settings)
     config = configure(
-        partial(create_app, settings),
+        app,
         log_level=settings.log_level,
         workers=settings.workers,
         forwarded_allow_ips=settings.forwarded_allow_ips,
@@ -109,10 +128,20 @@ def serve(settings: Settings) -> int:
     with listen(settings.host, settings.port) as listener:
         exit_cleanly_on_signals()
         logger.info("listening on %s", url_of(listener))
+        processes = []
         if settings.workers == 1:
-            server = uvicorn.Server(config)
-            server.run(sockets=[listener])
-            return 0 if server.started else 1
-        supervisor = Multiprocess(config, sockets=[listener])
-        supervisor.run()
-        return 1 if any(process.exitcode == 3 for process in supervisor.processes) else 0  # noqa: PLR2004 - uvicorn's STARTUP_FAILURE
+            uvicorn.Server(config).run(sockets=[listener])
+        else:
+            supervisor = Multiprocess(config, sockets=[listener])
+            supervisor.run()
+            processes = supervisor.processes
+        return 2 if any(process.exitcode == STARTUP_FAILURE for process in processes) else 0
+
+
+def _app_of_worker(settings: Settings) -> Starlette:
+    """Build the app in a worker of several; what cannot be used ends the worker with one line."""
+    try:
+        return create_app(settings, open_event_log(settings))
+    except ConfigurationError as error:
+        logger.critical("%s", error)
+        sys.exit(STARTUP_FAILURE)

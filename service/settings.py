@@ -5,7 +5,6 @@
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
@@ -18,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+MAX_PORT = 65535
 ORIGIN_MAX_LENGTH = 256
 """Characters. Keeps the event line within its 4,096 bytes."""
 
@@ -46,7 +46,7 @@ def _origin(value: str) -> str:
             "is '*', which is no origin; name each origin that may log out, such as https://app.example.com"
         )
     match = _ORIGIN.fullmatch(value)
-    if match is None or len(value) > ORIGIN_MAX_LENGTH:
+    if match is None or len(value) > ORIGIN_MAX_LENGTH or int(match["port"] or 0) > MAX_PORT:
         raise ValueError(
             "is not an origin; write scheme://host or scheme://host:port in lower case, "
             "without a path or a slash at the end"
@@ -62,10 +62,10 @@ def _network(value: str) -> str:
             "is '*', which would let every caller choose the address that is recorded; name the proxies instead"
         )
     try:
-        ipaddress.ip_network(value, strict=False)
+        # Cut to the network, because uvicorn would not match one whose host bits are set.
+        return str(ipaddress.ip_network(value, strict=False))
     except ValueError:
         raise ValueError("is neither an IP address nor a network such as 10.0.0.0/8") from None
-    return value
 
 
 def _api_url(value: str) -> str:
@@ -103,12 +103,8 @@ def _issuer(value: str) -> str:
 
 
 def _event_log(value: str) -> str:
-    if value == "-":
-        return value
-    if "\0" in value:
-        raise ValueError("holds a NUL character")
-    if Path(value).is_dir():
-        raise ValueError("is a directory; name a file in it, or - for standard output")
+    if not value.isprintable():
+        raise ValueError("holds a control character, or is not UTF-8")
     return value
 
 
@@ -135,10 +131,10 @@ class Settings(BaseSettings):
     """``-`` for standard output, else the path of a file that is appended to."""
     event_client_ip: bool = False
     event_user_agent: bool = False
-    forwarded_allow_ips: Networks = ("127.0.0.1", "::1")
+    forwarded_allow_ips: Networks = ("127.0.0.1/32", "::1/128")
     """Proxies whose ``X-Forwarded-For`` is believed."""
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    port: Annotated[int, Field(ge=0, le=MAX_PORT)] = 8000
     """TCP port; 0 lets the system choose one."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     log_level: Annotated[

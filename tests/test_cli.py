@@ -1,6 +1,8 @@
 """The command line, as a person uses it."""
 
 import json
+import os
+import select
 import socket
 import subprocess
 import sys
@@ -106,7 +108,12 @@ def test_check_says_which_check_failed_what_was_found_and_what_was_expected(
 
 
 def test_check_takes_the_token_from_standard_input(check: Check) -> None:
-    assert "token: verified" in check("--token", "-", stdin=f"Bearer {token()}\n").output
+    assert "token: verified" in check("--token", "-", stdin=f"{token()}\n").output
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
+def test_check_takes_the_whole_header_too(check: Check, scheme: str) -> None:
+    assert "token: verified" in check("--token", f"{scheme}{token()}").output
 
 
 def test_check_does_not_create_the_event_log(check: Check) -> None:
@@ -114,16 +121,37 @@ def test_check_does_not_create_the_event_log(check: Check) -> None:
     assert not Path("new.jsonl").exists()
 
 
-@pytest.mark.parametrize("kind", ["directory that is not there", "file that is a socket"])
-def test_check_says_when_the_event_log_cannot_be_written(check: Check, kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "missing" / "events.jsonl"
-    if kind == "file that is a socket":
-        path = tmp_path / "socket"
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-    result = check(EVENT_LOG=str(path))
-    assert result.stderr.startswith("clerk-logout: EVENT_LOG: cannot be ")
+@pytest.mark.parametrize("path", ["missing/events.jsonl", "socket", ".", "x" * 256])
+def test_check_says_when_the_event_log_cannot_be_written(check: Check, path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+    result = check(EVENT_LOG=path)
+    assert result.stderr.startswith("clerk-logout: EVENT_LOG: cannot be opened for writing: ")
+    assert result.stderr.count("\n") == 1
     assert result.exit_code == 2
+
+
+def test_check_does_not_disturb_who_reads_a_fifo(check: Check) -> None:
+    """To open and close it would end its reader."""
+    os.mkfifo("fifo")
+    reader = os.open("fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert check(EVENT_LOG="fifo").exit_code == 0
+    assert not select.select([reader], [], [], 0)[0]
+    os.close(reader)
+
+
+def test_what_a_library_says_of_the_env_file_is_json_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("this is no assignment: =\n'\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "check"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(Path.cwd())),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    assert {json.loads(line)["logger"] for line in done.stderr.splitlines()} == {"dotenv.main"}
 
 
 def test_check_names_the_setting_that_cannot_be_used(check: Check) -> None:
@@ -164,6 +192,29 @@ def test_schema_prints_every_schema_by_its_event() -> None:
 def test_schema_prints_one() -> None:
     printed = json.loads(CliRunner().invoke(main, ["schema", "user_logout"]).output)
     assert printed["properties"]["event"] == {"const": "user_logout"}
+
+
+def in_a_shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = f'exec "$0" -m service "$@" {redirections}'
+    return subprocess.run(
+        ["sh", "-c", command, sys.executable, *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "schema"])
+def test_a_closed_standard_output_is_one_line(command: str) -> None:
+    done = in_a_shell(">&-", command)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("clerk-logout: standard output is closed")
+
+
+def test_a_closed_stderr_changes_nothing() -> None:
+    assert in_a_shell("2>&-", "check").returncode == 0
 
 
 def test_the_module_is_the_command() -> None:

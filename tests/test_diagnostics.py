@@ -10,7 +10,7 @@ import orjson
 import pytest
 import structlog
 
-from service.diagnostics import configure_logging, logging_config, where
+from service.diagnostics import StderrHandler, configure_logging, logging_config, where
 from service.events.log import EventLog
 from service.events.outputs import LogFile
 from service.events.recorder import Recorder
@@ -31,14 +31,14 @@ def root() -> Iterator[logging.Logger]:
 
 
 @pytest.fixture
-def said(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], dict[str, Any]]:
+def said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], dict[str, Any]]:
     """Does something and gives the one line that was said about it on stderr."""
     del root
 
     def while_(doing: Callable[[], object]) -> dict[str, Any]:
         configure_logging("info")
         doing()
-        captured = capsys.readouterr()
+        captured = capfd.readouterr()
         (line,) = captured.err.splitlines()
         assert captured.out == ""
         said: dict[str, Any] = json.loads(line)
@@ -74,20 +74,29 @@ def test_a_value_that_is_no_json_is_shown_as_text(said: Any) -> None:
     assert said(lambda: structlog_logger.warning("odd", value=ValueError("x")))["value"] == "ValueError('x')"
 
 
-def test_what_is_below_the_level_is_not_said(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_handler_says_nothing_and_can_be_closed_again(capfd: pytest.CaptureFixture[str]) -> None:
+    """`logging` closes its handlers when it is configured anew and once more at the end."""
+    handler = StderrHandler()
+    handler.close()
+    handler.close()
+    handler.emit(logging.makeLogRecord({"msg": "late"}))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_below_the_level_is_not_said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("error")
     logger.warning("not said")
     logger.error("said")
     assert root.level == logging.ERROR
-    assert json.loads(capsys.readouterr().err)["message"] == "said"
+    assert json.loads(capfd.readouterr().err)["message"] == "said"
 
 
 @pytest.mark.usefixtures("root")
-def test_the_http_client_does_not_tell_of_every_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_http_client_does_not_tell_of_every_request(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("debug")
     logging.getLogger("httpx").info("HTTP Request: GET …")
     logging.getLogger("httpcore.connection").debug("connect_tcp.started")
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("root")

@@ -87,10 +87,9 @@ def test_it_listens_on_the_loopback_address_only(sandbox: Sandbox) -> None:
 
 
 def test_the_environment_does_not_reach_it() -> None:
-    """A real instance's settings in the shell neither break the sandbox nor are touched by it."""
-    with start_sandbox(
-        CLERK_JWT_KEY="junk", CLERK_SECRET_KEY="sk_live_real", HOST="0.0.0.0", EVENT_LOG="/no"
-    ) as sandbox:
+    """A real instance's settings in the shell neither break the sandbox nor are touched by it; nor does a proxy."""
+    real = {"CLERK_JWT_KEY": "junk", "CLERK_SECRET_KEY": "sk_live_real", "HOST": "0.0.0.0", "EVENT_LOG": "/no"}
+    with start_sandbox(**real, HTTP_PROXY="http://127.0.0.1:9", ALL_PROXY="http://127.0.0.1:9") as sandbox:
         run(sandbox.curls[0])
         assert sandbox.next_event()["auth"] == "verified"
 

@@ -1,5 +1,6 @@
 """A real uvicorn, as ``python -m service serve`` starts it."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -13,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
-from service.server import listen, url_of
+from service.nonblocking import InheritedDescriptor
+from service.server import configure, listen, url_of
 from service.settings import ConfigurationError
 from tests.support.lines import read_line, read_lines
-from tests.support.processes import TIMEOUT, Server, environment, serve
+from tests.support.processes import TIMEOUT, environment, serve
 from tests.support.signing import token
 
 WORKERS = 2
@@ -32,8 +35,8 @@ def logout(connection: http.client.HTTPConnection, authorization: str | None = N
     return response.status, response.read()
 
 
-def one_logout(server: Server, authorization: str | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+def one_logout(address: tuple[str, int], authorization: str | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
     try:
         return logout(connection, authorization)
     finally:
@@ -79,13 +82,13 @@ def test_two_workers_on_one_pipe_write_every_event_once_and_tear_none() -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals, workers: str) -> None:
     with serve(settings={"WORKERS": workers}) as server:
-        assert one_logout(server)[0] == 200
+        assert one_logout(server.address)[0] == 200
         assert server.stop(number) == 0
 
 
 def test_the_event_is_on_stdout_before_the_answer_and_survives_sigkill() -> None:
     with serve(subprocess.PIPE) as server:
-        _, body = one_logout(server)
+        _, body = one_logout(server.address)
         server.process.kill()
         assert server.process.stdout is not None
         assert read_line(server.process.stdout.read())["event_id"] == json.loads(body)["event_id"]
@@ -93,7 +96,7 @@ def test_the_event_is_on_stdout_before_the_answer_and_survives_sigkill() -> None
 
 def test_stdout_carries_nothing_but_events_and_stderr_nothing_but_json() -> None:
     with serve(subprocess.PIPE, {"LOG_LEVEL": "debug"}) as server:
-        one_logout(server, "not.a.token")
+        one_logout(server.address, "not.a.token")
         server.process.terminate()
         assert server.process.stdout is not None
         events = read_lines(server.process.stdout)
@@ -133,7 +136,7 @@ def test_a_client_that_hangs_up_is_recorded_all_the_same(tmp_path: Path) -> None
         hasty = socket.create_connection(server.address)
         hasty.sendall(b"DELETE /v1/auth/session HTTP/1.1\r\nHost: service\r\nX-Request-ID: hasty\r\n\r\n")
         hasty.close()
-        one_logout(server)  # connections are accepted in their order, so the hasty one has been by now
+        one_logout(server.address)  # connections are accepted in their order, so the hasty one has been by now
         assert server.stop() == 0
     events = read_lines(event_log.read_bytes().splitlines(keepends=True))
     assert "hasty" in {event["request_id"] for event in events}
@@ -176,7 +179,7 @@ def test_workers_that_cannot_start_are_a_failure(tmp_path: Path) -> None:
             timeout=TIMEOUT,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "EVENT_LOG: cannot be opened for writing" in done.stderr
 
 
@@ -210,3 +213,44 @@ def test_every_address_includes_ipv4_and_ipv6() -> None:
         assert url_of(listener) == f"http://[::]:{port}"
         with socket.create_connection(("127.0.0.1", port), TIMEOUT):
             pass
+
+
+def test_networks_are_trusted_in_their_ipv6_form_too() -> None:
+    config = configure(Starlette(), log_level="info", forwarded_allow_ips=("127.0.0.0/8", "2001:db8::/32"))
+    assert config.forwarded_allow_ips == ["127.0.0.0/8", "2001:db8::/32", "::ffff:127.0.0.0/104"]
+
+
+def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    """Events and diagnostics often go to one reader; it must not be able to hold the service, or its end."""
+    reader, writer = os.pipe()
+    fill = InheritedDescriptor(writer)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            fill.write(b"#" * 4095 + b"\n")
+    event_log = tmp_path / "events.jsonl"
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"],
+        env=environment(PORT=str(port), EVENT_LOG=str(event_log)),
+        stderr=writer,
+    )
+    while process.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError):
+            assert one_logout(("127.0.0.1", port))[0] == 200
+            break
+    process.terminate()
+    assert process.wait(TIMEOUT) == 0
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+    fill.close()
+
+
+def test_malformed_requests_of_strangers_do_not_fill_the_log() -> None:
+    with serve(subprocess.PIPE) as server:
+        for _ in range(3):
+            with socket.create_connection(server.address, TIMEOUT) as stranger:
+                stranger.sendall(b"\0\r\n\r\n")
+                assert stranger.recv(100).startswith(b"HTTP/1.1 400")
+        server.stop()
+    assert "Invalid HTTP" not in json.dumps(server.diagnostics)

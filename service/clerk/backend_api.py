@@ -13,6 +13,7 @@ from clerk_backend_api.utils import BackoffStrategy, RetryConfig
 
 from service.clerk.errors import ClerkApiError
 
+MAX_RESPONSE_BYTES = 1 << 20
 REQUEST_TIMEOUT = 2.0
 """Seconds without progress after which a request is given up; whoever calls sets the deadline for the whole."""
 
@@ -51,6 +52,32 @@ def _status(code: int) -> str:
     return f"Clerk answered with status {code}"
 
 
+class _BoundedStream(httpx.AsyncByteStream):
+    """The body of a response, up to a bound."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > MAX_RESPONSE_BYTES:
+                raise ClerkApiError(f"the answer is larger than {MAX_RESPONSE_BYTES} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx.Response) -> None:
+    """Bound what will be read of a response; what is compressed cannot be bounded before it is unpacked."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ClerkApiError("the answer is compressed, which was not asked for")
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async client's always is
+    response.stream = _BoundedStream(response.stream)
+
+
 @asynccontextmanager
 async def backend_api(url: str, secret_key: str) -> AsyncIterator[BackendApi]:
     """Open the Backend API.
@@ -59,8 +86,15 @@ async def backend_api(url: str, secret_key: str) -> AsyncIterator[BackendApi]:
         url: ``https://host`` without a path.
         secret_key: sent as the bearer of each call.
     """
-    async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT) as client:
-        with httpx.Client() as unused:  # the SDK would make one with settings of its own
+    # Proxies of the environment are for the way out, not for a stand-in on this machine.
+    outside = url.startswith("https://")
+    async with httpx.AsyncClient(
+        timeout=REQUEST_TIMEOUT,
+        trust_env=outside,
+        headers={"accept-encoding": "identity"},
+        event_hooks={"response": [_bound]},
+    ) as client:
+        with httpx.Client(trust_env=False) as unused:  # the SDK would make one with settings of its own
             yield BackendApi(
                 Clerk(
                     bearer_auth=secret_key,

@@ -24,6 +24,8 @@ from service.diagnostics import where
 logger = logging.getLogger("service.keys")
 
 MIN_KEY_BITS = 2048
+MAX_KEYS = 32
+MAX_KID_LENGTH = 256
 REFRESH_AFTER = 300.0
 """Seconds between two fetches while all is well."""
 COOL_DOWN = 30.0
@@ -137,8 +139,12 @@ class KeyRing:
 
     async def _keep_fresh(self) -> NoReturn:
         while True:
-            fresh = await self.refresh()
-            await self._sleep(REFRESH_AFTER if fresh else COOL_DOWN)
+            # A request may have caused the last fetch, and it may have failed; so look again at every cool-down.
+            due = self._attempted_at + (REFRESH_AFTER if self._problem is None else COOL_DOWN)
+            if self._clock() >= due:
+                await self.refresh()
+            else:
+                await self._sleep(min(due - self._clock(), COOL_DOWN))
 
     def _refresh(self) -> asyncio.Task[None] | None:
         """The refresh that is under way, or a new one if it is time; else None."""
@@ -184,7 +190,12 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAKey]:
     keys: dict[str, RSAKey] = {}
     for jwk in jwks:
         kid = jwk.get("kid")
-        if (jwk.get("kty"), jwk.get("use"), jwk.get("alg")) != ("RSA", "sig", "RS256") or not isinstance(kid, str):
+        if len(keys) == MAX_KEYS:
+            logger.warning("more than %d keys are published; the rest is passed over", MAX_KEYS)
+            break
+        if (jwk.get("kty"), jwk.get("use"), jwk.get("alg")) != ("RSA", "sig", "RS256"):
+            continue
+        if not isinstance(kid, str) or len(kid) > MAX_KID_LENGTH:
             continue
         try:
             # Measured before it is imported: about a small key joserfc warns past our log.

@@ -3,14 +3,20 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 MAX_CANDIDATES = 4
 MAX_COOKIES = 256
 """More than any browser keeps for one site; bounds what a hostile request makes us answer."""
+MAX_LOOKED_AT = 1024
+"""Session cookies of one header, of the same or other names, that are looked at."""
+MAX_BLANKS = 16
+"""Characters of white space between two cookies; browsers send one."""
+MAX_TOKEN_BYTES = 8192
 
-_COOKIE = b"__session"
-# Clerk's suffix is eight characters of base64url; a little more is allowed for, a control character never.
-_COOKIE_NAME = re.compile(rb"__session(?:_[A-Za-z0-9_-]{1,64})?")
+# Clerk's suffix is eight characters of base64url; a little more is allowed for, a control character never. Possessive
+# quantifiers, so that a hostile header costs one pass.
+_SESSION_COOKIE = re.compile(rb"(__session(?:_[A-Za-z0-9_-]{1,64}+)?+)[ \t]*+=([^;]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +45,20 @@ def read_credentials(headers: Iterable[tuple[bytes, bytes]]) -> Credentials:
             scheme, _, token = value.strip(b" \t").partition(b" ")
             if scheme.lower() == b"bearer" and (token := token.strip(b" \t")):
                 bearers.append(token)
-        elif name == b"cookie" and _COOKIE in value:
+        elif name == b"cookie":
             _read_cookies(value, cookies)
     tokens = bearers or [token for _, token in cookies if token]
-    names = dict.fromkeys(name for name, _ in cookies)
+    names = list(dict.fromkeys(name for name, _ in cookies))[:MAX_COOKIES]
     return Credentials(_candidates(tokens), tuple(name.decode("ascii") for name in names))
 
 
 def _read_cookies(header: bytes, found: list[tuple[bytes, bytes]]) -> None:
-    """Split at semicolons only, so that no odd neighbour hides a session cookie (RFC 6265, section 5.4)."""
-    for pair in header.split(b";"):
-        name, separator, value = pair.partition(b"=")
-        name = name.strip(b" \t")
-        if separator and name.startswith(_COOKIE) and _COOKIE_NAME.fullmatch(name) and len(found) < MAX_COOKIES:
-            value = value.strip(b" \t")
+    """Look for session cookies only, so that no odd neighbour hides one (RFC 6265, section 5.4) or costs time."""
+    for match in islice(_SESSION_COOKIE.finditer(header), MAX_LOOKED_AT):
+        start = match.start()
+        before = header[max(0, start - MAX_BLANKS) : start].rstrip(b" \t")
+        if before.endswith(b";") or (not before and start < MAX_BLANKS):
+            name, value = match[1], match[2].strip(b" \t")
             if len(value) > 1 and value[:1] == value[-1:] == b'"':
                 value = value[1:-1]
             found.append((name, value))
@@ -64,5 +70,10 @@ def _candidates(tokens: list[bytes]) -> tuple[bytes, ...]:
         return tuple(tokens)
     distinct = list(dict.fromkeys(tokens))
     if len(distinct) > MAX_CANDIDATES:
-        distinct.sort(key=lambda token: token.count(b".") != 2)  # noqa: PLR2004 - three parts have two dots
+        distinct.sort(key=lambda token: not _looks_like_a_jwt(token))
     return tuple(distinct[:MAX_CANDIDATES])
+
+
+def _looks_like_a_jwt(token: bytes) -> bool:
+    # `eyJ` is base64url for `{"`, with which a JOSE header begins.
+    return len(token) <= MAX_TOKEN_BYTES and token.startswith(b"eyJ") and token.count(b".") == 2  # noqa: PLR2004

@@ -16,12 +16,12 @@ from joserfc.util import urlsafe_b64decode
 
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
+from service.clerk.session_token import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Finding, Identity, Reason, Verdict
 from service.diagnostics import where
 
 logger = logging.getLogger("service.verifier")
 
-MAX_TOKEN_BYTES = 8192
 LEEWAY = 5
 """Seconds by which clocks may differ, as in Clerk's SDKs."""
 PATIENCE = 0.25

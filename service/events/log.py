@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from service.diagnostics import where
 from service.events.outputs import Output
+from service.nonblocking import ATOMIC_WRITE
 
 logger = logging.getLogger("service.events")
 
-MAX_LINE = 4096
-"""Bytes of a line with its newline: what a pipe takes whole or not at all."""
+MAX_LINE = ATOMIC_WRITE - 1
+"""Bytes of a line with its newline; one less than what a pipe takes whole, so that a torn line can be mended before."""
 PATIENCE = 0.1
 """Seconds that a line waits for a reader that is behind."""
 
@@ -23,8 +24,6 @@ class _Waiting:
     line: bytes
     taken: asyncio.Future[bool]
     deadline: float
-    written: int = 0
-    """Bytes of the line that a short write has taken; only the first in the queue can have any."""
 
 
 def _tell(whoever: asyncio.Future[bool], *, taken: bool) -> None:
@@ -48,7 +47,6 @@ class EventLog:
         self._idle = asyncio.Event()
         self._idle.set()
         self._timer: asyncio.TimerHandle
-        self._owed = b""
         self._failing = False
         self.lost = 0
         """Lines that were not taken."""
@@ -57,13 +55,13 @@ class EventLog:
         """Append one line.
 
         Args:
-            line: UTF-8 with its newline at the end, at most 4,096 bytes.
+            line: UTF-8 with its newline at the end, at most 4,095 bytes.
 
         Returns:
             True once ``write(2)`` has taken the whole line, False if it was not taken within 100 ms.
 
         Raises:
-            ValueError: this is not one line of at most 4,096 bytes.
+            ValueError: this is not one line of at most 4,095 bytes.
         """
         if len(line) > MAX_LINE or not line or line.find(b"\n") != len(line) - 1:
             raise ValueError(f"not one line of at most {MAX_LINE} bytes")
@@ -83,13 +81,9 @@ class EventLog:
         """Write until nothing waits or the output takes no more."""
         try:
             while self._waiting:
-                if self._output.prepare():
-                    # A torn line stays behind in the old file; the new one begins with a whole line.
-                    self._owed, self._waiting[0].written = b"", 0
-                if self._owed:
-                    self._owed = self._owed[self._write(self._owed) :]
-                else:
-                    self._advance(self._write(self._next_lines()))
+                mending = self._output.prepare()
+                written = self._output.write(mending + self._next_lines(self._output.max_write - len(mending)))
+                self._advance(written - len(mending))
         except BlockingIOError:
             self._wait_for_reader()
             return
@@ -98,46 +92,36 @@ class EventLog:
             self._refuse(len(self._waiting), os.strerror(known) if known else where(error))
         self._idle.set()
 
-    def _write(self, lines: bytes) -> int:
-        written = self._output.write(lines)
-        if written == 0:
-            raise OSError(errno.EIO, "nothing was written")
-        return written
-
-    def _next_lines(self) -> bytes:
-        """Join as many waiting lines as fit into one write; at least one."""
-        room = self._output.max_write
+    def _next_lines(self, room: int) -> bytes:
+        """Join the waiting lines that fit into so many bytes."""
         lines: list[bytes] = []
         for waiting in self._waiting:
-            rest = waiting.line[waiting.written :]
-            room -= len(rest)
+            room -= len(waiting.line)
             if room < 0:
                 break
-            lines.append(rest)
+            lines.append(waiting.line)
         return b"".join(lines)
 
     def _advance(self, written: int) -> None:
-        """Tell the lines that were taken whole; remember how far the one after them got."""
-        while written:
-            waiting = self._waiting[0]
-            missing = len(waiting.line) - waiting.written
-            if written < missing:
-                waiting.written += written
-                return
-            written -= missing
-            self._waiting.popleft()
+        """Tell the lines that were taken whole. One that was torn stays first, to be written again as a whole.
+
+        Raises:
+            OSError: not even one line was taken.
+        """
+        if written < len(self._waiting[0].line):
+            raise OSError(errno.ENOSPC, "a line was torn")
+        while self._waiting and written >= len(self._waiting[0].line):
+            waiting = self._waiting.popleft()
+            written -= len(waiting.line)
             _tell(waiting.taken, taken=True)
         if self._failing:
             self._failing = False
             logger.warning("the event log (%s) takes lines again; %d were lost so far", self._output.name, self.lost)
 
     def _refuse(self, count: int, problem: str) -> None:
-        """Give up the first ``count`` lines. The end of a torn one stays owed, so that no line is glued to it."""
+        """Give up the first ``count`` lines."""
         for _ in range(count):
-            waiting = self._waiting.popleft()
-            if waiting.written:
-                self._owed = waiting.line[waiting.written :]
-            _tell(waiting.taken, taken=False)
+            _tell(self._waiting.popleft().taken, taken=False)
         self.lost += count
         if not self._failing:
             self._failing = True

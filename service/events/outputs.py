@@ -1,11 +1,11 @@
 """Where event lines go: standard output or a file. An output writes; what to do when it cannot is the log's job."""
 
 import os
-import stat
+from pathlib import Path
 from typing import Protocol
 
-ATOMIC_PIPE_WRITE = 4096
-"""Bytes that a pipe takes whole or not at all, also from several writers: Linux's ``PIPE_BUF`` (pipe(7))."""
+from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+
 FILE_WRITE = 1 << 20
 """Bytes written to a file at once; a bound only so that one write cannot take for ever."""
 
@@ -21,6 +21,18 @@ class Output(Protocol):
         """Give the file descriptor."""
         ...
 
+    def prepare(self) -> bytes:
+        r"""Get ready for the next write.
+
+        Returns:
+            What has to go before the next line: nothing, or ``\n`` where the last line is torn. Its rest never comes;
+            the line was refused, or is written again as a whole.
+
+        Raises:
+            OSError: there is nothing to write to.
+        """
+        ...
+
     def write(self, lines: bytes) -> int:
         """Make one ``write(2)``.
 
@@ -33,25 +45,13 @@ class Output(Protocol):
         """
         ...
 
-    def prepare(self) -> bool:
-        """Get ready for the next batch; tell whether it goes to a new file.
-
-        Raises:
-            OSError: there is nothing to write to.
-        """
-        ...
-
     def close(self) -> None:
         """Close the file descriptor."""
         ...
 
 
 class StandardOutput:
-    """Standard output, through an open file description of our own where the system allows it.
-
-    Our own, because ``O_NONBLOCK`` on the inherited one would be seen by every process that shares it. Without one
-    (a socket, a foreign pipe, no /proc) writes may block while the reader is behind.
-    """
+    """Standard output, whatever it is: a pipe, a terminal, a socket, a file that a shell opened."""
 
     name = "standard output"
 
@@ -61,28 +61,28 @@ class StandardOutput:
         Raises:
             OSError: standard output is closed.
         """
-        os.fstat(descriptor)
-        try:
-            self._fd = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError:
-            self._fd = os.dup(descriptor)
-        self.max_write = _max_write(self._fd)
+        self._output = InheritedDescriptor(descriptor)
+        self.max_write = FILE_WRITE if self._output.is_file else ATOMIC_WRITE
+        self._torn = False
 
     def fileno(self) -> int:
         """Give the file descriptor."""
-        return self._fd
+        return self._output.fileno()
+
+    def prepare(self) -> bytes:
+        """Mend the last line if it is torn."""
+        torn = _ends_torn(self.fileno()) if self._output.is_file else self._torn
+        return b"\n" if torn else b""
 
     def write(self, lines: bytes) -> int:
         """Make one ``write(2)``."""
-        return os.write(self._fd, lines)
-
-    def prepare(self) -> bool:
-        """Nothing to prepare: standard output stays what it is."""
-        return False
+        written = self._output.write(lines)
+        self._torn = written < len(lines)
+        return written
 
     def close(self) -> None:
         """Close our description; standard output itself stays open."""
-        os.close(self._fd)
+        self._output.close()
 
 
 class LogFile:
@@ -98,21 +98,25 @@ class LogFile:
         self._fd = self._open()
 
     def _open(self) -> int:
-        # Not for everybody's eyes: the lines hold user ids.
-        descriptor = os.open(self.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
-        self.max_write = _max_write(descriptor)
-        return descriptor
+        flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        path = Path(self.name)
+        is_file = path.is_file() or not path.exists()
+        self.max_write = FILE_WRITE if is_file else ATOMIC_WRITE
+        # A file for reading too, so that its end can be looked at; a FIFO never, it would be its own reader.
+        self._can_look = is_file
+        # 0640: the lines hold user ids.
+        try:
+            return os.open(self.name, (os.O_RDWR if is_file else os.O_WRONLY) | flags, 0o640)
+        except PermissionError:
+            self._can_look = False
+            return os.open(self.name, os.O_WRONLY | flags, 0o640)
 
     def fileno(self) -> int:
         """Give the file descriptor."""
         return self._fd
 
-    def write(self, lines: bytes) -> int:
-        """Make one ``write(2)``."""
-        return os.write(self._fd, lines)
-
-    def prepare(self) -> bool:
-        """Open the file anew if its name no longer leads to what is open."""
+    def prepare(self) -> bytes:
+        """Open the file anew if its name no longer leads to what is open; mend its last line if it is torn."""
         try:
             moved = not os.path.samestat(os.stat(self.name), os.fstat(self._fd))
         except FileNotFoundError:
@@ -121,15 +125,21 @@ class LogFile:
             new = self._open()
             os.close(self._fd)
             self._fd = new
-        return moved
+        return b"\n" if self._can_look and _ends_torn(self._fd) else b""
+
+    def write(self, lines: bytes) -> int:
+        """Make one ``write(2)``."""
+        return os.write(self._fd, lines)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
 
 
-def _max_write(descriptor: int) -> int:
-    return FILE_WRITE if stat.S_ISREG(os.fstat(descriptor).st_mode) else ATOMIC_PIPE_WRITE
+def _ends_torn(descriptor: int) -> bool:
+    """Look whether a file ends in the middle of a line: ours, another worker's, or that of a process before us."""
+    size = os.fstat(descriptor).st_size
+    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
 def open_output(event_log: str) -> Output:

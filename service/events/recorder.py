@@ -85,7 +85,7 @@ class Recorder:
             When awaited, whether the log took the line.
 
         Raises:
-            ValueError: the line would not be one line of at most 4,096 bytes.
+            ValueError: the line would not be one line of at most 4,095 bytes.
             TypeError: a field is no JSON value.
         """
         return self._logger.info(event.name, **event.fields(), **self._service)

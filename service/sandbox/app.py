@@ -1,11 +1,13 @@
 """The stand-in as an ASGI app: Clerk's Backend API, what a page needs of its Frontend API, and the page itself."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -17,10 +19,15 @@ ReadEvents = Callable[[int], tuple[list[str], int]]
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 500
+MAX_DIGITS = 17
 
 
 def create_sandbox(
-    instance: Instance, *, service_url: str = "", read_events: ReadEvents = lambda position: ([], position)
+    instance: Instance,
+    *,
+    service_url: str = "",
+    read_events: ReadEvents = lambda position: ([], position),
+    hosts: Sequence[str] = ("*",),
 ) -> Starlette:
     """Build the stand-in.
 
@@ -28,6 +35,7 @@ def create_sandbox(
         instance: its state.
         service_url: where the page finds the service.
         read_events: what the page shows.
+        hosts: the Host headers that are answered, so that no other site's page gets a token by DNS rebinding.
     """
     backend = _BackendApi(instance)
     frontend = _FrontendApi(instance)
@@ -53,6 +61,7 @@ def create_sandbox(
             Route("/sandbox/events", events),
             Route("/", index),
         ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
         exception_handlers={HTTPException: _no_such_path, _ClerkError: _clerk_error},
     )
 
@@ -160,7 +169,7 @@ def _origin(request: Request) -> str:
 
 def _integer(request: Request, name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdecimal() and least <= int(text[:17]) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS and least <= int(text) <= most):
         raise _ClerkError(
             422, "form_param_format_invalid", "is invalid", f"{name} must be a number from {least} to {most}"
         )

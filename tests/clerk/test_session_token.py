@@ -181,8 +181,8 @@ def test_no_more_than_four_candidates_are_given_in_the_order_they_came() -> None
 
 def test_junk_in_front_does_not_use_up_the_candidates() -> None:
     junk = b"".join(b"__session_%d=junk%d; " % (number, number) for number in range(10))
-    tokens = read_credentials(cookies(junk + b"__session=a.b.c; __session_z=d.e.f")).tokens
-    assert tokens == (b"a.b.c", b"d.e.f", b"junk0", b"junk1")
+    tokens = read_credentials(cookies(junk + b"__session=eyJa.b.c; __session_z=eyJd.e.f")).tokens
+    assert tokens == (b"eyJa.b.c", b"eyJd.e.f", b"junk0", b"junk1")
 
 
 def test_the_session_is_found_among_200_cookies() -> None:

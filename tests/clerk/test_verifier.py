@@ -14,8 +14,9 @@ from joserfc.jwk import RSAKey
 
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
+from service.clerk.session_token import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
-from service.clerk.verifier import LEEWAY, MAX_TOKEN_BYTES, PATIENCE, Verifier
+from service.clerk.verifier import LEEWAY, PATIENCE, Verifier
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, pem, private_key, token, token_of
 
 NOW = 1_790_000_000

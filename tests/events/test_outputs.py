@@ -1,7 +1,10 @@
 """Files and pipes as they are: nothing here is a fake."""
 
+import contextlib
+import errno
 import fcntl
 import os
+import pty
 import socket
 import stat
 from collections.abc import Iterator
@@ -10,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from service.events.outputs import ATOMIC_PIPE_WRITE, FILE_WRITE, LogFile, StandardOutput, open_output
+from service.events.outputs import FILE_WRITE, LogFile, StandardOutput, open_output
+from service.nonblocking import ATOMIC_WRITE
 
 
 @pytest.fixture
@@ -110,10 +114,36 @@ def test_a_closed_standard_output_is_an_error() -> None:
         StandardOutput(writer)
 
 
-def test_standard_output_is_never_a_new_file(pipe: tuple[int, int]) -> None:
+def test_standard_output_needs_no_mending_before_anything_was_torn(pipe: tuple[int, int]) -> None:
     output = StandardOutput(pipe[1])
-    assert not output.prepare()
+    assert output.prepare() == b""
     output.close()
+
+
+def test_a_file_as_standard_output_is_mended(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as file:
+        file.write(b"torn")
+        file.flush()
+        output = StandardOutput(file.fileno())
+        assert (output.prepare(), output.max_write) == (b"\n", FILE_WRITE)
+        output.write(b"\nline\n")
+        assert output.prepare() == b""
+        output.close()
+
+
+def test_a_stream_that_took_half_a_line_is_mended() -> None:
+    """A datagram would be refused, a stream takes what fits; a terminal does the same."""
+    terminal, side = pty.openpty()
+    output = StandardOutput(side)
+    taken = []
+    with contextlib.suppress(BlockingIOError):  # nobody reads the terminal
+        while True:
+            taken.append(output.write(b"#" * 4000 + b"\n"))
+    assert output.prepare() == (b"\n" if taken[-1] < 4001 else b"")
+    assert taken[-1] < 4001
+    output.close()
+    os.close(side)
+    os.close(terminal)
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
@@ -150,7 +180,7 @@ def test_a_file_is_not_handed_down_to_child_processes(file: LogFile) -> None:
 
 def test_a_file_that_stays_where_it_is_stays_open(file: LogFile) -> None:
     before = file.fileno()
-    assert not file.prepare()
+    assert file.prepare() == b""
     assert file.fileno() == before
 
 
@@ -162,7 +192,7 @@ def test_a_file_that_was_rotated_away_is_opened_anew(file: LogFile, rotate: str)
         path.rename(path.with_suffix(".1"))
     else:
         path.unlink()
-    assert file.prepare()
+    file.prepare()
     file.write(b"after\n")
     assert path.read_bytes() == b"after\n"
 
@@ -171,7 +201,7 @@ def test_a_file_that_another_took_the_place_of_is_left(file: LogFile) -> None:
     path = Path(file.name)
     path.rename(path.with_suffix(".1"))
     path.write_bytes(b"by logrotate\n")
-    assert file.prepare()
+    file.prepare()
     file.write(b"after\n")
     assert path.read_bytes() == b"by logrotate\nafter\n"
 
@@ -180,7 +210,7 @@ def test_rotating_leaks_no_descriptor(file: LogFile) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the list includes the descriptor it is read through
     for _ in range(10):
         Path(file.name).unlink()
-        assert file.prepare()
+        file.prepare()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
@@ -193,8 +223,40 @@ def test_a_directory_that_is_gone_is_an_error_and_the_old_file_stays_open(tmp_pa
     with pytest.raises(FileNotFoundError):
         output.prepare()
     directory.mkdir()
-    assert output.prepare()
+    output.prepare()
+    assert (directory / "events.log").exists()
     output.close()
+
+
+@pytest.mark.parametrize(("content", "mending"), [(b"", b""), (b"line\n", b""), (b"line\nto", b"\n")])
+def test_a_file_is_mended_where_it_ends_torn(tmp_path: Path, content: bytes, mending: bytes) -> None:
+    path = tmp_path / "events.log"
+    path.write_bytes(content)
+    output = LogFile(str(path))
+    assert output.prepare() == mending
+    output.close()
+
+
+def test_a_file_that_may_be_written_but_not_read_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests may run as root, who may read everything; hence the one stand-in for the system call."""
+    really_open = os.open
+
+    def refuse_reading(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really_open(path, flags, mode)
+
+    path = tmp_path / "events.log"
+    path.write_bytes(b"torn")
+    monkeypatch.setattr(os, "open", refuse_reading)
+    output = LogFile(str(path))
+    assert output.prepare() == b""
+    output.write(b"line\n")
+    output.close()
+    monkeypatch.undo()
+    assert path.read_bytes() == b"tornline\n"
 
 
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
@@ -211,7 +273,7 @@ def test_a_regular_file_takes_large_writes(file: LogFile) -> None:
 
 def test_a_pipe_gets_writes_that_are_atomic(pipe: tuple[int, int]) -> None:
     output = StandardOutput(pipe[1])
-    assert output.max_write == ATOMIC_PIPE_WRITE == 4096
+    assert output.max_write == ATOMIC_WRITE == 4096
     output.close()
 
 
@@ -220,7 +282,7 @@ def test_a_fifo_as_file_gets_writes_that_are_atomic(tmp_path: Path) -> None:
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     output = LogFile(str(path))
-    assert output.max_write == ATOMIC_PIPE_WRITE
+    assert output.max_write == ATOMIC_WRITE
     output.close()
     os.close(reader)
 
@@ -229,8 +291,8 @@ def test_a_fifo_that_takes_the_place_of_a_file_gets_writes_that_are_atomic(file:
     Path(file.name).unlink()
     os.mkfifo(file.name)
     reader = os.open(file.name, os.O_RDONLY | os.O_NONBLOCK)
-    assert file.prepare()
-    assert file.max_write == ATOMIC_PIPE_WRITE
+    file.prepare()
+    assert file.max_write == ATOMIC_WRITE
     os.close(reader)
 
 

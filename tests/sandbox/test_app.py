@@ -155,7 +155,9 @@ async def test_an_unknown_session_cannot_be_revoked(sdk: Clerk) -> None:
     assert refused.value.data.errors[0].code == "resource_not_found"
 
 
-@pytest.mark.parametrize("query", ["status=gone", "limit=0", "limit=501", "limit=x", "limit=٣", "offset=-1"])
+@pytest.mark.parametrize(
+    "query", ["status=gone", "limit=0", "limit=501", "limit=x", "limit=٣", "limit=000000000000000010", "offset=-1"]
+)
 async def test_wrong_parameters_are_refused_as_clerk_refuses_them(browser: httpx.AsyncClient, query: str) -> None:
     refused = await browser.get(f"/v1/sessions?{query}", headers={"Authorization": f"Bearer {SECRET}"})
     assert refused.status_code == 422
@@ -172,6 +174,13 @@ async def test_the_backend_api_wants_the_secret_key(
     headers = {} if authorization is None else {"Authorization": authorization.encode()}
     refused = await browser.request(method, path, headers=headers)  # type: ignore[arg-type] # bytes are fine
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, "secret_key_invalid")
+
+
+async def test_other_hosts_are_not_answered(instance: Instance) -> None:
+    """A page of another site, whose name suddenly leads to this machine, gets no token."""
+    transport = httpx.ASGITransport(create_sandbox(instance, hosts=["127.0.0.1"]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://evil.example") as page:
+        assert (await page.post("/sandbox/token")).status_code == 400
 
 
 async def test_other_paths_do_not_exist(browser: httpx.AsyncClient) -> None:

@@ -1,0 +1,70 @@
+"""Writing to standard output and standard error without ever waiting for whoever reads them."""
+
+import os
+import select
+import socket
+import stat
+
+ATOMIC_WRITE = 4096
+"""Bytes that a pipe takes whole or not at all, also from several writers: Linux's ``PIPE_BUF`` (pipe(7))."""
+
+
+class InheritedDescriptor:
+    """A descriptor that somebody else opened, such as standard output, for writing.
+
+    ``O_NONBLOCK`` on it would be seen by every process that shares it. So it is opened anew where the system allows it
+    (pipes, terminals, files); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, no
+    /proc) is polled before each write, which is good for one writer.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Open it.
+
+        Raises:
+            OSError: the descriptor is closed.
+        """
+        kind = os.fstat(descriptor).st_mode
+        self.is_file = stat.S_ISREG(kind)
+        """Whether it is a regular file whose end can be looked at."""
+        self._socket: socket.socket | None = None
+        self._poll: select.poll | None = None
+        if stat.S_ISSOCK(kind):
+            self._socket = socket.socket(fileno=os.dup(descriptor))
+            self._fd = self._socket.fileno()
+            return
+        try:
+            # For reading too where it is a file, so that its end can be looked at.
+            mode = os.O_RDWR if self.is_file else os.O_WRONLY
+            self._fd = os.open(f"/proc/self/fd/{descriptor}", mode | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            self.is_file = False
+            self._fd = os.dup(descriptor)
+            self._poll = select.poll()
+            self._poll.register(self._fd, select.POLLOUT)
+
+    def fileno(self) -> int:
+        """Give the file descriptor."""
+        return self._fd
+
+    def write(self, data: bytes) -> int:
+        """Write once.
+
+        Returns:
+            How many bytes were taken.
+
+        Raises:
+            BlockingIOError: nothing was taken, because the reader is behind.
+            OSError: nothing was taken.
+        """
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        if self._poll is not None and not self._poll.poll(0):
+            raise BlockingIOError
+        return os.write(self._fd, data)
+
+    def close(self) -> None:
+        """Close our own description; the inherited descriptor stays open."""
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(self._fd)
