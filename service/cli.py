@@ -145,11 +145,10 @@ def _explain(verdict: Verdict) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    """A claim or header member as one line of printable ASCII."""
-    try:
-        text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
-    except RecursionError:
-        text = "something deeply nested"
+    """A claim or header member as one line of printable ASCII; of a list or an object only that it is one."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
