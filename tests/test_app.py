@@ -231,33 +231,29 @@ async def test_while_clerk_is_down_tokens_are_unverifiable_and_recorded(
     assert jwks.call_count == 1
 
 
+async def hang(_: httpx.Request) -> httpx.Response:
+    """A Clerk that takes the request and never answers."""
+    await asyncio.Event().wait()
+    raise AssertionError("never")
+
+
 async def test_while_clerk_hangs_a_request_waits_no_longer_than_its_patience(
     open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
 ) -> None:
-    async def hang(_: httpx.Request) -> httpx.Response:
-        await asyncio.Event().wait()
-        raise AssertionError("never")
-
     respx_mock.get(JWKS).mock(side_effect=hang)
     loop = asyncio.get_running_loop()
     async with open_client(**WITH_SECRET_KEY) as client:
         started = loop.time()
         await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
-        assert 0.2 < loop.time() - started < 1
+        # Its patience is 0.25 s; without one it would wait for the fetch's deadline of 2 s.
+        assert 0.2 < loop.time() - started < 1.9
     assert events.one()["auth"] == "unverifiable"
 
 
-async def test_a_request_without_a_token_does_not_wait_for_clerk(
+async def test_a_request_without_a_token_is_answered_while_clerk_hangs(
     open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
 ) -> None:
-    async def hang(_: httpx.Request) -> httpx.Response:
-        await asyncio.Event().wait()
-        raise AssertionError("never")
-
     respx_mock.get(JWKS).mock(side_effect=hang)
-    loop = asyncio.get_running_loop()
     async with open_client(**WITH_SECRET_KEY) as client:
-        started = loop.time()
         await client.delete(SESSION)
-        assert loop.time() - started < 0.2
     assert events.one()["auth"] == "absent"
