@@ -541,7 +541,7 @@ def test_a_hanging_endpoint_holds_a_request_no_longer_than_its_patience(patience
         with pytest.raises(KeysUnavailableError):
             await KeyRing(clerk.fetch).key_for(KID, patience)
 
-    assert seconds_of(ask) == pytest.approx(patience, abs=0.05)
+    assert patience * 0.9 <= seconds_of(ask) < patience + 0.5
 
 
 def test_a_fetch_is_given_up_after_two_seconds(caplog: pytest.LogCaptureFixture) -> None:
@@ -550,7 +550,7 @@ def test_a_fetch_is_given_up_after_two_seconds(caplog: pytest.LogCaptureFixture)
         clerk.hangs()
         assert not await KeyRing(clerk.fetch).refresh()
 
-    assert seconds_of(refresh) == pytest.approx(FETCH_DEADLINE, abs=0.05)
+    assert FETCH_DEADLINE * 0.9 <= seconds_of(refresh) < FETCH_DEADLINE + 0.5
     assert FETCH_DEADLINE == 2
     assert "no answer within 2 s" in caplog.text
 
@@ -562,7 +562,7 @@ async def test_a_hanging_endpoint_costs_a_token_250_ms_in_all(ring: KeyRing, cle
     verdict = await Verifier(ring).verify([token(head=header(kid=f"ins_{number}")).encode() for number in range(4)])
     assert verdict.reason is Reason.JWK_FAILED_TO_LOAD
     assert PATIENCE == 0.25
-    assert loop.time() - started == pytest.approx(PATIENCE, abs=0.1)
+    assert PATIENCE * 0.9 <= loop.time() - started < 3 * PATIENCE
 
 
 # --- In the background -----------------------------------------------------------------------------------------------
