@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -235,15 +236,21 @@ def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
         env=environment(PORT=str(port), EVENT_LOG=str(event_log)),
         stderr=writer,
     )
-    while process.poll() is None:
-        with contextlib.suppress(ConnectionRefusedError):
-            assert one_logout(("127.0.0.1", port))[0] == 200
-            break
-    process.terminate()
-    assert process.wait(TIMEOUT) == 0
-    for descriptor in (reader, writer):
-        os.close(descriptor)
-    fill.close()
+    try:
+        started = time.monotonic()
+        while time.monotonic() < started + TIMEOUT:
+            with contextlib.suppress(ConnectionRefusedError):
+                assert one_logout(("127.0.0.1", port))[0] == 200
+                break
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+        assert len(read_lines(event_log.read_bytes().splitlines(keepends=True))) == 1
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
+        fill.close()
 
 
 def test_malformed_requests_of_strangers_do_not_fill_the_log() -> None:
