@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service import __version__
-from service.clerk.backend_api import backend_api
+from service.clerk.backend_api import backend_api, client_problem
 from service.clerk.keys import KeyRing, Keys, PemKey
 from service.clerk.verifier import Verifier
 from service.endpoints.event_schema import event_schema
@@ -138,6 +138,16 @@ def check_event_log(settings: Settings) -> None:
         raise ConfigurationError(
             "EVENT_LOG", "cannot be opened for writing: its directory is not there, or not allowed"
         )
+
+
+def check_clerk_api(settings: Settings) -> None:
+    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates.
+
+    Raises:
+        ConfigurationError: it could not.
+    """
+    if settings.clerk_jwt_key is None and (problem := client_problem(settings.clerk_api_url)) is not None:
+        raise ConfigurationError("CLERK_API_URL", problem)
 
 
 @asynccontextmanager

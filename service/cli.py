@@ -6,20 +6,21 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 import uvicorn
 
 from service import __version__
-from service.app import check_event_log, create_app, load_pem_key, open_keys
+from service.app import check_clerk_api, check_event_log, create_app, load_pem_key, open_keys
 from service.clerk.keys import KeyRing, Keys, PemKey
 from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Auth, Verdict
 from service.clerk.verifier import Verifier
 from service.diagnostics import configure_logging
 from service.events.schemas import schemas
+from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.server import configure, exit_cleanly_on_signals, listen, url_of
@@ -51,10 +52,11 @@ def main() -> None:
 
 def _keep_standard_streams() -> None:
     """See to it that no file of ours gets the number of a standard stream that was closed before we started."""
-    try:
-        os.fstat(2)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    for number in (0, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
     try:
         os.fstat(1)
     except OSError:
@@ -87,6 +89,7 @@ def check(token: str | None) -> None:
         settings = load_settings()
         pem_key = load_pem_key(settings)
         check_event_log(settings)
+        check_clerk_api(settings)
     configure_logging("critical")
     for line in _describe(settings):
         click.echo(line)
@@ -228,10 +231,14 @@ class _EventReader:
         return whole.decode("utf-8").splitlines(), position + len(whole)
 
     async def print_for_ever(self) -> None:
-        """Copy the lines to standard output as they come."""
-        position = 0
-        while True:
-            lines, position = self.after(position)
-            for line in lines:
-                click.echo(line)
-            await asyncio.sleep(0.05)
+        """Copy the lines to standard output as they come, for as long as somebody reads it."""
+        output = InheritedDescriptor(1)
+        position, text = 0, b""
+        with suppress(BrokenPipeError):
+            while True:
+                lines, position = self.after(position)
+                text += "".join(f"{line}\n" for line in lines).encode()
+                with suppress(BlockingIOError):
+                    while text:
+                        text = text[output.write(text[:ATOMIC_WRITE]) :]
+                await asyncio.sleep(0.05)

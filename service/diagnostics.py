@@ -13,7 +13,20 @@ import structlog
 
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
+MAX_MESSAGE = 400
+"""Characters of a message; as JSON escapes they are six times as many bytes at the most."""
+MAX_EXCEPTION = 1500
+"""Characters of a traceback, counted from its end."""
+
 _STRANGERS = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
+
+
+def _cut(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Cut what is long before it becomes JSON, so that the line stays JSON."""
+    event["event"] = str(event["event"])[:MAX_MESSAGE]
+    if "exception" in event:
+        event["exception"] = event["exception"][-MAX_EXCEPTION:]
+    return event
 
 
 class StderrHandler(logging.Handler):
@@ -70,6 +83,7 @@ def logging_config(level: str) -> dict[str, Any]:
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     structlog.processors.format_exc_info,
+                    _cut,
                     structlog.processors.EventRenamer("message"),
                     structlog.processors.JSONRenderer(),
                 ],

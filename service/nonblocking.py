@@ -13,7 +13,7 @@ class InheritedDescriptor:
     """A descriptor that somebody else opened, such as standard output, for writing.
 
     ``O_NONBLOCK`` on it would be seen by every process that shares it. So it is opened anew where the system allows it
-    (pipes, terminals, files); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, no
+    (pipes, terminals); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, no
     /proc) is polled before each write, which is good for one writer.
     """
 
@@ -25,19 +25,19 @@ class InheritedDescriptor:
         """
         kind = os.fstat(descriptor).st_mode
         self.is_file = stat.S_ISREG(kind)
-        """Whether it is a regular file whose end can be looked at."""
         self._socket: socket.socket | None = None
         self._poll: select.poll | None = None
         if stat.S_ISSOCK(kind):
             self._socket = socket.socket(fileno=os.dup(descriptor))
             self._fd = self._socket.fileno()
             return
+        if self.is_file:
+            # Never blocks, and who else writes to it (the rest of a shell script) shares its offset.
+            self._fd = os.dup(descriptor)
+            return
         try:
-            # For reading too where it is a file, so that its end can be looked at.
-            mode = os.O_RDWR if self.is_file else os.O_WRONLY
-            self._fd = os.open(f"/proc/self/fd/{descriptor}", mode | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+            self._fd = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
-            self.is_file = False
             self._fd = os.dup(descriptor)
             self._poll = select.poll()
             self._poll.register(self._fd, select.POLLOUT)

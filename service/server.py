@@ -3,17 +3,19 @@
 import errno
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from service.app import check_event_log, create_app, open_event_log
+from service.app import check_clerk_api, create_app, open_event_log
 from service.diagnostics import logging_config
 from service.settings import ConfigurationError, Settings
 
@@ -46,7 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
             raise ConfigurationError("PORT", f"{port} on {host} is in use already") from None
         if error.errno == errno.EACCES:
             raise ConfigurationError("PORT", f"{port} may not be opened by this user (below 1024?)") from None
-        raise ConfigurationError("HOST", f"cannot listen on {host}: {error.strerror}") from None
+        raise ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}") from None
 
 
 def url_of(listener: socket.socket) -> str:
@@ -111,13 +113,16 @@ def serve(settings: Settings) -> int:
     Raises:
         ConfigurationError: it cannot start; the text names the variable.
     """
+    check_clerk_api(settings)
     app: Starlette | Callable[[], Starlette]
     if settings.workers == 1:
         app = create_app(settings, open_event_log(settings))
     else:
         # A mistake is found here already: one line, not one from each worker.
         create_app(settings)
-        check_event_log(settings)
+        held = open_event_log(settings)
+        if not Path(settings.event_log).is_fifo():
+            held.close()  # a FIFO stays open, so that its reader sees no end before the workers open it
         app = partial(_app_of_worker, settings)
     config = configure(
         app,

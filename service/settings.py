@@ -73,7 +73,13 @@ def _api_url(value: str) -> str:
         url = HttpUrl(value)
     except ValueError:
         url = None
-    if url is None or url.path not in {None, "/"} or url.query is not None or url.fragment is not None:
+    if (
+        url is None
+        or not value.isprintable()
+        or url.path not in {None, "/"}
+        or url.query is not None
+        or url.fragment is not None
+    ):
         raise ValueError("write it as https://host, without a path (the service adds /v1)")
     if url.username is not None or url.password is not None:
         raise ValueError("must not hold a user name or password; the secret key goes into CLERK_SECRET_KEY")

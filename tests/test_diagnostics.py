@@ -74,6 +74,21 @@ def test_a_value_that_is_no_json_is_shown_as_text(said: Any) -> None:
     assert said(lambda: structlog_logger.warning("odd", value=ValueError("x")))["value"] == "ValueError('x')"
 
 
+@pytest.mark.parametrize("text", ["x", "é", "\x00"])
+def test_a_long_diagnostic_is_cut_and_stays_json(said: Any, text: str) -> None:
+    assert said(lambda: logger.warning(text * 5000))["message"] == text * 400
+
+
+def test_of_a_long_traceback_the_end_is_kept(said: Any) -> None:
+    def fail() -> None:
+        try:
+            raise ValueError("x" * 5000 + "the end")
+        except ValueError:
+            logger.exception("failed")
+
+    assert said(fail)["exception"].endswith("the end")
+
+
 def test_a_closed_handler_says_nothing_and_can_be_closed_again(capfd: pytest.CaptureFixture[str]) -> None:
     """`logging` closes its handlers when it is configured anew and once more at the end."""
     handler = StderrHandler()

@@ -65,15 +65,16 @@ def test_a_pipe_that_cannot_be_opened_anew_does_not_block_either(
     output.close()
 
 
-def test_a_file_is_appended_to_and_can_be_read_back(tmp_path: Path) -> None:
+def test_a_file_is_written_where_the_inherited_one_stands(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    path.write_bytes(b"before\n")
-    with path.open("r+b") as file:
+    with path.open("wb", buffering=0) as file:
+        file.write(b"before\n")
         output = InheritedDescriptor(file.fileno())
         output.write(b"line\n")
         assert output.is_file
-        assert os.pread(output.fileno(), 100, 0) == b"before\nline\n"
+        file.write(b"after\n")
         output.close()
+    assert path.read_bytes() == b"before\nline\nafter\n"
 
 
 def test_closing_it_leaves_the_inherited_one_open(pipe: tuple[int, int]) -> None:

@@ -100,6 +100,16 @@ def test_a_signal_ends_it_cleanly() -> None:
         assert sandbox.process.wait(TIMEOUT) == 0
 
 
+def test_it_goes_on_when_nobody_reads_its_events_any_more() -> None:
+    with start_sandbox() as sandbox:
+        assert sandbox.process.stdout is not None
+        sandbox.process.stdout.close()
+        for _ in range(3):
+            assert run(sandbox.curls[1]).startswith("HTTP/1.1 200 OK")
+        sandbox.process.terminate()
+        assert sandbox.process.wait(TIMEOUT) == 0
+
+
 def test_a_port_in_use_is_one_line(sandbox: Sandbox) -> None:
     port = sandbox.clerk_url.rpartition(":")[2]
     done = subprocess.run(

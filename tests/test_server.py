@@ -79,6 +79,23 @@ def test_two_workers_on_one_pipe_write_every_event_once_and_tear_none() -> None:
     assert Counter(event["auth"] for event in events) == {"verified": REQUESTS // 2, "absent": REQUESTS // 2}
 
 
+def test_two_workers_on_one_file_write_every_event_once_and_nothing_else(tmp_path: Path) -> None:
+    event_log = tmp_path / "events.jsonl"
+    with serve(settings={"WORKERS": "2", "EVENT_LOG": str(event_log)}) as server:
+
+        def client(_: int) -> list[tuple[int, bytes]]:
+            connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+            answers = [logout(connection) for _ in range(500)]
+            connection.close()
+            return answers
+
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            answers = [answer for some in clients.map(client, range(CLIENTS)) for answer in some]
+        assert server.stop() == 0
+    events = read_lines(event_log.read_bytes().splitlines(keepends=True))
+    assert sorted(event["event_id"] for event in events) == sorted(json.loads(body)["event_id"] for _, body in answers)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals, workers: str) -> None:
@@ -149,7 +166,15 @@ def test_a_client_that_hangs_up_is_recorded_all_the_same(tmp_path: Path) -> None
         pytest.param({"CLERK_JWT_KEY": ""}, "clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY", id="no key"),
         pytest.param({"CLERK_JWT_KEY": "junk"}, "clerk-logout: CLERK_JWT_KEY: is not a PEM public key", id="no PEM"),
         pytest.param({"EVENT_LOG": "/no/such/place"}, "clerk-logout: EVENT_LOG: cannot be opened", id="no directory"),
+        pytest.param(
+            {"EVENT_LOG": "/no/such/place", "WORKERS": "2"}, "clerk-logout: EVENT_LOG: ", id="of several workers"
+        ),
         pytest.param({"PORT": "http"}, "clerk-logout: PORT: ", id="no number"),
+        pytest.param(
+            {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_x", "HTTPS_PROXY": "foo://proxy"},
+            "clerk-logout: CLERK_API_URL: no client can be made (ValueError); look at HTTPS_PROXY",
+            id="an unusable proxy",
+        ),
         pytest.param({"HOST": "no host"}, "clerk-logout: HOST: ", id="no host"),
     ],
 )

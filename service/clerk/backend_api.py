@@ -78,6 +78,25 @@ async def _bound(response: httpx.Response) -> None:
     response.stream = _BoundedStream(response.stream)
 
 
+def _client(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=REQUEST_TIMEOUT,
+        # Proxies of the environment are for the way out, not for a stand-in on this machine.
+        trust_env=url.startswith("https://"),
+        headers={"accept-encoding": "identity"},
+        event_hooks={"response": [_bound]},
+    )
+
+
+def client_problem(url: str) -> str | None:
+    """Say in one line why no client can be made, or give None: the environment may name an unusable proxy."""
+    try:
+        _client(url)
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+        return f"no client can be made ({type(error).__name__}); look at HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+    return None
+
+
 @asynccontextmanager
 async def backend_api(url: str, secret_key: str) -> AsyncIterator[BackendApi]:
     """Open the Backend API.
@@ -86,14 +105,7 @@ async def backend_api(url: str, secret_key: str) -> AsyncIterator[BackendApi]:
         url: ``https://host`` without a path.
         secret_key: sent as the bearer of each call.
     """
-    # Proxies of the environment are for the way out, not for a stand-in on this machine.
-    outside = url.startswith("https://")
-    async with httpx.AsyncClient(
-        timeout=REQUEST_TIMEOUT,
-        trust_env=outside,
-        headers={"accept-encoding": "identity"},
-        event_hooks={"response": [_bound]},
-    ) as client:
+    async with _client(url) as client:
         with httpx.Client(trust_env=False) as unused:  # the SDK would make one with settings of its own
             yield BackendApi(
                 Clerk(

@@ -24,6 +24,7 @@ from service.diagnostics import where
 logger = logging.getLogger("service.keys")
 
 MIN_KEY_BITS = 2048
+MAX_KEY_BITS = 16384
 MAX_KEYS = 32
 MAX_KID_LENGTH = 256
 REFRESH_AFTER = 300.0
@@ -199,7 +200,7 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAKey]:
             continue
         try:
             # Measured before it is imported: about a small key joserfc warns past our log.
-            if base64_to_int(jwk["n"]).bit_length() >= MIN_KEY_BITS:
+            if MIN_KEY_BITS <= base64_to_int(jwk["n"]).bit_length() <= MAX_KEY_BITS:
                 keys[kid] = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]})
         except (JoseError, KeyError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
             logger.warning("a published key cannot be parsed and is passed over")

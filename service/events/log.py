@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import os
 from collections import deque
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from service.nonblocking import ATOMIC_WRITE
 logger = logging.getLogger("service.events")
 
 MAX_LINE = ATOMIC_WRITE - 1
-"""Bytes of a line with its newline; one less than what a pipe takes whole, so that a torn line can be mended before."""
+"""Bytes of a line with its newline: what a pipe takes whole, less the newline that mends a torn line before it."""
 PATIENCE = 0.1
 """Seconds that a line waits for a reader that is behind."""
 
@@ -88,8 +87,8 @@ class EventLog:
             self._wait_for_reader()
             return
         except Exception as error:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
-            known = isinstance(error, OSError) and error.errno
-            self._refuse(len(self._waiting), os.strerror(known) if known else where(error))
+            problem = error.strerror if isinstance(error, OSError) else None
+            self._refuse(len(self._waiting), problem or where(error))
         self._idle.set()
 
     def _next_lines(self, room: int) -> bytes:
@@ -109,7 +108,7 @@ class EventLog:
             OSError: not even one line was taken.
         """
         if written < len(self._waiting[0].line):
-            raise OSError(errno.ENOSPC, "a line was torn")
+            raise OSError(errno.EIO, "only a part of a line was taken")
         while self._waiting and written >= len(self._waiting[0].line):
             waiting = self._waiting.popleft()
             written -= len(waiting.line)
@@ -138,10 +137,7 @@ class EventLog:
         self._flush()
 
     def _give_up(self) -> None:
-        """Refuse the lines whose time is over."""
-        now = self._loop.time()
+        """Refuse the lines whose time is over: at least the first, for which the timer was set."""
+        now = max(self._loop.time(), self._waiting[0].deadline)
         self._refuse(sum(waiting.deadline <= now for waiting in self._waiting), "its reader is behind")
-        if self._waiting:
-            self._timer = self._loop.call_at(self._waiting[0].deadline, self._give_up)
-        else:
-            self._resume()
+        self._resume()

@@ -1,6 +1,7 @@
 """Where event lines go: standard output or a file. An output writes; what to do when it cannot is the log's job."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -71,13 +72,12 @@ class StandardOutput:
 
     def prepare(self) -> bytes:
         """Mend the last line if it is torn."""
-        torn = _ends_torn(self.fileno()) if self._output.is_file else self._torn
-        return b"\n" if torn else b""
+        return b"\n" if self._torn else b""
 
     def write(self, lines: bytes) -> int:
         """Make one ``write(2)``."""
         written = self._output.write(lines)
-        self._torn = written < len(lines)
+        self._torn = not lines[:written].endswith(b"\n")
         return written
 
     def close(self) -> None:
@@ -95,21 +95,23 @@ class LogFile:
             OSError: it cannot be opened for appending.
         """
         self.name = path
-        self._fd = self._open()
+        self._fd, self._is_readable, self.max_write = self._open()
+        self._look = True
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[int, bool, int]:
+        """Give a new descriptor, whether its end can be looked at, and how much to write at once."""
         flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         path = Path(self.name)
-        is_file = path.is_file() or not path.exists()
-        self.max_write = FILE_WRITE if is_file else ATOMIC_WRITE
         # A file for reading too, so that its end can be looked at; a FIFO never, it would be its own reader.
-        self._can_look = is_file
+        mode = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
         # 0640: the lines hold user ids.
         try:
-            return os.open(self.name, (os.O_RDWR if is_file else os.O_WRONLY) | flags, 0o640)
+            descriptor = os.open(self.name, mode | flags, 0o640)
         except PermissionError:
-            self._can_look = False
-            return os.open(self.name, os.O_WRONLY | flags, 0o640)
+            mode = os.O_WRONLY
+            descriptor = os.open(self.name, mode | flags, 0o640)
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return descriptor, is_file and mode == os.O_RDWR, FILE_WRITE if is_file else ATOMIC_WRITE
 
     def fileno(self) -> int:
         """Give the file descriptor."""
@@ -122,14 +124,18 @@ class LogFile:
         except FileNotFoundError:
             moved = True
         if moved:
-            new = self._open()
-            os.close(self._fd)
-            self._fd = new
-        return b"\n" if self._can_look and _ends_torn(self._fd) else b""
+            old, (self._fd, self._is_readable, self.max_write) = self._fd, self._open()
+            os.close(old)
+            self._look = True
+        # Not before each write: while another worker is in the middle of one, its file seems to end torn.
+        return b"\n" if self._look and self._is_readable and _ends_torn(self._fd) else b""
 
     def write(self, lines: bytes) -> int:
         """Make one ``write(2)``."""
-        return os.write(self._fd, lines)
+        self._look = True
+        written = os.write(self._fd, lines)
+        self._look = written < len(lines)
+        return written
 
     def close(self) -> None:
         """Close the file."""
@@ -137,7 +143,7 @@ class LogFile:
 
 
 def _ends_torn(descriptor: int) -> bool:
-    """Look whether a file ends in the middle of a line: ours, another worker's, or that of a process before us."""
+    """Look whether a file ends in the middle of a line: one of ours, or of a process before us."""
     size = os.fstat(descriptor).st_size
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 

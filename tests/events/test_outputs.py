@@ -96,14 +96,17 @@ def test_a_socket_as_standard_output_is_written_to_as_it_is() -> None:
         output.close()
 
 
-def test_a_redirected_standard_output_is_appended_to(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    path.write_bytes(b"before\n")
-    with path.open("rb+") as redirected:
-        output = StandardOutput(redirected.fileno())
+def test_a_redirected_standard_output_shares_its_offset_with_the_rest_of_the_script(tmp_path: Path) -> None:
+    """As in `{ serve; echo done; } > log`."""
+    path = tmp_path / "log"
+    with path.open("wb", buffering=0) as script:
+        script.write(b"before\n")
+        output = StandardOutput(script.fileno())
+        assert output.max_write == FILE_WRITE
         output.write(b"line\n")
         output.close()
-    assert path.read_bytes() == b"before\nline\n"
+        script.write(b"after\n")
+    assert path.read_bytes() == b"before\nline\nafter\n"
 
 
 def test_a_closed_standard_output_is_an_error() -> None:
@@ -118,17 +121,6 @@ def test_standard_output_needs_no_mending_before_anything_was_torn(pipe: tuple[i
     output = StandardOutput(pipe[1])
     assert output.prepare() == b""
     output.close()
-
-
-def test_a_file_as_standard_output_is_mended(tmp_path: Path) -> None:
-    with (tmp_path / "out").open("wb") as file:
-        file.write(b"torn")
-        file.flush()
-        output = StandardOutput(file.fileno())
-        assert (output.prepare(), output.max_write) == (b"\n", FILE_WRITE)
-        output.write(b"\nline\n")
-        assert output.prepare() == b""
-        output.close()
 
 
 def test_a_stream_that_took_half_a_line_is_mended() -> None:
@@ -234,6 +226,32 @@ def test_a_file_is_mended_where_it_ends_torn(tmp_path: Path, content: bytes, men
     path.write_bytes(content)
     output = LogFile(str(path))
     assert output.prepare() == mending
+    output.close()
+
+
+def test_the_end_of_a_file_is_looked_at_only_where_it_may_be_torn(tmp_path: Path) -> None:
+    """While another worker is in the middle of a write, the file seems to end torn; that must not be mended."""
+    path = tmp_path / "events.log"
+    output = LogFile(str(path))
+    output.write(b"ours\n")
+    path.write_bytes(b"ours\nanother worker's, und")
+    assert output.prepare() == b""
+    output.close()
+
+
+def test_a_failed_write_makes_it_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "events.log"
+    output = LogFile(str(path))
+    output.write(b"ours\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        with pytest.raises(OSError, match="No space"):
+            output.write(b"more\n")
+    path.write_bytes(b"ours\nto")
+    assert output.prepare() == b"\n"
     output.close()
 
 
