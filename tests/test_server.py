@@ -96,6 +96,25 @@ def test_two_workers_on_one_file_write_every_event_once_and_nothing_else(tmp_pat
     assert sorted(event["event_id"] for event in events) == sorted(json.loads(body)["event_id"] for _, body in answers)
 
 
+def test_two_workers_write_to_a_fifo_whose_reader_sees_one_end(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    lines: list[bytes] = []
+
+    def read() -> None:
+        with fifo.open("rb") as pipe:
+            lines.extend(pipe)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with serve(settings={"WORKERS": "2", "EVENT_LOG": str(fifo)}) as server:
+        _, body = one_logout(server.address)
+        assert server.stop() == 0
+    reader.join(TIMEOUT)
+    (event,) = read_lines(lines)
+    assert event["event_id"] == json.loads(body)["event_id"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals, workers: str) -> None:
