@@ -179,6 +179,7 @@ async def _sandbox(port: int, clerk_port: int, event_log: Path) -> None:
             clerk_authorized_parties=(clerk_url, clerk_url.replace("127.0.0.1", "localhost"), "http://localhost:3000"),
             clerk_issuer=clerk_url,
             event_log=str(event_log),
+            event_spool_dir=str(event_log.with_name("spool")),
         )
         reader = _EventReader(event_log)
         clerk = create_sandbox(

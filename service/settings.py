@@ -108,7 +108,7 @@ def _issuer(value: str) -> str:
     return value
 
 
-def _event_log(value: str) -> str:
+def _path(value: str) -> str:
     if not value.isprintable():
         raise ValueError("holds a control character, or is not UTF-8")
     return value
@@ -133,10 +133,17 @@ class Settings(BaseSettings):
     clerk_authorized_parties: Origins = ()
     """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
     clerk_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
-    event_log: Annotated[str, AfterValidator(_event_log)] = "-"
+    event_log: Annotated[str, AfterValidator(_path)] = "-"
     """``-`` for standard output, else the path of a file that is appended to."""
+    event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout"  # noqa: S108 - see Spool for what makes a shared directory safe
+    """Directory on local disk where lines wait that the event log does not take."""
+    event_spool_max_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
+    event_fsync: bool = False
+    """Acknowledge a line only once ``fdatasync`` has brought it to the disk; for files and for the spool."""
     event_client_ip: bool = False
     event_user_agent: bool = False
+    flood_per_second: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """Calls without a proven identity that one client may have recorded per second; bursts of ten times as many."""
     forwarded_allow_ips: Networks = ("127.0.0.1/32", "::1/128")
     """Proxies whose ``X-Forwarded-For`` is believed."""
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"

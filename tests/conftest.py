@@ -37,7 +37,14 @@ def settings(events: EventFile) -> Callable[..., Settings]:
     """Settings with a PEM key, one allowed origin and a file as event log, unless told otherwise."""
 
     def build(**changes: Any) -> Settings:
-        values = {"clerk_jwt_key": pem(), "clerk_authorized_parties": ORIGIN, "event_log": str(events.path)}
+        values: dict[str, Any] = {
+            "clerk_jwt_key": pem(),
+            "clerk_authorized_parties": ORIGIN,
+            "event_log": str(events.path),
+            "event_spool_dir": str(events.path.with_name("spool")),
+            # Tests call far more often than any client; those of flood control say so.
+            "flood_per_second": 1_000_000,
+        }
         return Settings(**(values | changes))
 
     return build

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO
@@ -18,7 +19,8 @@ TIMEOUT = 30
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a service with a PEM key on a free port; nothing else of the test run's settings leaks in."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CLERK_", "EVENT_"))}
-    return inherited | {"CLERK_JWT_KEY": pem(), "CLERK_AUTHORIZED_PARTIES": ORIGIN, "PORT": "0"} | changes
+    own = {"CLERK_JWT_KEY": pem(), "CLERK_AUTHORIZED_PARTIES": ORIGIN, "PORT": "0", "FLOOD_PER_SECOND": "1000000"}
+    return inherited | own | changes
 
 
 class Server:
@@ -55,15 +57,16 @@ def serve(
     stdout: "int | IO[bytes]" = subprocess.DEVNULL, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """Start ``python -m service serve``, wait until it listens, and leave no process behind."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve"],
-        env=environment(**(settings or {})),
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        yield Server(process)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    with tempfile.TemporaryDirectory(prefix="clerk-logout-spool-") as spool:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve"],
+            env=environment(**({"EVENT_SPOOL_DIR": spool} | dict(settings or {}))),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            yield Server(process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
