@@ -25,6 +25,8 @@ from service.endpoints.state import AppState
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
 from service.events.recorder import Recorder
+from service.events.spool import Spool
+from service.metrics import Metrics
 from service.middleware import ResponseHeaders
 from service.settings import ConfigurationError, Settings
 
@@ -114,7 +116,7 @@ def open_event_log(settings: Settings) -> Output:
         ConfigurationError: it cannot be opened.
     """
     try:
-        return open_output(settings.event_log)
+        return open_output(settings.event_log, fsync=settings.event_fsync)
     except OSError as error:
         raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
 
@@ -137,6 +139,24 @@ def check_event_log(settings: Settings) -> None:
     elif not os.access(path if is_fifo else path.parent, os.W_OK):
         raise ConfigurationError(
             "EVENT_LOG", "cannot be opened for writing: its directory is not there, or not allowed"
+        )
+
+
+def check_spool(settings: Settings) -> None:
+    """Check that the spool's directory is there or could be made, without making it.
+
+    Raises:
+        ConfigurationError: neither.
+    """
+    path = Path(settings.event_spool_dir).absolute()
+    try:
+        while not path.exists():
+            path = path.parent
+    except OSError as error:
+        raise ConfigurationError("EVENT_SPOOL_DIR", f"cannot be used: {error.strerror}") from None
+    if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            "EVENT_SPOOL_DIR", "cannot be written to; name a directory on local disk that this user may write to"
         )
 
 
@@ -168,7 +188,9 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[AppState]:
         async with AsyncExitStack() as stack:
-            log = EventLog(event_log or open_event_log(settings))
+            spool = Spool(settings.event_spool_dir, settings.event_spool_max_bytes, fsync=settings.event_fsync)
+            log = EventLog(event_log or open_event_log(settings), spool, Metrics())
+            await log.start()
             stack.push_async_callback(log.close)
             verifier = Verifier(
                 await stack.enter_async_context(open_keys(settings, pem_key)),

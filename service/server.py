@@ -15,7 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from service.app import check_clerk_api, create_app, open_event_log
+from service.app import check_clerk_api, check_spool, create_app, open_event_log
 from service.diagnostics import logging_config
 from service.settings import ConfigurationError, Settings
 
@@ -114,6 +114,7 @@ def serve(settings: Settings) -> int:
         ConfigurationError: it cannot start; the text names the variable.
     """
     check_clerk_api(settings)
+    check_spool(settings)
     app: Starlette | Callable[[], Starlette]
     if settings.workers == 1:
         app = create_app(settings, open_event_log(settings))
