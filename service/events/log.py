@@ -27,6 +27,8 @@ ANSWER_WITHIN = 0.1
 """Seconds after which a line's caller is told, whatever the event log and the spool do."""
 LOG_PATIENCE = 0.075
 """Seconds of these that the event log gets; the rest is for the spool."""
+GRACE = 0.01
+"""Seconds that a write gets at the least, also when the event loop itself was held up before it."""
 LOOK_AFTER = 5.0
 """Seconds between two looks at the spool: can it be written to, did another process leave lines in it."""
 START_WITHIN = 1.0
@@ -181,7 +183,7 @@ class EventLog:
         """
         lines = _fitting(self._fresh, self._output.max_write)
         data = b"".join(line.data for line in lines)
-        until = lines[0].deadline - (ANSWER_WITHIN - LOG_PATIENCE)
+        until = max(lines[0].deadline - (ANSWER_WITHIN - LOG_PATIENCE), self._loop.time() + GRACE)
         try:
             taken = await (self._write(data, until) if self._log_thread is None else self._call_log(lines, data, until))
         except BlockingIOError:
@@ -294,7 +296,8 @@ class EventLog:
     async def _in_spool(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function of the spool; meanwhile nobody waits longer than he may."""
         call = self._spool_thread.call(function, *arguments)
-        while not await self._finished(call, self._next_deadline()):
+        started = self._loop.time()
+        while not await self._finished(call, max(self._next_deadline(), started + GRACE)):
             now = self._loop.time()
             for line in self._appending:
                 if line.deadline <= now:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from service.events.disk import sync_directory
 from service.events.lines import LINE_START, MAX_LINE
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
@@ -137,6 +138,8 @@ class LogFile:
             mode = os.O_WRONLY
             self._fd = os.open(self._path, mode | flags, 0o640)
         self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        if self._is_file and self._fsync and self._follow:
+            sync_directory(path.parent)
         self._is_readable = self._is_file and mode == os.O_RDWR
         self.max_write = FILE_WRITE if self._is_file else ATOMIC_WRITE
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import orjson
 import uuid_utils
 
+from service.events.disk import sync_directory, write_all
 from service.events.lines import LINE_START, MAX_LINE, first_lines
 
 logger = logging.getLogger("service.spool")
@@ -105,7 +106,7 @@ class Spool:
     def problem(self) -> str | None:
         """Why it takes no lines, in one line; None while it does."""
         if self.size + self._elsewhere + MAX_LINE > self._max_bytes:
-            return f"it holds EVENT_SPOOL_MAX_BYTES, {self._max_bytes} bytes"
+            return "it holds EVENT_SPOOL_MAX_BYTES"
         return self._trouble
 
     def look_after(self) -> None:
@@ -115,12 +116,12 @@ class Spool:
             self._adopt()
             probe = os.open(own.path / _PROBE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             try:
-                _write_all(probe, b" " * MAX_LINE)
+                write_all(probe, b" " * MAX_LINE)
             finally:
                 os.close(probe)
                 (own.path / _PROBE).unlink()
         except OSError as error:
-            self._trouble = os.strerror(error.errno or 0)
+            self._trouble = error.strerror
         else:
             self._trouble = None
 
@@ -130,12 +131,12 @@ class Spool:
         Raises:
             OSError: none was written.
         """
-        if self.size + self._elsewhere + len(lines) > self._max_bytes:
-            raise OSError(errno.EDQUOT, "the spool holds its EVENT_SPOOL_MAX_BYTES")
         try:
+            if self.size + self._elsewhere + len(lines) > self._max_bytes:
+                raise OSError(errno.EDQUOT, "it holds EVENT_SPOOL_MAX_BYTES")
             segment = self._current or self._begin_segment()
             try:
-                _write_all(segment.descriptor, lines)
+                write_all(segment.descriptor, lines)
                 if self._fsync:
                     os.fdatasync(segment.descriptor)
             except OSError:
@@ -144,7 +145,7 @@ class Spool:
                 self._end_segment()
                 raise
         except OSError as error:
-            self._trouble = os.strerror(error.errno or 0)
+            self._trouble = error.strerror
             raise
         self._trouble = None
         segment.size += len(lines)
@@ -175,6 +176,7 @@ class Spool:
             if bad:
                 logger.warning("%d bytes in the spool are no event line and are passed over", bad)
             self.delivered(bad)
+        self.size = 0
         return b""
 
     def delivered(self, count: int) -> None:
@@ -233,7 +235,7 @@ class Spool:
         own.segments.append(segment)
         self._current = segment
         if self._fsync:
-            _sync_directory(own.path)
+            sync_directory(own.path)
         return segment
 
     def _end_segment(self) -> None:
@@ -340,16 +342,3 @@ def _good_bytes(lines: bytes) -> int:
             break
         good += len(line)
     return good
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
