@@ -125,6 +125,7 @@ class Spool:
                 self._begun, self._given = claim, len(lines)
                 return lines
             self._remove_first(claim)
+        self.size = 0
         return b""
 
     def delivered(self, count: int) -> None:
