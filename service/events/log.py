@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 from service.diagnostics import where
 from service.events.lines import MAX_LINE
 from service.events.outputs import Output
-from service.events.replay import RETRY_AFTER, Replay
+from service.events.replay import Replay
 from service.events.spool import Spool
 from service.events.thread import CallThread
 from service.metrics import Metrics
@@ -169,7 +169,10 @@ class EventLog:
                     await self._write_through_spool()
                 except Exception as error:  # noqa: BLE001 - a mistake of ours must not end this task
                     logger.error("the spool failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
-                    await asyncio.sleep(RETRY_AFTER)
+                    for line in self._appending:
+                        self._lose(line, "it failed unexpectedly")
+                    self._appending = ()
+                    await asyncio.sleep(GRACE)
                 self._trouble = None
                 continue
             self._idle.set()
@@ -251,17 +254,22 @@ class EventLog:
         try:
             while True:
                 self._wake.clear()
-                while self._fresh:
+                if self._fresh:
                     await self._append_fresh()
-                if not replay.waiting:
-                    replay.waiting = await self._next_lines()
-                    if not replay.waiting:
-                        return
+                if not replay.waiting and not replay.is_paused:
+                    try:
+                        replay.waiting = await self._in_spool(self._spool.next_lines, CHUNK)
+                    except OSError as error:
+                        self._trouble = f"the spool cannot be read ({error.strerror})"
+                        replay.pause()
+                    else:
+                        if not replay.waiting:
+                            return
                 if not self._late and (taken := replay.go_on()):
                     await self._in_spool(self._spool.delivered, len(taken))
                     self._metrics.replayed.inc(taken.count(b"\n"))
                     self._metrics.spool_bytes.set(self._spool.size)
-                else:
+                elif not self._fresh:
                     await self._wake.wait()
         finally:
             replay.stop()
@@ -284,14 +292,6 @@ class EventLog:
             self._metrics.spooled.inc(len(lines))
             self._metrics.spool_bytes.set(self._spool.size)
         self._appending = ()
-
-    async def _next_lines(self) -> bytes:
-        while True:
-            try:
-                return await self._in_spool(self._spool.next_lines, CHUNK)
-            except OSError as error:
-                logger.error("the spool cannot be read now: %s", error.strerror)  # noqa: TRY400 - says enough
-                await asyncio.sleep(RETRY_AFTER)
 
     async def _in_spool(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function of the spool; meanwhile nobody waits longer than he may."""

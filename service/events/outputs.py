@@ -5,7 +5,7 @@ import fcntl
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +50,32 @@ class Output(Protocol):
         ...
 
 
+class _Stream:
+    """Whole lines over a stream, such as a socket or a terminal, that may take a part of one: it is finished first.
+
+    Args:
+        write: makes one ``write(2)``.
+    """
+
+    def __init__(self, write: Callable[[bytes], int]) -> None:
+        self._write = write
+        self._begun = b""
+        self._gone = 0
+        """Bytes of the line that was begun which are written already."""
+
+    def write(self, lines: bytes) -> int:
+        """Write once; give how many bytes of whole lines were taken, or raise BlockingIOError."""
+        first = self._begun if not lines.startswith(self._begun) else b""  # it may be the one that comes again
+        data = first + lines
+        taken = self._gone + self._write(data[self._gone :])
+        whole = data.rfind(b"\n", 0, taken) + 1
+        self._begun = data[whole : data.find(b"\n", taken) + 1] if whole < taken else b""
+        self._gone = taken - whole
+        if whole <= len(first):
+            raise BlockingIOError
+        return whole - len(first)
+
+
 class StandardOutput:
     """Standard output that is a pipe, a terminal or a socket (or a file that only its opener may open)."""
 
@@ -64,25 +90,15 @@ class StandardOutput:
         """
         self._output = InheritedDescriptor(descriptor)
         self.may_block = self._output.may_block
-        # A socket or a terminal may take a part of a line: the line, and how much of it is gone.
-        self._begun = b""
-        self._gone = 0
+        self._stream = _Stream(self._write)
 
     def fileno(self) -> int:
         """Give the file descriptor."""
         return self._output.fileno()
 
     def write(self, lines: bytes) -> int:
-        """Make one ``write(2)``, which finishes a line that was begun before."""
-        first = self._begun if not lines.startswith(self._begun) else b""  # it may be the one that comes again
-        data = first + lines
-        taken = self._gone + self._write(data[self._gone :])
-        whole = data.rfind(b"\n", 0, taken) + 1
-        self._begun = data[whole : data.find(b"\n", taken) + 1] if whole < taken else b""
-        self._gone = taken - whole
-        if whole <= len(first):
-            raise BlockingIOError
-        return whole - len(first)
+        """Make one ``write(2)``."""
+        return self._stream.write(lines)
 
     def _write(self, data: bytes) -> int:
         try:
@@ -137,6 +153,7 @@ class LogFile:
         except PermissionError:
             mode = os.O_WRONLY
             self._fd = os.open(self._path, mode | flags, 0o640)
+        self._stream = _Stream(self._write_to_reader)
         self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         if self._is_file and self._fsync and self._follow:
             sync_directory(path.parent)
@@ -152,7 +169,7 @@ class LogFile:
         if self._follow:
             self._open_again_if_moved()
         if not self._is_file:
-            return self._write_to_reader(lines)
+            return self._stream.write(lines)
         with self._locked() as exclusive:
             mending = self._mend(cut=exclusive and self._is_readable)
             taken = os.write(self._fd, mending + lines) - len(mending)
@@ -182,7 +199,7 @@ class LogFile:
             self._torn = False
 
     def _write_to_reader(self, lines: bytes) -> int:
-        """Write to a FIFO or a device, which takes so few bytes whole or not at all."""
+        """Write to a FIFO or a device."""
         try:
             return os.write(self._fd, lines)
         except BlockingIOError:

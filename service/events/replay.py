@@ -33,7 +33,7 @@ class Replay:
 
     def go_on(self) -> bytes:
         """Give the lines that the output took, from the start of ``waiting``; none when it has to be waited for."""
-        if self._retry is not None or self._is_watching:
+        if not self.waiting or self.is_paused or self._is_watching:
             return b""
         taken = 0
         try:
@@ -51,9 +51,18 @@ class Replay:
                 self._is_watching = True
                 self._loop.add_writer(self._output.fileno(), self._writable)
             else:
-                self._retry = self._loop.call_later(RETRY_AFTER, self._try_again)
+                self.pause()
         lines, self.waiting = self.waiting[:taken], self.waiting[taken:]
         return lines
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether something failed a moment ago."""
+        return self._retry is not None
+
+    def pause(self) -> None:
+        """Do nothing for half a second."""
+        self._retry = self._loop.call_later(RETRY_AFTER, self._try_again)
 
     def stop(self) -> None:
         """Wake nobody any more."""

@@ -1,82 +1,26 @@
 """The spool: lines on local disk that wait for the event log.
 
-Below the spool's directory each process has one of its own, which it holds by a lock (flock(2)) for as long as it
-lives. The kernel releases the lock however the process ends, so a directory that can be locked is left over, and its
-lines are adopted by whoever locks it: two processes never deliver the same one. A directory holds segments, numbered
-files of whole lines; one is removed when it has been delivered, so a crash in the middle repeats one at the most.
+Below the spool's directory each process has one of its own, which it holds by a lock for as long as it lives. One that
+can be locked is left over, and its lines are adopted by whoever locks it: two processes never deliver the same one. A
+directory holds segments, numbered files of whole lines; one is removed when it has been delivered, so a crash in the
+middle of a delivery repeats one segment at the most.
 """
 
 import errno
-import fcntl
 import logging
 import os
-import stat
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-import uuid_utils
-
 from service.events.disk import sync_directory, write_all
-from service.events.lines import LINE_START, MAX_LINE, first_lines
+from service.events.lines import MAX_LINE
+from service.events.segment import PROBE, Claim, Segment, claimable, segments
 
 logger = logging.getLogger("service.spool")
 
 SEGMENT_BYTES = 4 << 20
 """Bytes after which the next segment begins."""
-_LOCK = "lock"
-_PROBE = "probe"
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_CREATE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@dataclass(slots=True)
-class _Segment:
-    """A file of lines."""
-
-    path: Path
-    size: int
-    """Bytes that count: whole lines."""
-    adopted: bool
-    """Written by another process, so what is in it is looked at before it is delivered."""
-    descriptor: int = -1
-    delivered: int = 0
-
-    def open(self) -> int:
-        """Give a descriptor to read from."""
-        if self.descriptor < 0:
-            self.descriptor = os.open(self.path, _READ)
-        return self.descriptor
-
-    def close(self) -> None:
-        """Close the descriptor, if there is one."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-    @property
-    def left(self) -> int:
-        """Bytes that were not delivered yet."""
-        return self.size - self.delivered
-
-
-@dataclass(slots=True)
-class _Claim:
-    """A directory that this process holds."""
-
-    path: Path
-    lock: int
-    segments: deque[_Segment] = field(default_factory=deque)
-
-    def remove(self) -> None:
-        """Remove the directory, which holds no lines any more."""
-        with suppress(OSError):
-            (self.path / _PROBE).unlink(missing_ok=True)
-            (self.path / _LOCK).unlink(missing_ok=True)
-            self.path.rmdir()
-        os.close(self.lock)
+_TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Spool:
@@ -84,7 +28,7 @@ class Spool:
 
     Args:
         directory: on local disk; made with mode 0700 when it is missing.
-        max_bytes: what may wait in it, over all processes that share it.
+        max_bytes: what may wait in it, over all processes that share it (as far as the last look told).
         fsync: make each append durable with fdatasync(2).
     """
 
@@ -92,15 +36,18 @@ class Spool:
         self._directory = Path(directory)
         self._max_bytes = max_bytes
         self._fsync = fsync
-        self._adopted: deque[_Claim] = deque()
-        self._own: _Claim | None = None
-        self._current: _Segment | None = None
+        self._adopted: list[Claim] = []
+        self._own: Claim | None = None
+        self._current: Segment | None = None
+        self._begun: Claim | None = None
+        """Whose lines were given out and are not all delivered yet."""
+        self._given = 0
         self._number = 0
         self._elsewhere = 0
         self._trouble: str | None = "not opened yet"
         self._warned: set[str] = set()
         self.size = 0
-        """Bytes of lines that wait, in directories of this process."""
+        """Bytes of lines that wait, in the directories that this process holds."""
 
     @property
     def problem(self) -> str | None:
@@ -110,16 +57,20 @@ class Spool:
         return self._trouble
 
     def look_after(self) -> None:
-        """Adopt what dead processes left, and find out whether lines could be written. Never raises."""
+        """Adopt what dead processes left, and find out whether lines could be written. Never raises OSError."""
         try:
-            own = self._hold_own()
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # First, because what was left may be what fills the disk.
             self._adopt()
-            probe = os.open(own.path / _PROBE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            if self._own is not None and not self._own.is_there():
+                self._forget_own()
+            own = self._hold_own()
+            probe = os.open(own.path / PROBE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             try:
                 write_all(probe, b" " * MAX_LINE)
             finally:
                 os.close(probe)
-                (own.path / _PROBE).unlink()
+                (own.path / PROBE).unlink()
         except OSError as error:
             self._trouble = error.strerror
         else:
@@ -157,188 +108,148 @@ class Spool:
         """Give the oldest lines that were not delivered yet, at most ``limit`` bytes; empty when nothing waits.
 
         Raises:
-            OSError: too many files are open to read them now.
+            OSError: they cannot be read now (too many open files).
         """
-        while (segment := self._oldest()) is not None:
+        while (claim := self._front()) is not None:
+            segment = claim.segments[0]
+            left = segment.left
             try:
-                chunk = os.pread(segment.open(), min(limit, segment.left), segment.delivered)
+                lines = segment.next_lines(limit)
             except OSError as error:
-                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+                if error.errno in _TOO_MANY_FILES:
                     raise
-                self._set_aside(segment, error)
+                self._set_aside(claim, error)
                 continue
-            lines = first_lines(chunk, limit)
-            good = lines[: _good_bytes(lines)] if segment.adopted else lines
-            if good:
-                return good
-            # Half a line at the end: its writer died before anybody was told that it is recorded. Or a damaged disk.
-            bad = chunk.find(b"\n") + 1 or len(chunk) or segment.left
-            if bad:
-                logger.warning("%d bytes in the spool are no event line and are passed over", bad)
-            self.delivered(bad)
+            self.size -= left - segment.left
+            if lines:
+                self._begun, self._given = claim, len(lines)
+                return lines
+            self._remove_first(claim)
         self.size = 0
         return b""
 
     def delivered(self, count: int) -> None:
-        """Forget the oldest bytes: they have been delivered."""
-        segment = self._oldest()
-        assert segment is not None, "what was given by next_lines is delivered"  # noqa: S101 - tells mypy
-        segment.delivered += count
+        """Forget the next bytes of what ``next_lines`` gave: they have been delivered."""
+        claim = self._begun
+        assert claim is not None, "lines were given out"  # noqa: S101 - tells mypy
+        self._given -= count
+        if self._given == 0:
+            self._begun = None
+        segment = claim.segments[0]
+        segment.read += count
         self.size -= count
         if segment.left == 0:
-            with suppress(OSError):  # a disk that cannot remove it any more will have it delivered again
-                segment.path.unlink()
-            self._drop_oldest()
+            self._remove_first(claim)
 
     def close(self) -> None:
         """Give up the directories; what still waits in them is for the next process."""
         for claim in filter(None, (*self._adopted, self._own)):
-            for segment in claim.segments:
-                segment.close()
-            if claim.segments:
-                os.close(claim.lock)
-            else:
-                claim.remove()
-        self._adopted.clear()
-        self._own = self._current = None
+            claim.close()
+        self._adopted = []
+        self._own = self._current = self._begun = None
 
     # --- Segments ---
 
-    def _oldest(self) -> _Segment | None:
-        for claim in self._adopted:
-            return claim.segments[0]
-        return self._own.segments[0] if self._own and self._own.segments else None
+    def _front(self) -> Claim | None:
+        """The directory whose lines come next; what was begun goes before what was adopted meanwhile."""
+        return next((claim for claim in (self._begun, *self._adopted, self._own) if claim and claim.segments), None)
 
-    def _set_aside(self, segment: _Segment, error: OSError) -> None:
-        """Leave a file that cannot be read where it is, for a person to look at."""
-        logger.error("events cannot be read from the spool and stay in %s: %s", segment.path, error.strerror)
-        with suppress(OSError):  # its directory is left without a lock, so nobody adopts it in any case
-            segment.path.rename(segment.path.with_suffix(".unreadable"))
-        self.size -= segment.left
-        self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        claim = self._adopted[0] if self._adopted else self._own
-        assert claim is not None, "it holds the oldest segment"  # noqa: S101 - tells mypy
-        segment = claim.segments.popleft()
-        if segment is self._current:
-            self._current = None
-        segment.close()
-        if claim is not self._own and not claim.segments:
-            self._adopted.popleft().remove()
-
-    def _begin_segment(self) -> _Segment:
+    def _begin_segment(self) -> Segment:
         own = self._hold_own()
         self._number += 1
         path = own.path / f"{self._number:08}.jsonl"
-        segment = _Segment(path, 0, adopted=False, descriptor=os.open(path, _CREATE, 0o600))
-        own.segments.append(segment)
-        self._current = segment
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._current = Segment(path, descriptor=os.open(path, flags, 0o600))
+        own.segments.append(self._current)
         if self._fsync:
             sync_directory(own.path)
-        return segment
+        return self._current
 
     def _end_segment(self) -> None:
-        """Let the next line begin a new segment; the descriptor stays for reading."""
+        """Let the next line begin a new segment."""
         segment, self._current = self._current, None
         assert segment is not None, "it was being written to"  # noqa: S101 - tells mypy
+        segment.close()
         if segment.size == 0:
-            assert self._own is not None  # noqa: S101 - tells mypy
-            self._own.segments.remove(segment)
-            segment.close()
+            self._drop(self._own, segment)
+            with suppress(OSError):
+                segment.path.unlink()
+
+    def _remove_first(self, claim: Claim) -> None:
+        segment = claim.segments[0]
+        if segment.passed_over:
+            logger.warning("%d bytes in the spool were no event line and were passed over", segment.passed_over)
+        with suppress(OSError):  # a disk that cannot remove it any more will have it delivered again
             segment.path.unlink()
+        self._drop(claim, segment)
+
+    def _set_aside(self, claim: Claim, error: OSError) -> None:
+        """Leave a file that cannot be read where it is, for a person to look at."""
+        segment = claim.segments[0]
+        logger.error("events cannot be read from the spool and stay in %s: %s", segment.path, error.strerror)
+        with suppress(OSError):
+            segment.path.rename(segment.path.with_suffix(".unreadable"))
+        self.size -= segment.left
+        self._drop(claim, segment)
+
+    def _drop(self, claim: Claim | None, segment: Segment) -> None:
+        """Forget a segment, and a directory that was adopted for it."""
+        assert claim is not None, "it holds the segment"  # noqa: S101 - tells mypy
+        claim.segments.remove(segment)
+        segment.close()
+        if segment is self._current:
+            self._current = None
+        if claim is not self._own and not claim.segments:
+            self._adopted.remove(claim)
+            claim.close()
 
     # --- Directories ---
 
-    def _hold_own(self) -> _Claim:
-        while self._own is None:
+    def _hold_own(self) -> Claim:
+        if self._own is None:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # UUIDv7, so that names sort by age.
-            path = self._directory / str(uuid_utils.uuid7())
-            path.mkdir(mode=0o700)
-            try:
-                lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                continue  # another process took the directory for one that was left over
-            except OSError:
-                path.rmdir()
-                raise
-            if _take(lock, path):
-                self._own = _Claim(path, lock)
+            self._own = Claim.make(self._directory)
         return self._own
+
+    def _forget_own(self) -> None:
+        """Somebody has removed our directory."""
+        assert self._own is not None, "it was held"  # noqa: S101 - tells mypy
+        gone = sum(segment.left for segment in self._own.segments)
+        if gone:
+            logger.error("%d bytes of events were removed from the spool by somebody else", gone)
+        self.size -= gone
+        self._own.close()
+        self._own = self._current = None
 
     def _adopt(self) -> None:
         """Take over what dead processes left, and see how much living ones keep."""
-        held = {claim.path.name for claim in filter(None, (*self._adopted, self._own))}
-        self._elsewhere = 0
-        with os.scandir(self._directory) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        for name in names:
-            if name in held:
+        held = {claim.path for claim in (*self._adopted, self._own) if claim is not None}
+        elsewhere = 0
+        for path in claimable(self._directory):
+            if path in held:
                 continue
-            path = self._directory / name
             try:
-                if not self._is_ours(path):
+                if path.lstat().st_uid != os.geteuid():
+                    self._warn_once(path, "it belongs to another user")
                     continue
-                lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                claim = Claim.hold(path)
             except FileNotFoundError:
-                with suppress(OSError):  # left by a process that died before it made the lock
-                    path.rmdir()
                 continue
-            if not _take(lock, path):
-                self._elsewhere += sum(segment.size for segment in _segments(path))
+            except OSError as error:
+                self._warn_once(path, error.strerror)
                 continue
-            claim = _Claim(path, lock, deque(_segments(path)))
-            if not claim.segments:
-                claim.remove()
-                continue
-            size = sum(segment.size for segment in claim.segments)
-            logger.warning("%d bytes of events that a process left behind are delivered now", size)
-            self._adopted.append(claim)
-            self.size += size
+            if claim is None:
+                elsewhere += sum(segment.size for segment in segments(path))
+            elif not claim.segments:
+                claim.close()
+            else:
+                size = sum(segment.size for segment in claim.segments)
+                logger.warning("%d bytes of events that a process left behind are delivered now", size)
+                self._adopted.append(claim)
+                self.size += size
+        self._elsewhere = elsewhere
 
-    def _is_ours(self, path: Path) -> bool:
-        """Tell whether a directory is of this user; lines of another one could be anything."""
-        if path.lstat().st_uid == os.geteuid():
-            return True
+    def _warn_once(self, path: Path, problem: str | None) -> None:
         if path.name not in self._warned:
             self._warned.add(path.name)
-            logger.warning("a directory in the spool belongs to another user and is left alone: %s", path.name)
-        return False
-
-
-def _take(lock: int, path: Path) -> bool:
-    """Take a directory's lock and tell whether it is held now; where not, the descriptor is closed."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held it before may have removed the directory in between.
-        if os.path.samestat(os.fstat(lock), os.stat(path / _LOCK)):
-            return True
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(lock)
-    return False
-
-
-def _segments(path: Path) -> list[_Segment]:
-    """The segments in a directory, in order."""
-    segments = []
-    for file in sorted(path.glob("*.jsonl")):
-        with suppress(FileNotFoundError):  # delivered in this moment
-            found = file.lstat()
-            if stat.S_ISREG(found.st_mode):
-                segments.append(_Segment(file, found.st_size, adopted=True))
-    return segments
-
-
-def _good_bytes(lines: bytes) -> int:
-    """How many bytes, from the first one, are event lines."""
-    good = 0
-    for line in lines.splitlines(keepends=True):
-        try:
-            if not line.startswith(LINE_START) or not isinstance(orjson.loads(line), dict):
-                break
-        except orjson.JSONDecodeError:
-            break
-        good += len(line)
-    return good
+            logger.warning("a directory in the spool is left alone: %s: %s", path.name, problem)
