@@ -73,6 +73,7 @@ def test_size_is_what_waits(open_spool: OpenSpool) -> None:
     sizes = [spool.size]
     spool.append(line(1, 100) + line(2, 50))
     sizes.append(spool.size)
+    spool.next_lines(1 << 16)
     spool.delivered(100)
     sizes.append(spool.size)
     spool.append(line(3, 70))
@@ -126,7 +127,7 @@ def test_it_is_for_no_other_eyes(directory: Path) -> None:
     spool.append(line(1))
     (claim,) = claims(directory / "new" / "spool")
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (claim.parent, claim, *sorted(claim.iterdir()))]
-    assert modes == [0o700, 0o700, 0o600, 0o600]
+    assert modes == [0o700, 0o700, 0o600]
     spool.close()
 
 
@@ -173,6 +174,7 @@ def test_it_takes_no_more_than_its_bound(open_spool: OpenSpool) -> None:
 def test_it_takes_lines_again_once_some_were_delivered(open_spool: OpenSpool) -> None:
     spool = open_spool(max_bytes=10_000)
     spool.append(b"".join(numbered(10, length=1000)))
+    spool.next_lines(1 << 16)
     spool.delivered(5000)
     assert problem(spool) is None
     spool.append(line(10, 1000))
@@ -293,26 +295,48 @@ def test_a_place_that_is_no_directory_is_a_problem(directory: Path) -> None:
     spool.close()
 
 
-@pytest.mark.parametrize("removed", ["the directory of the process", "all", "the lock"])
+@pytest.mark.parametrize("removed", ["the directory of the process", "all"])
 def test_a_directory_that_was_removed_is_made_anew(open_spool: OpenSpool, directory: Path, removed: str) -> None:
-    """Somebody tidies up, or systemd-tmpfiles does, which removes from /var/tmp what is older than 30 days."""
+    """Somebody tidies up."""
     spool = open_spool()
     (claim,) = claims(directory)
-    if removed == "the lock":
-        (claim / "lock").unlink()
-    else:
-        shutil.rmtree(directory if removed == "all" else claim)
-    open_spool()
+    shutil.rmtree(directory if removed == "all" else claim)
     spool.look_after()
     assert problem(spool) is None
     spool.append(line(1))
     assert take_all(spool) == line(1)
 
 
+def test_lines_that_somebody_removed_are_told_and_forgotten(
+    open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = open_spool()
+    spool.append(line(1) + line(2))
+    shutil.rmtree(directory)
+    spool.look_after()
+    assert caplog.messages == ["120 bytes of events were removed from the spool by somebody else"]
+    assert spool.size == 0
+    spool.append(line(3))
+    assert take_all(spool) == line(3)
+
+
+def test_lines_that_are_removed_while_they_are_delivered_do_no_harm(open_spool: OpenSpool, directory: Path) -> None:
+    spool = open_spool()
+    spool.append(line(1) + line(2))
+    lines = spool.next_lines(1 << 16)
+    shutil.rmtree(directory)
+    spool.look_after()
+    spool.append(line(3))
+    spool.delivered(len(lines))
+    assert spool.size == len(line(3))
+    assert take_all(spool) == line(3)
+    assert spool.size == 0
+
+
 def test_many_files_open_elsewhere_leave_nothing_behind(
     open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lock cannot be made; the directory for it is removed again."""
+    """Our directory cannot be locked, so it is removed again."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse(errno.EMFILE))
         spool = open_spool()
@@ -399,7 +423,7 @@ def test_a_segment_of_our_own_that_somebody_emptied_holds_nobody_up(
     segment.write_bytes(b"")
     assert spool.next_lines(1 << 16) == b""
     assert spool.size == 0
-    assert caplog.messages == ["60 bytes in the spool are no event line and are passed over"]
+    assert caplog.messages == ["60 bytes in the spool were no event line and were passed over"]
 
 
 def test_a_segment_that_cannot_be_removed_is_delivered_once(
@@ -488,6 +512,7 @@ def test_of_two_processes_only_one_gets_what_was_left(directory: Path) -> None:
 def test_what_waits_at_the_end_is_for_the_next_process(open_spool: OpenSpool, directory: Path) -> None:
     spool = open_spool()
     spool.append(line(1) + line(2))
+    spool.next_lines(1 << 16)
     spool.delivered(len(line(1)))
     spool.close()
     assert not is_held(claims(directory)[0])
@@ -527,11 +552,8 @@ def test_an_empty_directory_is_removed_at_the_end(open_spool: OpenSpool, directo
 def test_an_empty_directory_that_was_left_is_removed(open_spool: OpenSpool, directory: Path) -> None:
     left = leave(directory)
     (left / "probe").touch()
-    without_lock = directory / str(uuid_utils.uuid7())
-    without_lock.mkdir()
     open_spool()
     assert not left.exists()
-    assert not without_lock.exists()
 
 
 def test_a_directory_of_another_name_is_left_alone(open_spool: OpenSpool, directory: Path) -> None:
@@ -567,23 +589,29 @@ def test_a_directory_of_another_user_is_left_alone_and_said_once(
     spool = open_spool()
     spool.look_after()
     assert take_all(spool) == b""
-    assert caplog.messages == [f"a directory in the spool belongs to another user and is left alone: {left.name}"]
+    assert caplog.messages == [f"a directory in the spool is left alone: {left.name}: it belongs to another user"]
 
 
-@pytest.mark.parametrize("lock", ["directory", "symlink"])
 def test_a_directory_that_cannot_be_locked_does_not_stand_in_the_way_of_others(
-    open_spool: OpenSpool, directory: Path, lock: str
+    open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    odd = directory / str(uuid_utils.uuid7())
-    odd.mkdir()
-    if lock == "directory":
-        (odd / "lock").mkdir()
-    else:
-        (odd / "lock").symlink_to("/dev/null")
-    leave(directory, line(1))
-    spool = open_spool()
-    assert take_all(spool) == line(1)
+    odd = leave(directory, line(1))
+    leave(directory, line(2))
+    really_flock = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == odd:
+            raise OSError(errno.EIO, "Input/output error")
+        really_flock(descriptor, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        spool = open_spool()
+        spool.look_after()
+    assert take_all(spool) == line(2)
     assert problem(spool) is None
+    assert caplog.messages[0] == f"a directory in the spool is left alone: {odd.name}: Input/output error"
+    assert len(caplog.messages) == 2, "said once, beside what was adopted"
 
 
 def test_what_was_left_is_adopted_even_where_no_directory_can_be_made(
@@ -627,7 +655,7 @@ def test_what_is_no_event_line_in_a_left_directory_is_passed_over(
     spool = open_spool()
     caplog.clear()
     assert take_all(spool) == line(1) + line(2) + line(3)
-    assert caplog.messages == [f"{len(garbage)} bytes in the spool are no event line and are passed over"]
+    assert caplog.messages == [f"{len(garbage)} bytes in the spool were no event line and were passed over"]
     assert spool.size == 0
 
 
@@ -644,7 +672,7 @@ def test_much_garbage_is_one_warning(open_spool: OpenSpool, directory: Path, cap
     spool = open_spool()
     caplog.clear()
     assert take_all(spool) == line(1) + line(2)
-    assert caplog.messages == ["1000 bytes in the spool are no event line and are passed over"]
+    assert caplog.messages == ["1000 bytes in the spool were no event line and were passed over"]
 
 
 def test_garbage_that_is_larger_than_what_is_read_at_once_is_passed_over(
@@ -710,38 +738,62 @@ def test_nothing_is_handed_down_to_child_processes(open_spool: OpenSpool, direct
     assert str(directory) not in done.stdout
 
 
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is locked"])
 def test_a_new_directory_that_another_process_takes_for_an_old_one_is_made_again(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """Between mkdir and the lock another one may have adopted or removed it."""
     really_open, really_flock = os.open, fcntl.flock
-    waiting = ["before the lock is made", "before it is locked"]
-
-    def is_now(moment: str) -> bool:
-        return waiting[:1] == [moment] and bool(waiting.pop(0))
+    taken: list[str] = []
 
     def open_(path: Path, flags: int, mode: int = 0o777) -> int:
-        if Path(path).name == "lock" and is_now("before the lock is made"):
-            Path(path).parent.rmdir()
+        if moment == "before it is opened" and not taken:
+            taken.append(moment)
+            Path(path).rmdir()
         return really_open(path, flags, mode)
 
     def flock(descriptor: int, operation: int) -> None:
-        if is_now("before it is locked"):
-            lock = Path(f"/proc/self/fd/{descriptor}").readlink()
-            lock.unlink()
-            lock.parent.rmdir()
-        really_flock(descriptor, operation)
+        if taken or moment == "before it is opened":
+            return really_flock(descriptor, operation)
+        taken.append(moment)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if moment == "before it is locked":
+            path.rmdir()
+            return really_flock(descriptor, operation)
+        other = really_open(path, os.O_RDONLY)
+        try:
+            really_flock(other, fcntl.LOCK_EX)
+            return really_flock(descriptor, operation)
+        finally:
+            path.rmdir()
+            os.close(other)
 
-    monkeypatch.setattr(os, "open", open_)
-    monkeypatch.setattr(fcntl, "flock", flock)
     before = open_files()
     spool = Spool(str(directory), 1 << 30)
-    spool.look_after()
-    assert waiting == []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_)
+        patch.setattr(fcntl, "flock", flock)
+        spool.look_after()
+    assert taken == [moment]
     assert problem(spool) is None
     assert len(claims(directory)) == 1
     spool.close()
     assert open_files() == before
+
+
+def test_a_directory_that_is_gone_when_it_is_looked_at_is_nobodys(
+    open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has delivered what was in it."""
+    gone = leave(directory)
+    really_lstat = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if path == gone:
+            gone.rmdir()
+        return really_lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert problem(open_spool()) is None
 
 
 def test_a_segment_that_is_delivered_while_it_is_counted_counts_nothing(

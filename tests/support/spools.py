@@ -45,10 +45,9 @@ def take_all(spool: Spool, limit: int = 1 << 16) -> bytes:
 
 
 def leave(directory: Path, *segments: bytes) -> Path:
-    """Make what a process leaves that was killed: a directory with a lock that nobody holds."""
+    """Make what a process leaves that was killed: a directory that nobody holds."""
     left = directory / str(uuid_utils.uuid7())
     left.mkdir(parents=True)
-    (left / "lock").touch()
     for number, content in enumerate(segments, start=1):
         (left / f"{number:08}.jsonl").write_bytes(content)
     return left
@@ -61,7 +60,7 @@ def claims(directory: Path) -> list[Path]:
 
 def is_held(claim: Path) -> bool:
     """Tell whether a process holds the directory."""
-    descriptor = os.open(claim / "lock", os.O_RDWR)
+    descriptor = os.open(claim, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
