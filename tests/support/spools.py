@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,48 @@ if len(sys.argv) > 2:
 print("ready", flush=True)
 sys.stdin.read()
 """
+
+
+class FaultySpool(Spool):
+    """A spool whose disk is full, or hangs, for as long as it is told to."""
+
+    def __init__(self, directory: Path, max_bytes: int = 1 << 30) -> None:
+        super().__init__(str(directory), max_bytes)
+        self.refuses: Exception | None = None
+        """What each append raises."""
+        self.unreadable: Exception | None = None
+        """What each attempt to read raises."""
+        self._free = threading.Event()
+        self._free.set()
+
+    def hang(self) -> None:
+        self._free.clear()
+
+    def let_go(self) -> None:
+        self._free.set()
+
+    def _wait(self) -> None:
+        assert self._free.wait(TIMEOUT)
+
+    def look_after(self) -> None:
+        self._wait()
+        super().look_after()
+
+    def append(self, lines: bytes) -> None:
+        self._wait()
+        if self.refuses is not None:
+            raise self.refuses
+        super().append(lines)
+
+    def next_lines(self, limit: int) -> bytes:
+        self._wait()
+        if self.unreadable is not None:
+            raise self.unreadable
+        return super().next_lines(limit)
+
+    def close(self) -> None:
+        self._wait()
+        super().close()
 
 
 def line(number: int, length: int = 60) -> bytes:
@@ -56,6 +99,11 @@ def leave(directory: Path, *segments: bytes) -> Path:
 def claims(directory: Path) -> list[Path]:
     """The directories of processes, oldest first."""
     return sorted(path for path in directory.iterdir() if path.is_dir())
+
+
+def contents(directory: Path) -> list[bytes]:
+    """What the segments of all processes hold."""
+    return [path.read_bytes() for path in sorted(directory.glob("*/*.jsonl"))]
 
 
 def is_held(claim: Path) -> bool:
