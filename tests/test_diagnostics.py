@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from service.events.outputs import LogFile
 from service.events.recorder import Recorder
 from service.events.spool import Spool
 from service.events.types import UserLogout, new_event_id, now
+from service.metrics import Metrics
 from tests.support.lines import EventFile
 
 

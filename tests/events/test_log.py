@@ -602,13 +602,12 @@ async def test_what_neither_takes_is_lost_counted_and_said_once(
         assert await append(log, line(1), line(2)) == [False, False]
     assert log.lost == 6
     assert log.counted("events_lost_total") == 6
-    assert [(record.levelno, record.message) for record in caplog.records] == [
-        (
-            logging.ERROR,
-            "events are being lost: "
-            + "neither the event log (fake: Input/output error) nor the spool (No space left on device) takes them",
-        )
-    ]
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.message == (
+        "events are being lost: neither the event log (fake: Input/output error) "
+        "nor the spool (No space left on device) takes them"
+    )
 
 
 async def test_a_recovery_is_said_once_with_the_number_of_lost_lines(
