@@ -149,14 +149,19 @@ class LogFile:
         mode = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
         # 0640: the lines hold user ids.
         try:
-            self._fd = os.open(self._path, mode | flags, 0o640)
+            descriptor = os.open(self._path, mode | flags, 0o640)
         except PermissionError:
             mode = os.O_WRONLY
-            self._fd = os.open(self._path, mode | flags, 0o640)
-        self._stream = _Stream(self._write_to_reader)
-        self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            descriptor = os.open(self._path, mode | flags, 0o640)
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         if self._is_file and self._fsync and self._follow:
-            sync_directory(path.parent)
+            try:
+                sync_directory(path.parent)
+            except OSError:
+                os.close(descriptor)
+                raise
+        self._fd = descriptor
+        self._stream = _Stream(self._write_to_reader)
         self._is_readable = self._is_file and mode == os.O_RDWR
         self.max_write = FILE_WRITE if self._is_file else ATOMIC_WRITE
 

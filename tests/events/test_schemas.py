@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from service.clerk.verdict import Auth, Reason
 from service.events.recorder import Recorder
 from service.events.schemas import schemas
-from service.events.types import Event, UserLogout, new_event_id, now
+from service.events.types import Event, UserLogout, UserLogoutSuppressed, new_event_id, now
 from tests.support.lines import MAX_LINE, read_line
 
 ROOT = Path(__file__).parents[2]
@@ -113,11 +113,26 @@ def test_a_schema_is_named_after_its_event(name: str) -> None:
 
 
 def test_every_event_has_a_schema() -> None:
-    assert list(schemas()) == [UserLogout.name]
+    assert list(schemas()) == [UserLogout.name, UserLogoutSuppressed.name]
 
 
 def test_the_schema_describes_exactly_the_keys_that_are_emitted_in_their_order() -> None:
     assert list(SCHEMA["properties"]) == list(emitted(EVERYTHING))
+
+
+def test_a_summary_of_suppressed_calls_has_the_same_envelope() -> None:
+    when = "2026-11-21T09:44:18.123456Z"
+    log = OneLine()
+    event = UserLogoutSuppressed(event_id=EVENT_ID, timestamp=when, count=3, window_start=when, window_end=when)
+    Recorder(log, "0.1.0").record(event)
+    line = read_line(log.line)
+    schema = schemas()[event.name]
+    assert list(line) == list(schema["properties"]) == schema["required"]
+    assert set(line) - {"count", "window_start", "window_end"} == set(SCHEMA["required"])
+    assert {name for name, value in line.items() if value is None} == {
+        *("auth", "reason", "user_id", "session_id", "org_id", "actor_id", "initiated_by"),
+        *("request_id", "trace_id", "origin"),
+    }
 
 
 def test_the_schema_requires_exactly_the_keys_that_are_always_emitted() -> None:
