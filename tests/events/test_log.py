@@ -815,7 +815,7 @@ async def test_what_was_left_is_delivered_at_the_start_before_anything_new(open_
     output = FakeOutput()
     log = await open_log(output)
     assert await append(log, line(5)) == [True]
-    await until(lambda: output.content.endswith(line(5)))
+    await until(log._idle.is_set)
     assert output.content == b"".join(numbered(5, start=1))
     assert log.counted("events_replayed_total") == 5
     assert len(claims(directory)) == 1
