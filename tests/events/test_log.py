@@ -538,20 +538,20 @@ async def test_when_the_write_comes_back_delivery_goes_on_in_order(open_log: Ope
     assert log.lost == 0
 
 
-async def test_a_line_that_a_late_write_takes_before_the_spool_does_needs_no_second_place(
+async def test_what_a_late_write_takes_while_the_spool_hangs_is_not_lost(
     open_log: Open, hanging: HangingOutput, spool: FaultySpool
 ) -> None:
     log = await open_log(hanging)
-    first = log.append(line(1))
     spool.hang()
-    assert not await first
-    second = log.append(line(2))
+    spool.refuses = BROKEN
+    assert await append(log, line(1)) == [False]
     hanging.let_go()
     await until(lambda: hanging.content == line(1))
     spool.let_go()
-    assert await second
-    await until(lambda: hanging.content.endswith(line(2)))
+    await until(log._idle.is_set)
     assert log.lost == 0
+    assert await append(log, line(2)) == [True]
+    assert hanging.content == line(1) + line(2)
 
 
 @pytest.mark.parametrize(
