@@ -17,6 +17,7 @@ from service import __version__
 from service.clerk.backend_api import backend_api, client_problem
 from service.clerk.keys import KeyRing, Keys, PemKey
 from service.clerk.verifier import Verifier
+from service.endpoints.client import ClientAddress
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
@@ -62,6 +63,7 @@ def create_app(settings: Settings, event_log: Output | None = None) -> Starlette
     origins = settings.clerk_authorized_parties
     logout = Logout(
         origins=frozenset(origins),
+        client_address=ClientAddress(settings.forwarded_allow_ips),
         with_client_ip=settings.event_client_ip,
         with_user_agent=settings.event_user_agent,
     )
