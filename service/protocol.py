@@ -16,6 +16,8 @@ PIECE = 4096
 """Bytes that are parsed at once. What they hold is all that a client can queue by pipelining."""
 DEADLINE = 15.0
 """Seconds that a connection may wait for a request, for the rest of one, or for its client to take the response."""
+LAST_CALL = 0.1
+"""Seconds that an idle connection stays open when the service begins to end."""
 LINGER = 2.0
 """Seconds that a client which is still sending has to read its last response before its connection is cut."""
 
@@ -97,6 +99,8 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.headers) > MAX_FIELDS:
             raise ValueError("too many header fields")
         super().on_headers_complete()
+        if self._stopping:
+            self.cycle.keep_alive = False
         self._since = self.loop.time()
 
     def on_body(self, body: bytes) -> None:
@@ -138,14 +142,27 @@ class HttpProtocol(HttpToolsProtocol):
             self.data_received(data)
 
     def shutdown(self) -> None:
-        """Close after the response under way; what was pipelined behind it is left unanswered."""
+        """Close after the response under way; what was pipelined behind it is left unanswered.
+
+        An idle client may have sent a request that has not been read yet; it has the time to be read and answered.
+        """
         self._stopping = True
-        super().shutdown()
+        if self._is_idle():
+            self.loop.call_later(LAST_CALL, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer with an error and close, once the requests before this one have been answered."""
         self._refusal = status
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle():
             self._answer_refusal(status)
 
     def _answer_refusal(self, status: HTTPStatus) -> None:

@@ -36,6 +36,12 @@ class Supervisor(Multiprocess):
         self._told_to_stop_at = time.monotonic()
         self.signal_queue.append(number)
 
+    def terminate_all(self) -> None:
+        """Tell the workers to end; and stop listening, or clients would connect to where nobody answers any more."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
     def join_all(self) -> None:
         """Wait for the workers, and kill those that take too long."""
         until = (self._told_to_stop_at or time.monotonic()) + self._patience

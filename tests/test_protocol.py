@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
-from service.protocol import DEADLINE, LINGER, MAX_FIELDS, MAX_HEAD, PIECE, HttpProtocol
+from service.protocol import DEADLINE, LAST_CALL, LINGER, MAX_FIELDS, MAX_HEAD, PIECE, HttpProtocol
 from service.server import Server, configure, listen
 from tests.support.processes import TIMEOUT
 
@@ -406,6 +406,27 @@ async def test_a_connection_with_requests_lives_on() -> None:
         await connection.answer()
     assert connection.socket.done == []
     assert connection.answers == 10
+
+
+async def test_an_idle_connection_is_closed_at_a_shutdown() -> None:
+    connection = await in_state("kept alive")
+    connection.protocol.shutdown()
+    assert connection.socket.done == []
+    connection.clock.turn(LAST_CALL)
+    assert connection.socket.done == ["close"]
+
+
+async def test_a_request_that_crosses_with_a_shutdown_is_answered() -> None:
+    connection = await in_state("kept alive")
+    connection.socket.written = b""
+    connection.protocol.shutdown()
+    connection.protocol.data_received(GET % 2)
+    connection.clock.turn(LAST_CALL)
+    assert connection.socket.done == []
+    await connection.answer()
+    assert connection.socket.written.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in connection.socket.written
+    assert connection.socket.done == ["close"]
 
 
 async def test_a_client_that_sends_for_ever_after_its_last_response_is_cut() -> None:
