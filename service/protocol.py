@@ -58,6 +58,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._timer.cancel()
         self.pipeline.clear()
         super().connection_lost(exc)
+        # These refer back to us; without them all that the connection held is freed now, not by a later collection.
+        self.transport = self._raw
+        self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Parse it piece by piece, for as long as nothing waits in the queue and nothing is wrong."""

@@ -1,9 +1,11 @@
 """The bounds of a connection: most over a real socket, those of time with a clock that the test turns."""
 
 import asyncio
+import gc
 import logging
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -459,3 +461,15 @@ async def test_no_more_than_one_piece_is_queued() -> None:
         await connection.answer()
     assert connection.socket.written.count(b"HTTP/1.1 200") == 5000
     assert connection.socket.done == []
+
+
+async def test_a_lost_connection_is_freed_without_the_garbage_collector() -> None:
+    connection = await in_state("kept alive")
+    connection.protocol.connection_lost(None)
+    freed = weakref.ref(connection.protocol)
+    gc.disable()
+    try:
+        del connection.protocol
+        assert freed() is None
+    finally:
+        gc.enable()
