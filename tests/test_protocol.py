@@ -245,8 +245,9 @@ class Clock:
         return self.now
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> "Timer":
-        self.timers[self.now + delay] = callback
-        return Timer(lambda: self.timers.pop(self.now + delay, None))
+        when = self.now + delay
+        self.timers[when] = callback
+        return Timer(lambda: self.timers.pop(when, None))
 
     def create_task(self, coroutine: Any) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(coroutine)
