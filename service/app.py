@@ -11,16 +11,17 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service import __version__
 from service.clerk.backend_api import backend_api, client_problem
 from service.clerk.keys import KeyRing, Keys, PemKey
 from service.clerk.verifier import Verifier
+from service.endpoints.client import ClientAddress
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
 from service.endpoints.responses import JSONResponse
+from service.endpoints.routing import ExactRoute
 from service.endpoints.state import AppState
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
@@ -64,6 +65,7 @@ def create_app(settings: Settings, event_log: Output | None = None) -> Starlette
     origins = settings.clerk_authorized_parties
     logout = Logout(
         origins=frozenset(origins),
+        client_address=ClientAddress(settings.forwarded_allow_ips),
         with_client_ip=settings.event_client_ip,
         with_user_agent=settings.event_user_agent,
     )
@@ -82,9 +84,9 @@ def create_app(settings: Settings, event_log: Output | None = None) -> Starlette
         )
     app = Starlette(
         routes=[
-            Route("/v1/auth/session", logout.delete, methods=["DELETE"]),
-            Route("/v1/events/schema", event_schema, methods=["GET"]),
-            Route("/healthz", healthz, methods=["GET"]),
+            ExactRoute("/v1/auth/session", logout.delete, methods=["DELETE"]),
+            ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
+            ExactRoute("/healthz", healthz, methods=["GET"]),
         ],
         middleware=middleware,
         exception_handlers={HTTPException: _problem},

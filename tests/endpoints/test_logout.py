@@ -17,6 +17,7 @@ from service.app import create_app
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
+from service.endpoints.client import ClientAddress
 from service.endpoints.logout import Logout
 from service.events.types import Event
 from service.middleware import ResponseHeaders
@@ -299,7 +300,7 @@ async def endpoint(*, recorder: Any, verifier: Any = None) -> AsyncIterator[http
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         yield {"verifier": verifier or Verifier(PemKey(pem())), "recorder": recorder}
 
-    logout = Logout(origins=frozenset(), with_client_ip=False, with_user_agent=False)
+    logout = Logout(origins=frozenset(), client_address=ClientAddress(()), with_client_ip=False, with_user_agent=False)
     app = Starlette(
         routes=[Route(SESSION, logout.delete, methods=["DELETE"])],
         middleware=[Middleware(ResponseHeaders)],
