@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.server import _app_of_worker
 from service.settings import ConfigurationError, Settings
-from service.worker_metrics import FILES, WorkersCollector, metrics_directory
+from service.worker_metrics import FILES, SHARED_MEMORY, WorkersCollector, metrics_directory
 from tests.support.processes import TIMEOUT, Server, serve
 
 # Counts what it is told to, says so, and waits for the next word or its end.
@@ -249,7 +249,7 @@ def test_several_workers_count_in_memory_and_leave_nothing_there() -> None:
         wait_until(lambda: total(server, "ready") == 1)
         directory = directory_of(server)
         assert directory.is_dir()
-        assert directory.parent == Path("/dev/shm")
+        assert directory.parent == SHARED_MEMORY
         assert server.stop() == 0
     assert not directory.exists()
 
