@@ -20,7 +20,7 @@ from service.clerk.verifier import Verifier
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
-from service.endpoints.metrics import metrics as metrics_endpoint
+from service.endpoints.metrics import MetricsText
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import AppState, Part
@@ -77,7 +77,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         Route("/v1/events/schema", event_schema, methods=["GET"]),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
-        Route("/metrics", metrics_endpoint, methods=["GET"]),
+        Route("/metrics", MetricsText(metrics.exposed).get, methods=["GET"]),
     ]
     durations = Durations(metrics, [route.path for route in routes], METHODS)
     middleware = [Middleware(ResponseHeaders, durations)]
@@ -195,7 +195,7 @@ def _lifespan(
             parts: dict[str, Part] = {"keys": keys}
             await stack.enter_async_context(readiness_counted(parts, metrics))
             recorder = Recorder(log, __version__, metrics)
-            yield {"verifier": verifier, "recorder": recorder, "metrics": metrics, "parts": parts}
+            yield {"verifier": verifier, "recorder": recorder, "parts": parts}
 
     return lifespan
 

@@ -8,7 +8,9 @@ ever goes back.
 
 import fcntl
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -21,6 +23,11 @@ from service.metrics import Metrics
 from service.settings import ConfigurationError
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory with a random name is made in it
+PREFIX = "clerk-logout-metrics-"
+STARTING = 60.0
+"""Seconds after which a directory that nobody holds was left behind by processes that were killed."""
+PARENT = -1
+"""What the parent holds, in place of a slot."""
 SPARE_SLOTS = 1
 """While workers are replaced one by one (SIGHUP) there is one more than usual."""
 FILES = {"counter": 1 << 16, "histogram": 1 << 18, "gauge_livesum": 1 << 12, "gauge_livemin": 1 << 12}
@@ -42,9 +49,11 @@ def metrics_directory(workers: int, places: Iterable[Path | None] = (SHARED_MEMO
         ConfigurationError: there is no room in any place.
     """
     for place in places:
+        _remove_what_was_left(place or Path(tempfile.gettempdir()))
         with suppress(OSError):
-            directory = tempfile.TemporaryDirectory(prefix="clerk-logout-metrics-", dir=place)
+            directory = tempfile.TemporaryDirectory(prefix=PREFIX, dir=place)
             try:
+                _take(Path(directory.name), PARENT)
                 for slot in range(workers + SPARE_SLOTS):
                     for kind, size in FILES.items():
                         Path(directory.name, f"{kind}_{slot}.db").write_bytes(bytes(size))
@@ -89,6 +98,14 @@ class WorkersCollector:
             return False
         kind, _, slot = path.stem.rpartition("_")
         return not kind.startswith("gauge") or not _is_free(self._directory, int(slot))
+
+
+def _remove_what_was_left(place: Path) -> None:
+    for directory in place.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            starting = directory.stat().st_mtime > time.time() - STARTING
+            if not starting and all(_is_free(directory, int(lock.stem)) for lock in directory.glob("*.lock")):
+                shutil.rmtree(directory)
 
 
 def _take(directory: Path, slot: int) -> bool:

@@ -5,7 +5,6 @@ from typing import Protocol, TypedDict
 
 from service.clerk.verifier import Verifier
 from service.events.recorder import Recorder
-from service.metrics import Metrics
 
 
 class Part(Protocol):
@@ -22,7 +21,6 @@ class AppState(TypedDict):
 
     verifier: Verifier
     recorder: Recorder
-    metrics: Metrics
     parts: Mapping[str, Part]
     """By the names that ``/readyz`` shows."""
 

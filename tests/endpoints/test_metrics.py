@@ -8,13 +8,17 @@ import httpx
 import pytest
 import respx
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from service.clerk.verdict import Auth, Reason
+from service.endpoints.metrics import KEPT_FOR, MetricsText
+from service.metrics import Metrics
 from tests.conftest import OpenClient
 from tests.support.debian import need
 from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT
-from tests.support.signing import token
+from tests.support.signing import ORIGIN, token
 
 SESSION = "/v1/auth/session"
 JWKS = "https://api.clerk.com/v1/jwks"
@@ -124,17 +128,20 @@ async def test_asking_is_no_event(client: httpx.AsyncClient, events: EventFile) 
     assert events.new() == []
 
 
+CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
-        (None, "text/plain; version=0.0.4; charset=utf-8"),
-        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
-        (
-            "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5",
-            "application/openmetrics-text; version=1",
-        ),
-        ("application/openmetrics-text;version=junk", "text/plain; version=0.0.4; charset=utf-8"),
-        ("text/plain;version=1.junk", "text/plain; version="),
+        pytest.param(None, CLASSIC, id="nothing said"),
+        pytest.param("*/*", CLASSIC, id="anything"),
+        pytest.param("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5", OPENMETRICS, id="Prometheus"),
+        pytest.param("application/openmetrics-text", OPENMETRICS, id="no version"),
+        pytest.param("application/openmetrics-text;version=1.1.evil", OPENMETRICS, id="a version that goes on"),
+        pytest.param("application/openmetrics-text;version=evil", CLASSIC, id="a version that is none"),
+        pytest.param("text/plain;version=evil", CLASSIC, id="a version of text that is none"),
     ],
 )
 async def test_the_format_is_the_one_that_is_accepted(
@@ -142,8 +149,35 @@ async def test_the_format_is_the_one_that_is_accepted(
 ) -> None:
     response = await client.get("/metrics", headers={} if accept is None else {"Accept": accept})
     assert response.status_code == 200
-    assert response.headers["content-type"].startswith(content_type)
-    assert response.text.endswith("# EOF\n") == content_type.startswith("application/openmetrics")
+    assert response.headers["content-type"] == content_type
+    assert response.text.endswith("# EOF\n") == (content_type is OPENMETRICS)
+
+
+async def test_a_text_is_rendered_once_a_second_however_often_it_is_asked_for() -> None:
+    now = 100.0
+    metrics = Metrics()
+    app = Starlette(routes=[Route("/metrics", MetricsText(metrics.registry, clock=lambda: now).get)])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+
+        async def lost(accept: str) -> str:
+            text = (await client.get("/metrics", headers={"Accept": accept})).text
+            (number,) = re.findall("^clerk_logout_events_lost_total (.*)$", text, re.MULTILINE)
+            return str(number)
+
+        assert await lost("text/plain") == "0.0"
+        metrics.lost.inc()
+        now += KEPT_FOR / 2
+        assert await lost("text/plain") == "0.0"
+        assert await lost("application/openmetrics-text") == "1.0"
+        now += KEPT_FOR / 2
+        assert await lost("text/plain") == "1.0"
+
+
+async def test_a_text_that_is_kept_goes_out_with_the_headers_of_each_request(client: httpx.AsyncClient) -> None:
+    for number in ("1", "2"):
+        response = await client.get("/metrics", headers={"X-Request-ID": number, "Origin": ORIGIN})
+        assert response.headers.get_list("x-request-id") == [number]
+        assert response.headers.get_list("vary") == ["Origin"]
 
 
 async def test_promtool_finds_nothing_to_object_to(client: httpx.AsyncClient) -> None:
