@@ -4,6 +4,7 @@ import fcntl
 import http.client
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -190,6 +191,18 @@ def test_a_parent_holds_its_directory(tmp_path: Path) -> None:
 def test_where_there_is_no_room_it_says_so() -> None:
     with pytest.raises(ConfigurationError, match=r"^WORKERS: .* have no room$"), metrics_directory(2, [Path("/proc")]):
         pass
+
+
+def test_room_that_ends_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ConfigurationError, match="^WORKERS"), metrics_directory(2, [tmp_path]):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_worker_whose_directory_is_gone_counts_alone(
