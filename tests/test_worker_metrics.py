@@ -198,7 +198,7 @@ def test_room_that_ends_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(ConfigurationError, match="^WORKERS"), metrics_directory(2, [tmp_path]):
+        with pytest.raises(ConfigurationError, match=r"^WORKERS: "), metrics_directory(2, [tmp_path]):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
