@@ -19,8 +19,10 @@ from starlette.applications import Starlette
 
 from service.app import check_clerk_api, check_spool, create_app, open_event_log
 from service.diagnostics import logging_config
+from service.metrics import Metrics
 from service.protocol import HttpProtocol
 from service.settings import ConfigurationError, Settings
+from service.worker_metrics import count_in, metrics_directory
 from service.workers import Supervisor, stop_when_readable
 
 logger = logging.getLogger("service.server")
@@ -130,16 +132,18 @@ def serve(settings: Settings) -> int:
     """
     check_clerk_api(settings)
     check_spool(settings)
-    app: Starlette | Callable[[], Starlette]
     if settings.workers == 1:
-        app = create_app(settings, open_event_log(settings))
-    else:
-        # A mistake is found here already: one line, not one from each worker.
-        create_app(settings)
-        held = open_event_log(settings)
-        if not Path(settings.event_log).is_fifo():
-            held.close()  # a FIFO stays open, so that its reader sees no end before the workers open it
-        app = partial(_app_of_worker, settings)
+        return _serve(settings, create_app(settings, open_event_log(settings)))
+    # A mistake is found here already: one line, not one from each worker.
+    create_app(settings)
+    held = open_event_log(settings)
+    if not Path(settings.event_log).is_fifo():
+        held.close()  # a FIFO stays open, so that its reader sees no end before the workers open it
+    with metrics_directory(settings.workers) as directory:
+        return _serve(settings, partial(_app_of_worker, settings, directory))
+
+
+def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
     config = configure(
         app,
         log_level=settings.log_level,
@@ -160,14 +164,19 @@ def serve(settings: Settings) -> int:
         return 2 if any(process.exitcode == STARTUP_FAILURE for process in processes) else 0
 
 
-def _app_of_worker(settings: Settings) -> Starlette:
+def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
     """Build the app in a worker of several; what cannot be used ends the worker with one line."""
     leave_out_of_collections()
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101 - this is a worker
     stop_when_readable(parent.sentinel)
     try:
-        return create_app(settings, open_event_log(settings))
+        metrics = count_in(directory)
+    except OSError as error:
+        logger.error("this worker counts for itself alone: %s", error.strerror)  # noqa: TRY400 - one line
+        metrics = Metrics()
+    try:
+        return create_app(settings, open_event_log(settings), metrics)
     except ConfigurationError as error:
         logger.critical("%s", error)
         sys.exit(STARTUP_FAILURE)

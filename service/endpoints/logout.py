@@ -52,8 +52,13 @@ class Logout:
             credentials = read_credentials(request.scope["headers"])
             cookies = credentials.cookies
             verdict = await request.state["verifier"].verify(credentials.tokens)
-            event = self._event(request, verdict, event_id, timestamp)
-            recorded = await request.state["recorder"].record(event)
+            flood = request.state["flood"]
+            if verdict.identity is None and not flood.admits(self._client_address(request.scope)):
+                # Nothing of its own is written, so the answer must not say that it is.
+                event_id = flood.suppress(verdict.auth.value)
+            else:
+                event = self._event(request, verdict, event_id, timestamp)
+                recorded = await request.state["recorder"].record(event)
         except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
             logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
         response = JSONResponse(

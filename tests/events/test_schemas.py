@@ -1,5 +1,6 @@
 """The schemas are what consumers hold on to: they describe what is emitted, all of it, and refuse what never is."""
 
+import asyncio
 import subprocess
 import sys
 import zipfile
@@ -57,14 +58,15 @@ class OneLine:
     def __init__(self) -> None:
         self.line = b""
 
-    def append(self, line: bytes) -> Any:
+    async def append(self, line: bytes) -> bool:
         self.line = line
+        return True
 
 
 def line_of(event: Event) -> bytes:
     """The line that is emitted for an event."""
     log = OneLine()
-    Recorder(log, "1.2.3").record(event)
+    asyncio.run(Recorder(log, "1.2.3").record(event))
     return log.line
 
 

@@ -77,9 +77,14 @@ def serve(
         try:
             yield Server(process)
         finally:
-            if process.poll() is None:
+            # Not killed at once: workers outlive a parent that was, and hold the pipe that is read to its end here.
+            process.terminate()
+            try:
+                process.communicate(timeout=TIMEOUT)
+            except subprocess.TimeoutExpired:
                 process.kill()
-            process.communicate()
+                process.communicate()
+                raise
 
 
 @contextmanager
