@@ -182,6 +182,18 @@ async def test_shutting_down_closes_the_event_log(open_client: OpenClient, event
     assert not is_open()
 
 
+async def test_what_the_event_log_did_not_take_is_delivered_at_the_next_start(
+    open_client: OpenClient, events: EventFile, tmp_path: Path
+) -> None:
+    async with open_client(event_log="/dev/full") as client:
+        answer = (await client.delete(SESSION)).json()
+    assert answer["recorded"]
+    async with open_client():
+        pass
+    assert events.one()["event_id"] == answer["event_id"]
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
 async def test_events_go_to_standard_output_by_default(
     open_client: OpenClient, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -254,6 +254,9 @@ def test_a_client_that_hangs_up_is_recorded_all_the_same(tmp_path: Path) -> None
         pytest.param(
             {"EVENT_LOG": "/no/such/place", "WORKERS": "2"}, "clerk-logout: EVENT_LOG: ", id="of several workers"
         ),
+        pytest.param(
+            {"EVENT_SPOOL_DIR": "/dev/null/spool"}, "clerk-logout: EVENT_SPOOL_DIR: cannot be written to", id="no spool"
+        ),
         pytest.param({"PORT": "http"}, "clerk-logout: PORT: ", id="no number"),
         pytest.param(
             {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_x", "HTTPS_PROXY": "foo://proxy"},
@@ -283,7 +286,9 @@ def test_workers_that_cannot_start_are_a_failure(tmp_path: Path) -> None:
     with (tmp_path / "inherited").open("wb") as inherited:
         done = subprocess.run(
             [sys.executable, "-m", "service", "serve"],
-            env=environment(EVENT_LOG=f"/proc/self/fd/{inherited.fileno()}", WORKERS="2"),
+            env=environment(
+                EVENT_LOG=f"/proc/self/fd/{inherited.fileno()}", EVENT_SPOOL_DIR=str(tmp_path / "spool"), WORKERS="2"
+            ),
             pass_fds=[inherited.fileno()],
             capture_output=True,
             text=True,
@@ -338,7 +343,7 @@ def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "serve"],
-        env=environment(PORT=str(port), EVENT_LOG=str(event_log)),
+        env=environment(PORT=str(port), EVENT_LOG=str(event_log), EVENT_SPOOL_DIR=str(tmp_path / "spool")),
         stderr=writer,
     )
     try:
