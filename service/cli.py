@@ -121,7 +121,7 @@ async def _describe_keys(settings: Settings, keys: Keys) -> bool:
     if await keys.refresh():
         click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
         return True
-    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.problem}")
+    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
     return False
 
 

@@ -31,7 +31,10 @@ def listed(response: httpx.Response, header: str) -> set[str]:
 # --- Paths and methods -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/auth/session/", "/v1/auth/session/x", "/v1/auth", "/healthz/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1", "/v1/auth/session/", "/v1/auth/session/x", "/v1/auth", "/healthz/", "/v1/auth/session%0a", "/%0a"],
+)
 async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncClient, path: str) -> None:
     response = await client.delete(path)
     assert response.status_code == 404

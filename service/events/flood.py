@@ -57,7 +57,8 @@ class FloodControl:
         self._process = RateLimitItemPerSecond(per_second * BURST_SECONDS * PROCESS_FACTOR, BURST_SECONDS)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._record = record
-        self._metrics = metrics
+        # From the start at 0, so that Prometheus sees the first increase, too.
+        self._suppressed = {auth: metrics.suppressed.labels(auth) for auth in ("absent", "rejected", "unverifiable")}
         self._loop = asyncio.get_running_loop()
         self._window: _Window | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -81,12 +82,12 @@ class FloodControl:
         """Count a call instead of recording it.
 
         Args:
-            auth: the verdict.
+            auth: the verdict: ``absent``, ``rejected`` or ``unverifiable``.
 
         Returns:
             The ``event_id`` of the summary that will tell of it.
         """
-        self._metrics.suppressed.labels(auth).inc()
+        self._suppressed[auth].inc()
         if self._window is None:
             self._open(_Window(new_event_id(), now()))
         window = self._window

@@ -18,8 +18,11 @@ from service.app import create_app
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
+from service.endpoints.client import ClientAddress
 from service.endpoints.logout import Logout
+from service.events.flood import FloodControl
 from service.events.types import Event
+from service.metrics import Metrics
 from service.middleware import ResponseHeaders
 from service.settings import Settings
 from tests.conftest import OpenClient
@@ -299,9 +302,10 @@ async def endpoint(*, recorder: Any, verifier: Any = None) -> AsyncIterator[http
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        yield {"verifier": verifier or Verifier(PemKey(pem())), "recorder": recorder}
+        flood = FloodControl(1000, recorder.record, Metrics())
+        yield {"verifier": verifier or Verifier(PemKey(pem())), "recorder": recorder, "flood": flood}
 
-    logout = Logout(origins=frozenset(), with_client_ip=False, with_user_agent=False)
+    logout = Logout(origins=frozenset(), client_address=ClientAddress(()), with_client_ip=False, with_user_agent=False)
     app = Starlette(
         routes=[Route(SESSION, logout.delete, methods=["DELETE"])],
         middleware=[Middleware(ResponseHeaders)],
