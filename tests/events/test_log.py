@@ -13,7 +13,7 @@ import pytest
 from service.events import log as log_module
 from service.events import replay as replay_module
 from service.events.lines import MAX_LINE
-from service.events.log import ANSWER_WITHIN, LOG_PATIENCE, EventLog
+from service.events.log import ANSWER_WITHIN, APPEND, LOG_PATIENCE, EventLog
 from service.events.outputs import LogFile, Output
 from service.events.spool import Spool
 from service.metrics import Metrics
@@ -468,6 +468,14 @@ async def test_while_older_lines_wait_newer_ones_never_overtake_them(open_log: O
 
     await until(read)
     assert content == filling + b"".join(lines)
+
+
+async def test_more_than_goes_into_the_spool_at_once_goes_there_too(open_log: Open, pipe: Pipe) -> None:
+    pipe.fill()
+    log = await open_log(pipe.output)
+    lines = numbered(APPEND // 4000 + 100, length=4000)
+    assert all(await append(log, *lines))
+    assert log.counted("spool_bytes") == 4000 * len(lines)
 
 
 async def test_a_reader_that_goes_while_a_line_waits_is_noticed_at_once(open_log: Open, spool: FaultySpool) -> None:
