@@ -23,7 +23,7 @@ from service.metrics import Metrics
 from service.protocol import HttpProtocol
 from service.settings import ConfigurationError, Settings
 from service.worker_metrics import count_in, metrics_directory
-from service.workers import Supervisor, stop_when_readable
+from service.workers import Supervisor, WorkerServer, stop_when_readable
 
 logger = logging.getLogger("service.server")
 
@@ -87,7 +87,7 @@ def configure(
     )
 
 
-class Server(uvicorn.Server):
+class Server(WorkerServer):
     """A single process: the first SIGTERM or SIGINT begins its end, a second one ends it with 128 + its number."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

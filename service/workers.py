@@ -5,16 +5,64 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import multiprocess
+
+from service.protocol import HttpProtocol
 
 PATIENCE = 9.0
 """Seconds from the first signal after which a worker that is still there is killed."""
 
 
-class Supervisor(Multiprocess):
+class WorkerServer(uvicorn.Server):
+    """uvicorn's server, which at its end also answers those whose connections wait to be accepted.
+
+    The kernel would reset them when the listener closes, with a request in them that their client has sent in full.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what waits, and end."""
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            # Nothing is awaited between the last look, which finds nobody, and the closing.
+            while waiting := _accept_all(listener):
+                for connection in waiting:
+                    await loop.connect_accepted_socket(self._protocol, connection)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> HttpProtocol:
+        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    accepted = []
+    with suppress(OSError):  # nobody waits any more
+        while True:
+            connection, _ = listener.accept()
+            connection.settimeout(0)
+            accepted.append(connection)
+    return accepted
+
+
+class WorkerProcess(multiprocess.Process):
+    """uvicorn's worker process with our server."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        """Give the server."""
+        if self._server is None:
+            self._server = WorkerServer(self.config)
+        return self._server
+
+
+# uvicorn's supervisor names the class where it starts, restarts and adds workers, and takes no other.
+multiprocess.Process = WorkerProcess  # type: ignore[misc]  # assigning to a class
+
+
+class Supervisor(multiprocess.Multiprocess):
     """The parent of the workers: uvicorn's, with an end to its waiting.
 
     The first SIGTERM or SIGINT lets the workers finish what is under way; a second one kills them and ends the process

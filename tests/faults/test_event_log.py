@@ -1,0 +1,127 @@
+"""An event log that stalls or is full: every call is answered, and every event that was promised arrives."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.faults.conftest import Figure
+from tests.faults.load import burst, running, steady
+from tests.faults.outcome import Outcome
+from tests.faults.reader import serve_to_pipe
+from tests.faults.requests import get, logouts, valid
+from tests.support.disks import grow, small_disk
+from tests.support.lines import read_lines
+from tests.support.processes import serve
+
+RETURN = 10.0
+"""Seconds within which all must have been delivered after the event log has come back."""
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = RETURN) -> float:
+    """Wait for something that a process does; give how many seconds it took."""
+    started = time.monotonic()
+    pause = threading.Event()
+    while not holds():
+        assert time.monotonic() - started < seconds, f"{what}: not within {seconds:g} s"
+        pause.wait(0.02)
+    return time.monotonic() - started
+
+
+def assert_all_answered(outcome: Outcome, count: int) -> None:
+    assert outcome.failures == {}
+    assert outcome.statuses == {200: count}
+
+
+def first_of_each(events: Iterable[dict[str, Any]]) -> list[str]:
+    """The event ids without repetitions, which delivery at least once allows, in their order."""
+    return list(dict.fromkeys(event["event_id"] for event in events))
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    with path.open("rb") as file:
+        return read_lines(file)
+
+
+def metric(url: str, name: str) -> float:
+    text = httpx.get(f"{url}/metrics").text
+    families = text_string_to_metric_families(text)
+    return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+@pytest.mark.fault
+def test_a_reader_that_stops_for_30_s_delays_nobody_and_misses_nothing(figure: Figure) -> None:
+    request = logouts(valid(500))
+    with serve_to_pipe() as (server, reader):
+        before = steady(server.url, request, rate=500, seconds=3)
+        reader.pause()
+        with running(server.url, get("/healthz"), rate=20, connections=4) as health:
+            stopped = steady(server.url, request, rate=500, seconds=30)
+            alive = health.stop()
+        reader.resume()
+        recorded = before.recorded + stopped.recorded
+        took = wait_until(lambda: reader.line_count >= len(recorded), "delivery")
+        after = steady(server.url, request, rate=500, seconds=3)
+        recorded += after.recorded
+        assert server.stop() == 0
+        ids = [event["event_id"] for event in reader.events()]
+    for outcome, count in ((before, 1500), (stopped, 15_000), (after, 1500)):
+        assert_all_answered(outcome, count)
+    assert_all_answered(alive, len(alive.answers))
+    assert len(recorded) == 18_000
+    figure("reader stopped for 30 s: p99", stopped.p99, "ms", bound=150)
+    figure("reader stopped for 30 s: p99 of /healthz", alive.p99, "ms", bound=50)
+    figure("all delivered after the reader's return", took, "s", bound=RETURN)
+    assert set(ids) == set(recorded)
+    # A UUIDv7 is in the order of time, and with a PEM nothing comes between a request's id and its line.
+    assert list(dict.fromkeys(ids)) == sorted(recorded)
+
+
+def test_events_of_a_full_disk_wait_in_the_spool_until_there_is_room(tmp_path: Path, figure: Figure) -> None:
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk") as disk:
+        event_log, spool = disk / "events.jsonl", tmp_path / "spool"
+        with serve(settings={"EVENT_LOG": str(event_log), "EVENT_SPOOL_DIR": str(spool)}) as server:
+            full = burst(server.url, logouts(valid(50)), count=2000, connections=8)
+            assert_all_answered(full, 2000)
+            assert len(full.recorded) == 2000
+            lines = lines_of(event_log)
+            assert 0 < len(lines) < 2000, "the disk was full, and no line is torn"
+            assert sum(file.stat().st_size for file in spool.rglob("*.jsonl")) > 0
+            assert httpx.get(f"{server.url}/readyz").status_code == 200
+            grow(disk)
+            took = wait_until(lambda: metric(server.url, "clerk_logout_spool_bytes") == 0, "delivery")
+            after = burst(server.url, logouts(valid(5)), count=100, connections=1)
+            assert server.stop() == 0
+        ids = first_of_each(lines_of(event_log))
+        assert list(spool.iterdir()) == []
+    assert ids[:2000] == sorted(full.recorded)
+    assert ids[2000:] == sorted(after.recorded)
+    figure("delivered after there was room again", took, "s", bound=RETURN)
+
+
+def test_what_neither_log_nor_spool_takes_is_told_and_counted_exactly(tmp_path: Path, figure: Figure) -> None:
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk") as disk:
+        event_log, spool = disk / "events.jsonl", disk / "spool"
+        with serve(settings={"EVENT_LOG": str(event_log), "EVENT_SPOOL_DIR": str(spool)}) as server:
+            full = burst(server.url, logouts(valid(50)), count=2000, connections=8)
+            assert_all_answered(full, 2000)
+            wait_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness")
+            assert httpx.get(f"{server.url}/healthz").status_code == 200
+            lost = metric(server.url, "clerk_logout_events_lost_total")
+            grow(disk)
+            took = wait_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200, "readiness again")
+            assert server.stop() == 0
+        ids = first_of_each(lines_of(event_log))
+    assert set(full.recorded) == set(ids)
+    assert 0 < len(full.recorded) < 2000
+    assert lost == 2000 - len(ids)
+    figure("log and spool full: difference of counter and missing lines", lost - (2000 - len(ids)), bound=0)
+    figure("ready again after there was room", took, "s", bound=RETURN)
+    assert sum("events are being lost" in line["message"] for line in server.diagnostics) == 1

@@ -1,0 +1,67 @@
+"""Floods of calls that prove nothing: each is answered and counted, and whoever proves something is not in their way."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import Figure
+from tests.faults.load import burst, running, steady
+from tests.faults.requests import logouts, valid
+from tests.support.lines import read_lines
+from tests.support.processes import serve
+
+CALLS = 20_000
+PER_SECOND = 50
+BURST = 500
+
+
+def events_in(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The logouts, and the summaries of what was suppressed."""
+    with path.open("rb") as file:
+        events = read_lines(file)
+    return (
+        [event for event in events if event["event"] == "user_logout"],
+        [event for event in events if event["event"] == "user_logout_suppressed"],
+    )
+
+
+@pytest.mark.fault
+def test_a_flood_from_one_address_is_counted_to_the_last_call(tmp_path: Path, figure: Figure) -> None:
+    event_log = tmp_path / "events.jsonl"
+    with serve(settings={"EVENT_LOG": str(event_log), "FLOOD_PER_SECOND": str(PER_SECOND)}) as server:
+        started = time.monotonic()
+        flood = burst(server.url, logouts(), count=CALLS, connections=16)
+        took = time.monotonic() - started
+        assert server.stop() == 0
+    lines, summaries = events_in(event_log)
+    suppressed = sum(summary["count"] for summary in summaries)
+    assert flood.failures == {}
+    assert flood.statuses == {200: CALLS}
+    figure("flood: lines of one address", len(lines), bound=BURST + PER_SECOND * took + 1)
+    figure("flood: lines and suppressed calls", len(lines) + suppressed)
+    assert len(lines) + suppressed == CALLS
+    assert set(flood.recorded) == {line["event_id"] for line in lines}
+    # Each answer leads to the line that tells of it.
+    told = {event["event_id"] for event in lines + summaries}
+    assert {answer.event_id for answer in flood.answers} <= told
+
+
+@pytest.mark.fault
+def test_a_flood_crowds_out_nobody_who_proves_something(tmp_path: Path, figure: Figure) -> None:
+    event_log = tmp_path / "events.jsonl"
+    with serve(settings={"EVENT_LOG": str(event_log), "FLOOD_PER_SECOND": str(PER_SECOND)}) as server:
+        with running(server.url, logouts(), rate=500, connections=8) as flood:
+            users = steady(server.url, logouts(valid(500)), rate=100, seconds=15)
+            anonymous = flood.stop()
+        assert server.stop() == 0
+    lines, summaries = events_in(event_log)
+    verified = [line for line in lines if line["auth"] == "verified"]
+    assert users.statuses == {200: 1500}
+    assert set(users.recorded) == {line["event_id"] for line in verified}
+    figure("beside a flood of 500/s: calls with a token recorded, of 1,500", len(verified))
+    assert len(verified) == 1500
+    assert anonymous.statuses == {200: len(anonymous.answers)}
+    suppressed = sum(summary["count"] for summary in summaries)
+    assert len(lines) - len(verified) + suppressed == len(anonymous.answers)
