@@ -1,4 +1,4 @@
-"""Floods of calls that prove nothing: each is answered and counted, and whoever proves something is not in their way."""
+"""Floods of calls that prove nothing: each is answered and counted, and who proves something is not in their way."""
 
 import time
 from pathlib import Path
