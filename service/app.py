@@ -22,9 +22,11 @@ from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import AppState
+from service.events.flood import FloodControl
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
 from service.events.recorder import Recorder
+from service.metrics import Metrics
 from service.middleware import ResponseHeaders
 from service.settings import ConfigurationError, Settings
 
@@ -175,7 +177,11 @@ def _lifespan(
                 authorized_parties=settings.clerk_authorized_parties,
                 issuer=settings.clerk_issuer,
             )
-            yield {"verifier": verifier, "recorder": Recorder(log, __version__)}
+            recorder = Recorder(log, __version__)
+            flood = FloodControl(settings.flood_per_second, recorder.record, Metrics())
+            # After the log's, so that it runs before: the last summary needs the log.
+            stack.push_async_callback(flood.close)
+            yield {"verifier": verifier, "recorder": recorder, "flood": flood}
 
     return lifespan
 

@@ -23,11 +23,18 @@ def trace_id(request: Request[State]) -> str | None:
     return match[2]
 
 
+def client_address(request: Request[State]) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Give the caller's address, or None when it is no address."""
+    try:
+        return ipaddress.ip_address(request.client.host if request.client else "")
+    except ValueError:
+        return None
+
+
 def client_network(request: Request[State]) -> str | None:
     """Give the caller's address cut to its /24 (IPv4) or /48 (IPv6) network, or None when it is no address."""
-    try:
-        address = ipaddress.ip_address(request.client.host if request.client else "")
-    except ValueError:
+    address = client_address(request)
+    if address is None:
         return None
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Verdict
 from service.diagnostics import where
-from service.endpoints.context import client_network, trace_id, user_agent
+from service.endpoints.context import client_address, client_network, trace_id, user_agent
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import State
 from service.events.types import UserLogout, new_event_id, now
@@ -42,8 +42,15 @@ class Logout:
             credentials = read_credentials(request.scope["headers"])
             cookies = credentials.cookies
             verdict = await request.state["verifier"].verify(credentials.tokens)
-            event = self._event(request, verdict, event_id, timestamp)
-            recorded = await request.state["recorder"].record(event)
+            # Who is proven is always recorded.
+            summary_id = None
+            if verdict.identity is None:
+                summary_id = request.state["flood"].suppress(client_address(request), verdict.auth.value)
+            if summary_id is None:
+                event = self._event(request, verdict, event_id, timestamp)
+                recorded = await request.state["recorder"].record(event)
+            else:
+                event_id = summary_id
         except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
             logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
         response = JSONResponse(

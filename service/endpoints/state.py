@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 from service.clerk.verifier import Verifier
+from service.events.flood import FloodControl
 from service.events.recorder import Recorder
 
 
@@ -11,6 +12,7 @@ class AppState(TypedDict):
 
     verifier: Verifier
     recorder: Recorder
+    flood: FloodControl
 
 
 class State(AppState):

@@ -76,3 +76,41 @@ class UserLogout:
         if self.user_agent is not None:
             fields["user_agent"] = self.user_agent
         return fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserLogoutSuppressed:
+    """Flood control counted calls of the logout endpoint that have no line of their own."""
+
+    name: ClassVar[str] = "user_logout_suppressed"
+
+    event_id: str
+    timestamp: str
+    count: int
+    """Calls, at least 1."""
+    window_start: str
+    """The time of the first of them, like ``timestamp``."""
+    window_end: str
+    """No later one is counted here."""
+
+    def fields(self) -> Mapping[str, object]:
+        """Give the line's further keys: those of ``UserLogout``, None where nothing is known of many calls at once."""
+        return {
+            "event_id": self.event_id,
+            "dedupe_key": self.event_id,
+            "timestamp": self.timestamp,
+            "auth": None,
+            "reason": None,
+            "user_id": None,
+            "session_id": None,
+            "org_id": None,
+            "actor_id": None,
+            "initiated_by": None,
+            "source": "frontend",
+            "request_id": None,
+            "trace_id": None,
+            "origin": None,
+            "count": self.count,
+            "window_start": self.window_start,
+            "window_end": self.window_end,
+        }

@@ -1,0 +1,359 @@
+"""Flood control alone: a clock that is set, windows that end when the test lets the event loop turn."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from ipaddress import ip_address
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.events.flood import CLIENTS, WINDOW, Address, FloodControl
+from service.events.token_buckets import SECOND
+from service.events.types import UserLogoutSuppressed
+from service.metrics import Metrics
+from tests.events.test_token_buckets import Clock
+
+NEVER = 3600
+"""Seconds of a window that does not end while a test runs."""
+CLIENT = ip_address("203.0.113.77")
+STRANGERS = [ip_address(f"198.51.{network}.{host}") for network in range(200) for host in range(256)]
+
+
+class Summaries:
+    """Stands in for the recorder.
+
+    Args:
+        outcomes: what it says of each summary in turn, or raises; after that it takes all.
+    """
+
+    def __init__(self, outcomes: Iterable[bool | Exception] = ()) -> None:
+        self.tried: list[UserLogoutSuppressed] = []
+        self.recorded: list[UserLogoutSuppressed] = []
+        self.begun = asyncio.Semaphore(0)
+        self.ended = asyncio.Semaphore(0)
+        self._outcomes = iter(outcomes)
+
+    def take_all(self) -> None:
+        """Record whatever comes from now on."""
+        self._outcomes = iter(())
+
+    async def record(self, event: UserLogoutSuppressed) -> bool:
+        self.tried.append(event)
+        self.begun.release()
+        await asyncio.sleep(0)  # calls go on while it is being written
+        self.ended.release()
+        outcome = next(self._outcomes, True)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome:
+            self.recorded.append(event)
+        return outcome
+
+
+def flood_control(
+    summaries: Summaries,
+    *,
+    per_second: int = 1,
+    window: float = NEVER,
+    clock: Clock | None = None,
+    metrics: Metrics | None = None,
+) -> FloodControl:
+    return FloodControl(per_second, summaries.record, metrics or Metrics(), clock=clock or Clock(), window=window)
+
+
+def recorded(flood: FloodControl, address: Address | None, calls: int) -> int:
+    """Of so many calls, those that get a line of their own."""
+    return sum(flood.suppress(address, "absent") is None for _ in range(calls))
+
+
+# --- Which calls are suppressed --------------------------------------------------------------------------------------
+
+
+async def test_one_client_has_a_burst_of_ten_seconds() -> None:
+    flood = flood_control(Summaries(), per_second=50)
+    assert recorded(flood, CLIENT, 20_000) == 500
+    await flood.close()
+
+
+async def test_one_clients_limit_fills_again() -> None:
+    clock = Clock()
+    flood = flood_control(Summaries(), per_second=50, clock=clock)
+    recorded(flood, CLIENT, 20_000)
+    clock.now += 2 * SECOND
+    assert recorded(flood, CLIENT, 20_000) == 100
+    await flood.close()
+
+
+async def test_all_clients_together_have_four_times_as_much() -> None:
+    flood = flood_control(Summaries())
+    assert sum(recorded(flood, stranger, 3) for stranger in STRANGERS[:100]) == CLIENTS * 10
+    await flood.close()
+
+
+async def test_a_client_over_its_limit_takes_nothing_from_the_others() -> None:
+    flood = flood_control(Summaries())
+    recorded(flood, CLIENT, 20_000)
+    assert sum(recorded(flood, stranger, 1) for stranger in STRANGERS[:100]) == (CLIENTS - 1) * 10
+    await flood.close()
+
+
+async def test_while_the_process_has_no_room_a_client_uses_up_nothing_of_its_own() -> None:
+    clock = Clock()
+    flood = flood_control(Summaries(), clock=clock)
+    for stranger in STRANGERS[:CLIENTS]:
+        recorded(flood, stranger, 10)
+    assert recorded(flood, CLIENT, 1000) == 0
+    clock.now += 10 * SECOND
+    assert recorded(flood, CLIENT, 1000) == 10
+    await flood.close()
+
+
+async def test_no_bucket_is_kept_of_strangers_when_the_process_has_no_room() -> None:
+    flood = flood_control(Summaries())
+    for stranger in STRANGERS:
+        flood.suppress(stranger, "absent")
+    assert len(flood._clients) == CLIENTS * WINDOW
+    await flood.close()
+
+
+async def test_the_number_of_buckets_is_bounded_however_many_strangers_come() -> None:
+    """50,000 addresses within 50 s, over and over the limit of the process."""
+    clock = Clock()
+    flood = flood_control(Summaries(), per_second=50, clock=clock)
+    most = 0
+    for stranger in STRANGERS:
+        flood.suppress(stranger, "absent")
+        most = max(most, len(flood._clients))
+        clock.now += SECOND // 1000
+    assert most <= 2 * (CLIENTS * 500 + CLIENTS)
+    await flood.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", id="an IPv6 /64"),
+        pytest.param("::ffff:203.0.113.77", "203.0.113.77", id="IPv4 over an IPv6 socket"),
+        pytest.param(None, None, id="no address"),
+    ],
+)
+async def test_what_is_one_client_shares_a_limit(one: str | None, other: str | None) -> None:
+    flood = flood_control(Summaries())
+    first, second = (None if text is None else ip_address(text) for text in (one, other))
+    assert (recorded(flood, first, 20), recorded(flood, second, 20)) == (10, 0)
+    await flood.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("203.0.113.77", "203.0.113.78", id="two IPv4 addresses"),
+        pytest.param("2001:db8:1:2::1", "2001:db8:1:3::1", id="two IPv6 networks"),
+        pytest.param("::ffff:203.0.113.77", "::ffff:203.0.113.78", id="two IPv4 addresses over an IPv6 socket"),
+        pytest.param("::", None, id="zeros and no address"),
+        pytest.param("0.0.0.0", None, id="IPv4 zeros and no address"),
+    ],
+)
+async def test_what_are_two_clients_have_a_limit_each(one: str, other: str | None) -> None:
+    flood = flood_control(Summaries())
+    first, second = ip_address(one), None if other is None else ip_address(other)
+    assert (recorded(flood, first, 20), recorded(flood, second, 20)) == (10, 10)
+    await flood.close()
+
+
+async def test_the_suppressed_are_counted_by_their_verdict() -> None:
+    metrics = Metrics()
+    flood = flood_control(Summaries(), metrics=metrics)
+    for auth in ["absent"] * 12 + ["rejected"] * 3 + ["unverifiable"]:
+        flood.suppress(CLIENT, auth)
+    await flood.close()
+    counted = {
+        auth: metrics.registry.get_sample_value("clerk_logout_calls_suppressed_total", {"auth": auth})
+        for auth in ("absent", "rejected", "unverifiable", "verified")
+    }
+    assert counted == {"absent": 2, "rejected": 3, "unverifiable": 1, "verified": None}
+
+
+# --- The summaries ---------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_suppressed_call_there_is_no_summary() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries)
+    recorded(flood, CLIENT, 10)
+    await flood.close()
+    assert summaries.tried == []
+
+
+async def test_a_window_that_is_over_is_one_summary() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    told = [flood.suppress(CLIENT, "absent") for _ in range(25)]
+    await summaries.ended.acquire()
+    (summary,) = summaries.recorded
+    assert summary.count == 15
+    assert told == [None] * 10 + [summary.event_id] * 15
+    assert summary.window_start <= summary.window_end <= summary.timestamp
+    await flood.close()
+
+
+async def test_after_a_window_the_next_suppressed_call_opens_another() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    for calls in (11, 2):
+        recorded(flood, CLIENT, calls)
+        await summaries.ended.acquire()
+        await asyncio.sleep(0)
+    first, second = summaries.recorded
+    assert (first.count, second.count) == (1, 2)
+    assert first.event_id != second.event_id
+    assert first.window_end <= second.window_start
+    await flood.close()
+
+
+async def test_a_call_that_comes_while_a_summary_is_written_is_counted_in_the_next() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 11)
+    await summaries.begun.acquire()
+    told = flood.suppress(CLIENT, "absent")
+    for _ in range(2):
+        await summaries.ended.acquire()
+    assert [(summary.count, summary.event_id == told) for summary in summaries.recorded] == [(1, False), (1, True)]
+    await flood.close()
+
+
+async def test_closing_writes_an_open_window_at_once() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=NEVER)
+    recorded(flood, CLIENT, 15)
+    await asyncio.sleep(0)
+    assert summaries.tried == []
+    await flood.close()
+    assert [summary.count for summary in summaries.recorded] == [5]
+
+
+async def test_closing_waits_for_a_summary_that_is_being_written() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 15)
+    await summaries.begun.acquire()
+    await flood.close()
+    assert [summary.count for summary in summaries.recorded] == [5]
+
+
+async def test_closing_twice_writes_nothing_twice() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries)
+    recorded(flood, CLIENT, 15)
+    await flood.close()
+    await flood.close()
+    assert len(summaries.tried) == 1
+
+
+@pytest.mark.parametrize("failure", [False, ValueError("eyJ.secret")], ids=["not recorded", "the recorder breaks"])
+async def test_a_summary_that_was_not_recorded_is_tried_again_unchanged(failure: bool | Exception) -> None:
+    """Those whom it counts were told its id."""
+    summaries = Summaries([failure, failure])
+    flood = flood_control(summaries, window=0)
+    told = [flood.suppress(CLIENT, "absent") for _ in range(12)][-1]
+    for _ in range(3):
+        await summaries.ended.acquire()
+    assert [summary.event_id for summary in summaries.tried] == [told] * 3
+    assert {(summary.count, summary.window_start, summary.window_end) for summary in summaries.tried} == {
+        (2, summaries.tried[0].window_start, summaries.tried[0].window_end)
+    }
+    assert [earlier.timestamp <= later.timestamp for earlier, later in pairwise(summaries.tried)] == [True, True]
+    await flood.close()
+
+
+async def test_while_no_summary_is_recorded_the_calls_gather_in_one_more_window() -> None:
+    summaries = Summaries([False] * 1000)
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 10)
+    for _ in range(100):
+        flood.suppress(CLIENT, "absent")
+        await summaries.begun.acquire()
+    summaries.take_all()
+    await flood.close()
+    assert len(summaries.tried) > 100
+    assert len(summaries.recorded) == 2
+    assert sum(summary.count for summary in summaries.recorded) == 100
+
+
+async def test_what_broke_is_said_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    flood = flood_control(Summaries([ValueError("eyJ.secret")]))
+    recorded(flood, CLIENT, 11)
+    await flood.close()
+    assert caplog.messages[0].startswith("a summary of suppressed calls was not recorded: ValueError in test_flood.py:")
+    assert "secret" not in caplog.text
+
+
+async def test_calls_that_no_summary_counts_at_the_end_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    flood = flood_control(Summaries([False]))
+    recorded(flood, CLIENT, 17)
+    await flood.close()
+    assert caplog.messages == ["7 suppressed calls are counted in no event"]
+
+
+# --- Whatever happens ------------------------------------------------------------------------------------------------
+
+_clients = st.sampled_from([None, *STRANGERS[:6], ip_address("2001:db8::1"), ip_address("2001:db8::2")])
+_calls = st.tuples(_clients, st.integers(1, 15))
+_steps = st.lists(
+    st.tuples(st.lists(_calls, max_size=4), st.integers(0, 5 * SECOND), st.integers(0, 6)), min_size=1, max_size=30
+)
+
+
+@given(steps=_steps, outcomes=st.lists(st.booleans(), max_size=20))
+async def test_lines_and_counts_of_summaries_add_up_to_the_calls(
+    steps: list[tuple[list[tuple[Address | None, int]], int, int]], outcomes: list[bool]
+) -> None:
+    """And each suppressed call was told the summary that counts it."""
+    summaries, clock = Summaries(outcomes), Clock()
+    flood = flood_control(summaries, clock=clock, window=0)
+    told: list[str | None] = []
+    for calls, pause, turns in steps:
+        for client, count in calls:
+            told += [flood.suppress(client, "absent") for _ in range(count)]
+        clock.now += pause
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    summaries.take_all()
+    await flood.close()
+    assert {summary.event_id: summary.count for summary in summaries.recorded} == {
+        event_id: told.count(event_id) for event_id in told if event_id is not None
+    }
+    assert len({summary.event_id for summary in summaries.recorded}) == len(summaries.recorded)
+    assert told.count(None) + sum(summary.count for summary in summaries.recorded) == len(told)
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.sampled_from(STRANGERS[:6]), st.integers(0, SECOND) | st.just(0)), min_size=1, max_size=300
+    ),
+    per_second=st.integers(1, 3),
+)
+async def test_the_lines_of_a_client_and_of_all_keep_to_their_bounds(
+    calls: list[tuple[Address, int]], per_second: int
+) -> None:
+    clock = Clock()
+    flood = flood_control(Summaries(), per_second=per_second, clock=clock)
+    lines: list[tuple[Address, int]] = []
+    for client, pause in calls:
+        clock.now += pause
+        lines += [(client, clock.now) for _ in range(10) if flood.suppress(client, "absent") is None]
+    await flood.close()
+    for client in STRANGERS[:6]:
+        hold_to_bound([time for address, time in lines if address == client], per_second)
+    hold_to_bound([time for _, time in lines], CLIENTS * per_second)
+
+
+def hold_to_bound(times: list[int], per_second: int) -> None:
+    """From the first line to any other: at most the burst, and the rate times the time between them."""
+    for count, time in enumerate(times, 1):
+        assert (count - 10 * per_second) * SECOND <= per_second * (time - times[0])
