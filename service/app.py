@@ -11,25 +11,31 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service import __version__
 from service.clerk.backend_api import backend_api, client_problem
-from service.clerk.keys import KeyRing, Keys, PemKey
+from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verifier import Verifier
+from service.endpoints.client import ClientAddress
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
+from service.endpoints.metrics import MetricsText
+from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
-from service.endpoints.state import AppState
+from service.endpoints.routing import ExactRoute
+from service.endpoints.state import AppState, Part
 from service.events.flood import FloodControl
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
 from service.events.recorder import Recorder
+from service.events.spool import Spool
 from service.metrics import Metrics
-from service.middleware import ResponseHeaders
+from service.middleware import Durations, ResponseHeaders
 from service.settings import ConfigurationError, Settings
 
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS")
+"""What our paths have between them; OPTIONS is the browsers' preflight."""
 CORS_MAX_AGE = 7200
 """Seconds a browser may remember a preflight: the most that Chromium keeps one."""
 CORS_HEADERS = (
@@ -50,12 +56,13 @@ CORS_HEADERS = (
 )
 
 
-def create_app(settings: Settings, event_log: Output | None = None) -> Starlette:
+def create_app(settings: Settings, event_log: Output | None = None, metrics: Metrics | None = None) -> Starlette:
     """Build the application. Nothing is opened before its lifespan starts.
 
     Args:
         settings: what it is told.
         event_log: where the lines go; the lifespan closes it. Without it the lifespan opens what EVENT_LOG names.
+        metrics: where everything is counted; new ones unless several workers count together.
 
     Raises:
         ConfigurationError: a setting turns out to be unusable; its text names the variable.
@@ -64,10 +71,20 @@ def create_app(settings: Settings, event_log: Output | None = None) -> Starlette
     origins = settings.clerk_authorized_parties
     logout = Logout(
         origins=frozenset(origins),
+        client_address=ClientAddress(settings.forwarded_allow_ips),
         with_client_ip=settings.event_client_ip,
         with_user_agent=settings.event_user_agent,
     )
-    middleware = [Middleware(ResponseHeaders)]
+    metrics = metrics or Metrics()
+    routes = [
+        ExactRoute("/v1/auth/session", logout.delete, methods=["DELETE"]),
+        ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
+        ExactRoute("/healthz", healthz, methods=["GET"]),
+        ExactRoute("/readyz", readyz, methods=["GET"]),
+        ExactRoute("/metrics", MetricsText(metrics.exposed).get, methods=["GET"]),
+    ]
+    durations = Durations(metrics, [route.path for route in routes], METHODS)
+    middleware = [Middleware(ResponseHeaders, durations)]
     if origins:
         middleware.append(
             Middleware(
@@ -81,14 +98,10 @@ def create_app(settings: Settings, event_log: Output | None = None) -> Starlette
             )
         )
     app = Starlette(
-        routes=[
-            Route("/v1/auth/session", logout.delete, methods=["DELETE"]),
-            Route("/v1/events/schema", event_schema, methods=["GET"]),
-            Route("/healthz", healthz, methods=["GET"]),
-        ],
+        routes=routes,
         middleware=middleware,
         exception_handlers={HTTPException: _problem},
-        lifespan=_lifespan(settings, pem_key, event_log),
+        lifespan=_lifespan(settings, pem_key, event_log, metrics),
     )
     # A redirect would cost the caller a second request that may never be sent.
     app.router.redirect_slashes = False
@@ -116,7 +129,7 @@ def open_event_log(settings: Settings) -> Output:
         ConfigurationError: it cannot be opened.
     """
     try:
-        return open_output(settings.event_log)
+        return open_output(settings.event_log, fsync=settings.event_fsync)
     except OSError as error:
         raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
 
@@ -142,6 +155,24 @@ def check_event_log(settings: Settings) -> None:
         )
 
 
+def check_spool(settings: Settings) -> None:
+    """Check that the spool's directory is there or could be made, without making it.
+
+    Raises:
+        ConfigurationError: neither.
+    """
+    path = Path(settings.event_spool_dir).absolute()
+    try:
+        while not path.exists():
+            path = path.parent
+    except OSError as error:
+        raise ConfigurationError("EVENT_SPOOL_DIR", f"cannot be used: {error.strerror}") from None
+    if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            "EVENT_SPOOL_DIR", "cannot be written to; name a directory on local disk that this user may write to"
+        )
+
+
 def check_clerk_api(settings: Settings) -> None:
     """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates.
 
@@ -153,35 +184,44 @@ def check_clerk_api(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_keys(settings: Settings, pem_key: PemKey | None) -> AsyncIterator[Keys]:
+async def open_keys(
+    settings: Settings, pem_key: PemKey | None, metrics: Metrics | None = None
+) -> AsyncIterator[PemKey | KeyRing]:
     """Open the keys that verify tokens: the PEM, else a key ring that keeps itself fresh from Clerk."""
     if pem_key is not None or settings.clerk_secret_key is None:
         assert pem_key is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
         yield pem_key
         return
     secret_key = settings.clerk_secret_key.get_secret_value()
-    async with backend_api(settings.clerk_api_url, secret_key) as api, KeyRing(api.jwks).kept_fresh() as ring:
+    async with (
+        backend_api(settings.clerk_api_url, secret_key) as api,
+        KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring,
+    ):
         yield ring
 
 
 def _lifespan(
-    settings: Settings, pem_key: PemKey | None, event_log: Output | None
+    settings: Settings, pem_key: PemKey | None, event_log: Output | None, metrics: Metrics
 ) -> Callable[[Starlette], AbstractAsyncContextManager[AppState]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[AppState]:
         async with AsyncExitStack() as stack:
-            log = EventLog(event_log or open_event_log(settings))
+            spool = Spool(settings.event_spool_dir, settings.event_spool_max_bytes, fsync=settings.event_fsync)
+            log = EventLog(event_log or open_event_log(settings), spool, metrics)
+            await log.start()
             stack.push_async_callback(log.close)
+            recorder = Recorder(log, __version__, metrics)
+            flood = FloodControl(settings.flood_per_second, recorder.record, metrics)
+            stack.push_async_callback(flood.close)
+            keys = await stack.enter_async_context(open_keys(settings, pem_key, metrics))
             verifier = Verifier(
-                await stack.enter_async_context(open_keys(settings, pem_key)),
+                keys,
                 authorized_parties=settings.clerk_authorized_parties,
                 issuer=settings.clerk_issuer,
             )
-            recorder = Recorder(log, __version__)
-            flood = FloodControl(settings.flood_per_second, recorder.record, Metrics())
-            # After the log's, so that it runs before: the last summary needs the log.
-            stack.push_async_callback(flood.close)
-            yield {"verifier": verifier, "recorder": recorder, "flood": flood}
+            parts: dict[str, Part] = {"keys": keys, "spool": log}
+            await stack.enter_async_context(readiness_counted(parts, metrics))
+            yield {"verifier": verifier, "recorder": recorder, "flood": flood, "parts": parts}
 
     return lifespan
 

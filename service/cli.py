@@ -13,7 +13,7 @@ import click
 import uvicorn
 
 from service import __version__
-from service.app import check_clerk_api, check_event_log, create_app, load_pem_key, open_keys
+from service.app import check_clerk_api, check_event_log, check_spool, create_app, load_pem_key, open_keys
 from service.clerk.keys import KeyRing, Keys, PemKey
 from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Auth, Verdict
@@ -89,6 +89,7 @@ def check(token: str | None) -> None:
         settings = load_settings()
         pem_key = load_pem_key(settings)
         check_event_log(settings)
+        check_spool(settings)
         check_clerk_api(settings)
     configure_logging("critical")
     for line in _describe(settings):
@@ -120,13 +121,14 @@ async def _describe_keys(settings: Settings, keys: Keys) -> bool:
     if await keys.refresh():
         click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
         return True
-    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.problem}")
+    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
     return False
 
 
 def _describe(settings: Settings) -> Iterator[str]:
     event_log = "standard output" if settings.event_log == "-" else settings.event_log
     yield f"event log: {event_log}"
+    yield f"spool: {settings.event_spool_dir}, at most {settings.event_spool_max_bytes} bytes"
     if settings.clerk_authorized_parties:
         yield f"authorized parties and CORS origins: {', '.join(settings.clerk_authorized_parties)}"
     else:

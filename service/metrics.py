@@ -1,16 +1,46 @@
 """What the service counts about itself, for Prometheus. No label ever names a user, a session or an address."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from functools import cached_property
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
 
+# A `_created` series beside every counter is left out: with several workers prometheus-client has none either.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+# Whatever PROMETHEUS_MULTIPROC_DIR says: where several workers count together, worker_metrics sees to it.
+values.ValueClass = values.MutexValue
+
+Instrument = TypeVar("Instrument", bound=MetricWrapperBase)
+
+
+class Children(dict[tuple[str, ...], Instrument]):
+    """The children of a labelled instrument by their label values, each looked up once: ``labels()`` takes a lock."""
+
+    def __init__(self, parent: Instrument) -> None:
+        super().__init__()
+        self._parent: Instrument = parent
+
+    def __missing__(self, values: tuple[str, ...]) -> Instrument:
+        child: Instrument = self._parent.labels(*values)
+        self[values] = child
+        return child
+
 
 class Metrics:
-    """The numbers of one process. With several workers prometheus-client adds them up over files in shared memory."""
+    """The numbers of one process.
 
-    def __init__(self) -> None:
+    Args:
+        exposed: what ``GET /metrics`` shows, where it is more than the numbers of this process.
+    """
+
+    def __init__(self, exposed: Collector | None = None) -> None:
         self.registry = registry = CollectorRegistry()
+        self.exposed: Collector = registry if exposed is None else exposed
         self.events = Counter(
             "clerk_logout_events",
             "Events written, to the event log or to the spool.",
@@ -37,14 +67,14 @@ class Metrics:
         self.spool_bytes = Gauge(
             "clerk_logout_spool_bytes", "Bytes that wait in the spool.", registry=registry, multiprocess_mode="livesum"
         )
-        self.key_fetches = Counter(
-            "clerk_logout_key_fetches", "Fetches of Clerk's JWKS.", ["result"], registry=registry
-        )
-        self.keys_fetched_at = Gauge(
-            "clerk_logout_keys_fetched_timestamp_seconds",
-            "When the keys were last fetched, in seconds since 1970; 0 while none are at hand.",
+        self.ready = Gauge(
+            "clerk_logout_ready",
+            "1 while every part that /readyz names is ok, else 0; of several workers the worst.",
             registry=registry,
             multiprocess_mode="livemin",
+        )
+        self.key_fetches = Counter(
+            "clerk_logout_key_fetches", "Fetches of Clerk's JWKS.", ["result"], registry=registry
         )
         self.request_duration = Histogram(
             "clerk_logout_request_duration_seconds",
@@ -53,3 +83,18 @@ class Metrics:
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
+        # A worker finds in shared memory what the one before it left there. Counters go on from it, gauges do not.
+        self.spool_bytes.set(0)
+        self.ready.set(0)
+
+    @cached_property
+    def keys_fetched_at(self) -> Gauge:
+        """Made when a key ring asks for it: a PEM is never fetched, and a 0 would say that no key is at hand."""
+        gauge = Gauge(
+            "clerk_logout_keys_fetched_timestamp_seconds",
+            "When the keys were last fetched, in seconds since 1970; 0 while none are at hand. Absent with a PEM.",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        gauge.set(0)
+        return gauge

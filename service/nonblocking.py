@@ -24,16 +24,18 @@ class InheritedDescriptor:
             OSError: the descriptor is closed.
         """
         kind = os.fstat(descriptor).st_mode
-        self.is_file = stat.S_ISREG(kind)
+        self.may_block = False
+        """Whether a write may wait after all."""
         self._socket: socket.socket | None = None
         self._poll: select.poll | None = None
         if stat.S_ISSOCK(kind):
             self._socket = socket.socket(fileno=os.dup(descriptor))
             self._fd = self._socket.fileno()
             return
-        if self.is_file:
-            # Never blocks, and who else writes to it (the rest of a shell script) shares its offset.
+        if stat.S_ISREG(kind):
+            # Who else writes to it (the rest of a shell script) shares its offset.
             self._fd = os.dup(descriptor)
+            self.may_block = True
             return
         try:
             self._fd = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -41,6 +43,7 @@ class InheritedDescriptor:
             self._fd = os.dup(descriptor)
             self._poll = select.poll()
             self._poll.register(self._fd, select.POLLOUT)
+            self.may_block = True
 
     def fileno(self) -> int:
         """Give the file descriptor."""

@@ -1,30 +1,34 @@
 """uvicorn, set up: sockets, protocol, logging, signals."""
 
 import errno
-import ipaddress
+import gc
 import logging
+import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import Multiprocess
 
-from service.app import check_clerk_api, create_app, open_event_log
+from service.app import check_clerk_api, check_spool, create_app, open_event_log
 from service.diagnostics import logging_config
+from service.metrics import Metrics
+from service.protocol import HttpProtocol
 from service.settings import ConfigurationError, Settings
+from service.worker_metrics import count_in, metrics_directory
+from service.workers import Supervisor, stop_when_readable
 
 logger = logging.getLogger("service.server")
 
 GRACE = 8
 """Seconds for what is under way at a shutdown."""
-KEEP_ALIVE = 15
-"""Seconds that a connection is kept between two requests. One that never sends a request is not closed by uvicorn."""
 STARTUP_FAILURE = 3
 """uvicorn's exit code of a worker that cannot start; its supervisor then gives up instead of trying again."""
 BACKLOG = 2048
@@ -62,7 +66,6 @@ def configure(
     *,
     log_level: str,
     workers: int = 1,
-    forwarded_allow_ips: tuple[str, ...] = (),
     grace: int = GRACE,
 ) -> uvicorn.Config:
     """Give uvicorn's configuration for an app, or for a function that builds one in each worker."""
@@ -71,27 +74,33 @@ def configure(
         factory=not isinstance(app, Starlette),
         interface="asgi3",
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         workers=workers,
         server_header=False,
         access_log=False,
         log_config=logging_config(log_level),
-        proxy_headers=bool(forwarded_allow_ips),
-        forwarded_allow_ips=[*forwarded_allow_ips, *_mapped(forwarded_allow_ips)],
+        proxy_headers=False,  # uvicorn would take any text for an address; see service.endpoints.client
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=grace,
     )
 
 
-def _mapped(networks: tuple[str, ...]) -> Iterator[str]:
-    """The same networks as a socket that listens on IPv4 and IPv6 at once shows them (RFC 4291, section 2.5.5.2)."""
-    for text in networks:
-        network = ipaddress.ip_network(text)
-        if network.version == 4:  # noqa: PLR2004 - the IP version
-            yield f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+class Server(uvicorn.Server):
+    """A single process: the first SIGTERM or SIGINT begins its end, a second one ends it with 128 + its number."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files, each connection being one, as far as this user may; workers inherit it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def exit_cleanly_on_signals() -> None:
@@ -104,6 +113,14 @@ def exit_cleanly_on_signals() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
+def leave_out_of_collections() -> None:
+    """Have the garbage collector pass over what has been imported.
+
+    It lives until the end anyway, and a full collection that looks at all of it holds the event loop for 40 ms.
+    """
+    gc.freeze()
+
+
 def serve(settings: Settings) -> int:
     """Run the service until it is told to stop.
 
@@ -114,39 +131,52 @@ def serve(settings: Settings) -> int:
         ConfigurationError: it cannot start; the text names the variable.
     """
     check_clerk_api(settings)
-    app: Starlette | Callable[[], Starlette]
+    check_spool(settings)
     if settings.workers == 1:
-        app = create_app(settings, open_event_log(settings))
-    else:
-        # A mistake is found here already: one line, not one from each worker.
-        create_app(settings)
-        held = open_event_log(settings)
-        if not Path(settings.event_log).is_fifo():
-            held.close()  # a FIFO stays open, so that its reader sees no end before the workers open it
-        app = partial(_app_of_worker, settings)
+        return _serve(settings, create_app(settings, open_event_log(settings)))
+    # A mistake is found here already: one line, not one from each worker.
+    create_app(settings)
+    held = open_event_log(settings)
+    if not Path(settings.event_log).is_fifo():
+        held.close()  # a FIFO stays open, so that its reader sees no end before the workers open it
+    with metrics_directory(settings.workers) as directory:
+        return _serve(settings, partial(_app_of_worker, settings, directory))
+
+
+def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
     config = configure(
         app,
         log_level=settings.log_level,
         workers=settings.workers,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
     )
+    allow_open_files()
+    leave_out_of_collections()
     with listen(settings.host, settings.port) as listener:
         exit_cleanly_on_signals()
         logger.info("listening on %s", url_of(listener))
         processes = []
         if settings.workers == 1:
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config).run(sockets=[listener])
         else:
-            supervisor = Multiprocess(config, sockets=[listener])
+            supervisor = Supervisor(config, [listener])
             supervisor.run()
             processes = supervisor.processes
         return 2 if any(process.exitcode == STARTUP_FAILURE for process in processes) else 0
 
 
-def _app_of_worker(settings: Settings) -> Starlette:
+def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
     """Build the app in a worker of several; what cannot be used ends the worker with one line."""
+    leave_out_of_collections()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - this is a worker
+    stop_when_readable(parent.sentinel)
     try:
-        return create_app(settings, open_event_log(settings))
+        metrics = count_in(directory)
+    except OSError as error:
+        logger.error("this worker counts for itself alone: %s", error.strerror)  # noqa: TRY400 - one line
+        metrics = Metrics()
+    try:
+        return create_app(settings, open_event_log(settings), metrics)
     except ConfigurationError as error:
         logger.critical("%s", error)
         sys.exit(STARTUP_FAILURE)

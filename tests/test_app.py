@@ -31,7 +31,10 @@ def listed(response: httpx.Response, header: str) -> set[str]:
 # --- Paths and methods -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/auth/session/", "/v1/auth/session/x", "/v1/auth", "/healthz/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1", "/v1/auth/session/", "/v1/auth/session/x", "/v1/auth", "/healthz/", "/v1/auth/session%0a", "/%0a"],
+)
 async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncClient, path: str) -> None:
     response = await client.delete(path)
     assert response.status_code == 404
@@ -177,6 +180,18 @@ async def test_shutting_down_closes_the_event_log(open_client: OpenClient, event
     async with open_client():
         assert is_open()
     assert not is_open()
+
+
+async def test_what_the_event_log_did_not_take_is_delivered_at_the_next_start(
+    open_client: OpenClient, events: EventFile, tmp_path: Path
+) -> None:
+    async with open_client(event_log="/dev/full") as client:
+        answer = (await client.delete(SESSION)).json()
+    assert answer["recorded"]
+    async with open_client():
+        pass
+    assert events.one()["event_id"] == answer["event_id"]
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 async def test_events_go_to_standard_output_by_default(

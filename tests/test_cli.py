@@ -31,7 +31,9 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Check:
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, stdin: str | None = None, **variables: str) -> Result:
-        for name, value in ({"CLERK_JWT_KEY": pem(), "EVENT_LOG": "events.jsonl"} | variables).items():
+        for name, value in (
+            {"CLERK_JWT_KEY": pem(), "EVENT_LOG": "events.jsonl", "EVENT_SPOOL_DIR": "spool"} | variables
+        ).items():
             monkeypatch.setenv(name, value)
         return CliRunner().invoke(main, ["check", *arguments], input=stdin)
 
@@ -42,6 +44,7 @@ def test_check_explains_the_configuration(check: Check) -> None:
     result = check(CLERK_AUTHORIZED_PARTIES=ORIGIN, CLERK_ISSUER=ISSUER)
     assert result.output.splitlines() == [
         "event log: events.jsonl",
+        "spool: spool, at most 1073741824 bytes",
         f"authorized parties and CORS origins: {ORIGIN}",
         f"issuer: {ISSUER}",
         "keys: one RSA key of 2048 bits from CLERK_JWT_KEY; Clerk is not asked",
@@ -137,6 +140,25 @@ def test_check_does_not_disturb_who_reads_a_fifo(check: Check) -> None:
     assert check(EVENT_LOG="fifo").exit_code == 0
     assert not select.select([reader], [], [], 0)[0]
     os.close(reader)
+
+
+def test_check_does_not_create_the_spool(check: Check) -> None:
+    assert check(EVENT_SPOOL_DIR="new/spool").exit_code == 0
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("path", ["file", "file/spool", "x" * 256])
+def test_check_says_when_the_spool_cannot_be_used(check: Check, path: str) -> None:
+    Path("file").touch()
+    result = check(EVENT_SPOOL_DIR=path)
+    assert result.stderr.startswith("clerk-logout: EVENT_SPOOL_DIR: cannot be ")
+    assert result.stderr.count("\n") == 1
+    assert result.exit_code == 2
+
+
+def test_check_takes_a_spool_that_is_there(check: Check) -> None:
+    Path("spool").mkdir()
+    assert check().exit_code == 0
 
 
 def test_what_a_library_says_of_the_env_file_is_json_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,7 +15,9 @@ from service.diagnostics import StderrHandler, configure_logging, logging_config
 from service.events.log import EventLog
 from service.events.outputs import LogFile
 from service.events.recorder import Recorder
+from service.events.spool import Spool
 from service.events.types import UserLogout, new_event_id, now
+from service.metrics import Metrics
 from tests.support.lines import EventFile
 
 
@@ -115,9 +118,10 @@ def test_the_http_client_does_not_tell_of_every_request(capfd: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("root")
-async def test_no_level_filters_an_event(events: EventFile) -> None:
+async def test_no_level_filters_an_event(events: EventFile, tmp_path: Path) -> None:
     configure_logging("critical")
-    log = EventLog(LogFile(str(events.path)))
+    log = EventLog(LogFile(str(events.path)), Spool(str(tmp_path / "spool"), 1 << 30), Metrics())
+    await log.start()
     logout = UserLogout(
         event_id=new_event_id(), timestamp=now(), auth="absent", reason="session-token-missing", request_id="r"
     )

@@ -2,9 +2,11 @@ import uuid
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.middleware import ResponseHeaders
+from service.metrics import Metrics
+from service.middleware import Durations, ResponseHeaders
 
 VISIBLE = bytes(range(0x21, 0x7F))
 
@@ -27,7 +29,8 @@ async def ask(*headers: tuple[bytes, bytes], **scope: Any) -> tuple[list[tuple[b
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await ResponseHeaders(app)({"type": "http", "headers": list(headers), **scope}, receive, send)
+    request = {"type": "http", "method": "GET", "path": "/", "headers": list(headers), **scope}
+    await ResponseHeaders(app)(request, receive, send)
     start, body = sent
     return start["headers"], body["body"]
 
@@ -106,3 +109,71 @@ async def test_what_is_no_http_request_passes_untouched() -> None:
 
     await ResponseHeaders(lifespan)({"type": "lifespan"}, receive, send)
     assert seen == [{"type": "lifespan"}]
+
+
+# --- How long it took ------------------------------------------------------------------------------------------------
+
+
+def counted(metrics: Metrics) -> list[str]:
+    """The labels of the requests that were counted, with their numbers."""
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    return [
+        line.partition("_count")[2] for line in lines if line.startswith("clerk_logout_request_duration_seconds_count")
+    ]
+
+
+async def drop(_: Message) -> None:
+    """Send nowhere."""
+
+
+async def call(app: Any, metrics: Metrics, *, method: str = "GET", path: str = "/") -> None:
+    middleware = ResponseHeaders(app, Durations(metrics, ["/"], ["GET"]))
+    await middleware({"type": "http", "method": method, "path": path, "headers": []}, receive, drop)
+
+
+async def test_a_request_is_counted_once_by_method_path_and_status() -> None:
+    metrics = Metrics()
+    await call(app, metrics)
+    assert counted(metrics) == ['{method="GET",path="/",status="200"} 1.0']
+
+
+async def test_a_path_or_method_that_is_not_ours_is_other() -> None:
+    metrics = Metrics()
+    for number in range(5):
+        await call(app, metrics, method=f"M{number}", path=f"/{number}")
+    assert counted(metrics) == ['{method="other",path="other",status="200"} 5.0']
+
+
+async def test_the_time_is_taken_when_the_response_starts() -> None:
+    metrics = Metrics()
+
+    async def looks(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        assert counted(metrics) == []
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert len(counted(metrics)) == 1
+        await send({"type": "http.response.body", "body": b""})
+
+    await call(looks, metrics)
+    assert len(counted(metrics)) == 1
+
+
+async def test_an_endpoint_that_breaks_counts_as_the_500_that_is_answered() -> None:
+    async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError(scope, receive, send)
+
+    metrics = Metrics()
+    with pytest.raises(RuntimeError):
+        await call(breaks, metrics)
+    assert counted(metrics) == ['{method="GET",path="/",status="500"} 1.0']
+
+
+async def test_one_that_breaks_after_its_answer_began_counts_once() -> None:
+    async def breaks_late(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError(scope, receive)
+
+    metrics = Metrics()
+    with pytest.raises(RuntimeError):
+        await call(breaks_late, metrics)
+    assert counted(metrics) == ['{method="GET",path="/",status="200"} 1.0']

@@ -32,6 +32,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def test_a_pipe_that_nobody_reads_does_not_block(pipe: tuple[int, int]) -> None:
     output = InheritedDescriptor(pipe[1])
+    assert not output.may_block
     assert fill(output) > 0
     assert os.get_blocking(pipe[1])
     output.close()
@@ -41,6 +42,7 @@ def test_a_socket_that_nobody_reads_does_not_block() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         output = InheritedDescriptor(ours.fileno())
+        assert not output.may_block
         taken = fill(output)
         assert taken % len(LINE) == 0, "a stream socket takes a line whole or not at all"
         assert os.get_blocking(ours.fileno())
@@ -59,6 +61,7 @@ def test_a_pipe_that_cannot_be_opened_anew_does_not_block_either(
 
     monkeypatch.setattr(os, "open", refuse)
     output = InheritedDescriptor(pipe[1])
+    assert output.may_block, "another writer may take the room between the poll and the write"
     assert fill(output) > 0
     os.read(pipe[0], 65_536)
     assert output.write(LINE) == len(LINE)
@@ -71,7 +74,7 @@ def test_a_file_is_written_where_the_inherited_one_stands(tmp_path: Path) -> Non
         file.write(b"before\n")
         output = InheritedDescriptor(file.fileno())
         output.write(b"line\n")
-        assert output.is_file
+        assert output.may_block
         file.write(b"after\n")
         output.close()
     assert path.read_bytes() == b"before\nline\nafter\n"

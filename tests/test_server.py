@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,14 +15,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
-from starlette.applications import Starlette
 
 from service.nonblocking import InheritedDescriptor
-from service.server import configure, listen, url_of
+from service.server import listen, url_of
 from service.settings import ConfigurationError
 from tests.support.lines import read_line, read_lines
-from tests.support.processes import TIMEOUT, environment, serve
+from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve
 from tests.support.signing import token
 
 WORKERS = 2
@@ -123,6 +124,59 @@ def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals, workers: str)
         assert server.stop(number) == 0
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_it_at_once(workers: str, first: signal.Signals, second: signal.Signals) -> None:
+    with serve(settings={"WORKERS": workers}) as server, request_under_way(server.address):
+        server.process.send_signal(first)
+        server.wait_for("Received SIG" if workers == "2" else "Waiting for connections to close")
+        assert server.stop(second) == 128 + second  # and nobody is left who holds its standard error
+
+
+def test_workers_that_hang_are_killed_at_the_end() -> None:
+    with serve(settings={"WORKERS": "2"}) as server:
+        workers = workers_of(server)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("Received SIGTERM")
+        for worker in workers:
+            worker.suspend()
+        assert server.stop(0) == 0  # and nobody is left who holds its standard error
+
+
+def test_workers_end_when_their_parent_is_gone(tmp_path: Path) -> None:
+    """And do so as after a SIGTERM: the event log is closed, the diagnostics say so."""
+    with serve(settings={"WORKERS": "2", "EVENT_LOG": str(tmp_path / "events.jsonl")}) as server:
+        workers_of(server)
+        assert one_logout(server.address)[0] == 200
+        server.process.kill()
+        _, err = server.process.communicate(timeout=TIMEOUT)  # until nobody holds its standard error
+    assert err.count(b"Finished server process") == 2
+
+
+def workers_of(server: Server, count: int = 2) -> list[psutil.Process]:
+    """The workers, once all of them serve."""
+    for _ in range(count):
+        server.wait_for("Application startup complete")
+    # Beside the workers there is multiprocessing's resource tracker.
+    children = psutil.Process(server.process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_there_may_be_as_many_connections_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as idle:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # the service inherits it from us
+        try:
+            server = idle.enter_context(serve())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
+        for _ in range(300):
+            idle.enter_context(socket.create_connection(server.address, TIMEOUT))
+        assert one_logout(server.address)[0] == 200
+
+
 def test_the_event_is_on_stdout_before_the_answer_and_survives_sigkill() -> None:
     with serve(subprocess.PIPE) as server:
         _, body = one_logout(server.address)
@@ -167,6 +221,18 @@ def test_the_client_address_comes_from_a_trusted_proxy_only(tmp_path: Path) -> N
     assert seen == ["203.0.113.0", "127.0.0.0"]
 
 
+def test_what_a_trusted_proxy_passes_on_is_no_address_only_because_it_stands_there(tmp_path: Path) -> None:
+    event_log = tmp_path / "events.jsonl"
+    with serve(settings={"EVENT_LOG": str(event_log), "EVENT_CLIENT_IP": "true"}) as server:
+        with socket.create_connection(server.address, TIMEOUT) as connection:
+            connection.sendall(
+                b'DELETE /v1/auth/session HTTP/1.1\r\nX-Forwarded-For: evil\x80[31m"}{\r\nConnection: close\r\n\r\n'
+            )
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        server.stop()
+    assert "client_ip" not in read_line(event_log.read_bytes())
+
+
 def test_a_client_that_hangs_up_is_recorded_all_the_same(tmp_path: Path) -> None:
     event_log = tmp_path / "events.jsonl"
     with serve(settings={"EVENT_LOG": str(event_log)}) as server:
@@ -187,6 +253,9 @@ def test_a_client_that_hangs_up_is_recorded_all_the_same(tmp_path: Path) -> None
         pytest.param({"EVENT_LOG": "/no/such/place"}, "clerk-logout: EVENT_LOG: cannot be opened", id="no directory"),
         pytest.param(
             {"EVENT_LOG": "/no/such/place", "WORKERS": "2"}, "clerk-logout: EVENT_LOG: ", id="of several workers"
+        ),
+        pytest.param(
+            {"EVENT_SPOOL_DIR": "/dev/null/spool"}, "clerk-logout: EVENT_SPOOL_DIR: cannot be written to", id="no spool"
         ),
         pytest.param({"PORT": "http"}, "clerk-logout: PORT: ", id="no number"),
         pytest.param(
@@ -217,7 +286,9 @@ def test_workers_that_cannot_start_are_a_failure(tmp_path: Path) -> None:
     with (tmp_path / "inherited").open("wb") as inherited:
         done = subprocess.run(
             [sys.executable, "-m", "service", "serve"],
-            env=environment(EVENT_LOG=f"/proc/self/fd/{inherited.fileno()}", WORKERS="2"),
+            env=environment(
+                EVENT_LOG=f"/proc/self/fd/{inherited.fileno()}", EVENT_SPOOL_DIR=str(tmp_path / "spool"), WORKERS="2"
+            ),
             pass_fds=[inherited.fileno()],
             capture_output=True,
             text=True,
@@ -260,11 +331,6 @@ def test_every_address_includes_ipv4_and_ipv6() -> None:
             pass
 
 
-def test_networks_are_trusted_in_their_ipv6_form_too() -> None:
-    config = configure(Starlette(), log_level="info", forwarded_allow_ips=("127.0.0.0/8", "2001:db8::/32"))
-    assert config.forwarded_allow_ips == ["127.0.0.0/8", "2001:db8::/32", "::ffff:127.0.0.0/104"]
-
-
 def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     """Events and diagnostics often go to one reader; it must not be able to hold the service, or its end."""
     reader, writer = os.pipe()
@@ -277,7 +343,7 @@ def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "serve"],
-        env=environment(PORT=str(port), EVENT_LOG=str(event_log)),
+        env=environment(PORT=str(port), EVENT_LOG=str(event_log), EVENT_SPOOL_DIR=str(tmp_path / "spool")),
         stderr=writer,
     )
     try:

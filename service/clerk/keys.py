@@ -20,6 +20,7 @@ from joserfc.util import base64_to_int
 
 from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
 from service.diagnostics import where
+from service.metrics import Metrics
 
 logger = logging.getLogger("service.keys")
 
@@ -57,6 +58,9 @@ class Keys(Protocol):
 class PemKey:
     """The one key of ``CLERK_JWT_KEY``. It verifies tokens of any ``kid``, as in Clerk's SDKs."""
 
+    problem: None = None
+    """There is nothing that could go wrong with it later."""
+
     def __init__(self, pem: str) -> None:
         """Parse the key once.
 
@@ -88,14 +92,19 @@ class KeyRing:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        metrics: Metrics | None = None,
     ) -> None:
         self._fetch = fetch
         self._clock = clock
         self._sleep = sleep
         self._keys: dict[str, RSAKey] = {}
         self._attempted_at = -math.inf
-        self._problem: str | None = "not fetched yet"
+        self._fetch_problem: str | None = "not fetched yet"
         self._refreshing: asyncio.Task[None] | None = None
+        metrics = metrics or Metrics()
+        # All are made now, so that a first failure is seen as a change from 0.
+        self._fetched_at = metrics.keys_fetched_at
+        self._good_fetches, self._failed_fetches = (metrics.key_fetches.labels(result) for result in ("ok", "failed"))
 
     @property
     def kids(self) -> tuple[str, ...]:
@@ -103,9 +112,14 @@ class KeyRing:
         return tuple(self._keys)
 
     @property
-    def problem(self) -> str | None:
+    def fetch_problem(self) -> str | None:
         """Why the last fetch failed, in one line; None after a good one."""
-        return self._problem
+        return self._fetch_problem
+
+    @property
+    def problem(self) -> str | None:
+        """Why no token can be verified, in one line; None while there are keys, however old."""
+        return None if self._keys else self._fetch_problem
 
     async def key_for(self, kid: str, patience: float) -> RSAKey:
         """Give the key with this id; one that is not at hand may cause a refresh, if the cool-down allows it."""
@@ -116,7 +130,7 @@ class KeyRing:
             if (key := self._keys.get(kid)) is not None:
                 return key
         # Only a ring that is up to date can say that there is no such key.
-        if self._refreshing is None and self._problem is None:
+        if self._refreshing is None and self._fetch_problem is None:
             raise KeyUnknownError
         raise KeysUnavailableError
 
@@ -124,7 +138,7 @@ class KeyRing:
         """Fetch now unless the cool-down forbids it; tell whether the ring is up to date."""
         if (refresh := self._refresh()) is not None:
             await asyncio.wait({refresh})
-        return self._problem is None
+        return self._fetch_problem is None
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[Self]:
@@ -141,7 +155,7 @@ class KeyRing:
     async def _keep_fresh(self) -> NoReturn:
         while True:
             # A request may have caused the last fetch, and it may have failed; so look again at every cool-down.
-            due = self._attempted_at + (REFRESH_AFTER if self._problem is None else COOL_DOWN)
+            due = self._attempted_at + (REFRESH_AFTER if self._fetch_problem is None else COOL_DOWN)
             if self._clock() >= due:
                 await self.refresh()
             else:
@@ -175,15 +189,18 @@ class KeyRing:
     def _succeeded(self, keys: dict[str, RSAKey]) -> None:
         if keys.keys() != self._keys.keys():
             logger.info("keys loaded: %s", ", ".join(keys))
-        elif self._problem is not None:
+        elif self._fetch_problem is not None:
             logger.info("keys are being refreshed again")
         self._keys = keys
-        self._problem = None
+        self._fetch_problem = None
+        self._good_fetches.inc()
+        self._fetched_at.set_to_current_time()
 
     def _failed(self, problem: str) -> None:
         kept = "the last good keys stay in use" if self._keys else "no token can be verified yet"
         logger.warning("keys could not be fetched: %s; %s, next try in %g s", problem, kept, COOL_DOWN)
-        self._problem = problem
+        self._fetch_problem = problem
+        self._failed_fetches.inc()
 
 
 def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAKey]:

@@ -5,6 +5,7 @@ import re
 
 from starlette.requests import Request
 
+from service.endpoints.client import Address
 from service.endpoints.state import State
 
 USER_AGENT_MAX_LENGTH = 256
@@ -23,21 +24,10 @@ def trace_id(request: Request[State]) -> str | None:
     return match[2]
 
 
-def client_address(request: Request[State]) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Give the caller's address, or None when it is no address."""
-    try:
-        return ipaddress.ip_address(request.client.host if request.client else "")
-    except ValueError:
-        return None
-
-
-def client_network(request: Request[State]) -> str | None:
-    """Give the caller's address cut to its /24 (IPv4) or /48 (IPv6) network, or None when it is no address."""
-    address = client_address(request)
+def client_network(address: Address | None) -> str | None:
+    """Give an address cut to its /24 (IPv4) or /48 (IPv6) network, or None where there is none."""
     if address is None:
         return None
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
     length = 24 if address.version == 4 else 48  # noqa: PLR2004 - the IP version
     return str(ipaddress.ip_network((address.packed, length), strict=False).network_address)
 

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Verdict
 from service.diagnostics import where
-from service.endpoints.context import client_address, client_network, trace_id, user_agent
+from service.endpoints.client import ClientAddress
+from service.endpoints.context import client_network, trace_id, user_agent
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import State
 from service.events.types import UserLogout, new_event_id, now
@@ -24,12 +25,21 @@ class Logout:
 
     Args:
         origins: the allowed origins; another ``Origin`` header is not recorded.
+        client_address: finds the caller's address.
         with_client_ip: record the caller's network.
         with_user_agent: record the User-Agent.
     """
 
-    def __init__(self, *, origins: frozenset[str], with_client_ip: bool, with_user_agent: bool) -> None:
+    def __init__(
+        self,
+        *,
+        origins: frozenset[str],
+        client_address: ClientAddress,
+        with_client_ip: bool,
+        with_user_agent: bool,
+    ) -> None:
         self._origins = origins
+        self._client_address = client_address
         self._with_client_ip = with_client_ip
         self._with_user_agent = with_user_agent
 
@@ -42,15 +52,13 @@ class Logout:
             credentials = read_credentials(request.scope["headers"])
             cookies = credentials.cookies
             verdict = await request.state["verifier"].verify(credentials.tokens)
-            # Who is proven is always recorded.
-            summary_id = None
-            if verdict.identity is None:
-                summary_id = request.state["flood"].suppress(client_address(request), verdict.auth.value)
-            if summary_id is None:
+            flood = request.state["flood"]
+            if verdict.identity is None and not flood.admits(self._client_address(request.scope)):
+                # Nothing of its own is written, so the answer must not say that it is.
+                event_id = flood.suppress(verdict.auth.value)
+            else:
                 event = self._event(request, verdict, event_id, timestamp)
                 recorded = await request.state["recorder"].record(event)
-            else:
-                event_id = summary_id
         except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
             logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
         response = JSONResponse(
@@ -75,6 +83,6 @@ class Logout:
             request_id=request.state["request_id"],
             trace_id=trace_id(request),
             origin=origin if origin in self._origins else None,
-            client_ip=client_network(request) if self._with_client_ip else None,
+            client_ip=client_network(self._client_address(request.scope)) if self._with_client_ip else None,
             user_agent=user_agent(request) if self._with_user_agent else None,
         )

@@ -1,10 +1,20 @@
 """What an endpoint finds in ``request.state``."""
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Protocol, TypedDict
 
 from service.clerk.verifier import Verifier
 from service.events.flood import FloodControl
 from service.events.recorder import Recorder
+
+
+class Part(Protocol):
+    """A part of the service that logouts need, as ``/readyz`` sees it."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot do its work, in one line without a secret; None while it can. Known without asking anybody."""
+        ...
 
 
 class AppState(TypedDict):
@@ -13,6 +23,8 @@ class AppState(TypedDict):
     verifier: Verifier
     recorder: Recorder
     flood: FloodControl
+    parts: Mapping[str, Part]
+    """By the names that ``/readyz`` shows."""
 
 
 class State(AppState):

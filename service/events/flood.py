@@ -1,4 +1,8 @@
-"""Flood control: calls that prove nothing are recorded up to a limit; above it they are counted in summary events."""
+"""Flood control: what nobody proved can neither fill the disk nor crowd out what somebody did prove.
+
+Whoever shows no valid token may have so many events recorded. What is over that is counted, and the count is an event
+of its own, so that no call goes uncounted.
+"""
 
 import asyncio
 import logging
@@ -15,10 +19,12 @@ from service.metrics import Metrics
 
 logger = logging.getLogger("service.flood")
 
-WINDOW = 10
-"""Seconds that one summary covers; also the burst, in seconds' worth of calls."""
-CLIENTS = 4
-"""The whole process may record as much as so many clients at their limit."""
+BURST_SECONDS = 10
+"""So many seconds' worth may come at once."""
+PROCESS_FACTOR = 4
+"""How many clients at their limit the whole process records."""
+WINDOW = 10.0
+"""Seconds that one summary covers."""
 
 Address = IPv4Address | IPv6Address
 
@@ -34,16 +40,16 @@ class _Window:
 
 
 class FloodControl:
-    """Decides on each call that proves nothing whether it is recorded, and counts those that are not.
+    """Says whether a call without a proven identity is recorded by itself, and counts those that are not.
 
     Every call gets a line of its own or is counted in exactly one summary, the one whose ``event_id`` it was told. A
-    summary that was not recorded is tried again unchanged, every 10 s; meanwhile the calls gather in one further
-    window, which lasts until then.
+    summary that was not recorded is tried again as it is, every 10 s; meanwhile the calls gather in one further window,
+    which lasts until then.
 
     Args:
-        per_second: calls of one client that are recorded per second; ten times as many at once.
-        record: records a summary; tells, when awaited, whether it was recorded.
-        metrics: counts the suppressed calls.
+        per_second: what one client (an IPv4 address, an IPv6 /64) may have recorded; ten times as much at once.
+        record: records a summary; tells, when awaited, whether it is recorded.
+        metrics: counts what is suppressed.
         clock: gives nanoseconds, and never goes back.
         window: seconds from the first suppressed call to its summary.
     """
@@ -57,32 +63,38 @@ class FloodControl:
         clock: Callable[[], int] = time.monotonic_ns,
         window: float = WINDOW,
     ) -> None:
-        self._clients = TokenBuckets(per_second=per_second, burst=per_second * WINDOW, clock=clock)
-        self._process = TokenBuckets(per_second=per_second * CLIENTS, burst=per_second * CLIENTS * WINDOW, clock=clock)
+        self._clients = TokenBuckets(per_second=per_second, burst=per_second * BURST_SECONDS, clock=clock)
+        of_process = per_second * PROCESS_FACTOR
+        self._process = TokenBuckets(per_second=of_process, burst=of_process * BURST_SECONDS, clock=clock)
         self._record = record
-        self._metrics = metrics
+        # From the start at 0, so that Prometheus sees the first increase, too.
+        self._suppressed = {auth: metrics.suppressed.labels(auth) for auth in ("absent", "rejected", "unverifiable")}
         self._seconds = window
         self._open: _Window | None = None
         self._over: _Window | None = None
         self._closing = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
-    def suppress(self, address: Address | None, auth: str) -> str | None:
-        """Decide on one call that proves nothing. Needs a running event loop.
+    def admits(self, address: Address | None) -> bool:
+        """Tell whether this call is recorded by itself.
 
         Args:
-            address: the client's; calls without one share a limit.
-            auth: the verdict, for the metric.
+            address: of the client; all whose address is unknown count as one.
+        """
+        # Looked at first: no bucket is kept for a client while the process has no room for him anyway. Taken from last:
+        # a client over his own limit uses up nobody else's.
+        return self._process.has_token(None) and self._clients.take(_client(address)) and self._process.take(None)
+
+    def suppress(self, auth: str) -> str:
+        """Count a call instead of recording it. Needs a running event loop.
+
+        Args:
+            auth: the verdict: ``absent``, ``rejected`` or ``unverifiable``.
 
         Returns:
-            None when the call is to be recorded; else the ``event_id`` of the summary that counts it.
+            The ``event_id`` of the summary that counts it.
         """
-        client = _client(address)
-        # In this order a stranger makes no bucket when nothing could be recorded anyway, and one client that is over
-        # its own limit leaves the process's to the others.
-        if self._process.has_token(None) and self._clients.take(client) and self._process.take(None):
-            return None
-        self._metrics.suppressed.labels(auth).inc()
+        self._suppressed[auth].inc()
         if self._open is None:
             self._open = _Window(event_id=new_event_id(), start=now())
         self._open.count += 1
@@ -98,7 +110,7 @@ class FloodControl:
         while self._over or self._open:
             if not await self._write_summary():
                 missing = sum(window.count for window in (self._over, self._open) if window)
-                logger.error("%d suppressed calls are counted in no event", missing)
+                logger.error("%d suppressed calls could not be recorded", missing)
                 return
 
     async def _write_summaries(self) -> None:
@@ -125,7 +137,7 @@ class FloodControl:
         try:
             recorded = await self._record(summary)
         except Exception as error:  # noqa: BLE001 - our own mistakes must not end the counting either
-            logger.error("a summary of suppressed calls was not recorded: %s", where(error))  # noqa: TRY400 - see where()
+            logger.error("a summary was not recorded: %s", where(error))  # noqa: TRY400 - see where()
             recorded = False
         if recorded:
             self._over = None
@@ -133,10 +145,7 @@ class FloodControl:
 
 
 def _client(address: Address | None) -> bytes:
-    """Give what counts as one client: an IPv4 address, an IPv6 /64 (what one subscriber has), or nobody knows who."""
+    """What counts as one client: who has an IPv6 network can have any address in its /64."""
     if address is None:
         return b""
-    if isinstance(address, IPv6Address):
-        # IPv4 over a socket for both (RFC 4291, section 2.5.5.2); as IPv6 all of it would be one client.
-        return address.ipv4_mapped.packed if address.ipv4_mapped else address.packed[:8]
-    return address.packed
+    return address.packed[:8] if isinstance(address, IPv6Address) else address.packed

@@ -1,14 +1,23 @@
 """Where event lines go: standard output or a file. An output writes; what to do when it cannot is the log's job."""
 
+import errno
+import fcntl
 import os
+import select
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from service.events.disk import sync_directory
+from service.events.lines import LINE_START, MAX_LINE
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
 FILE_WRITE = 1 << 20
 """Bytes written to a file at once; a bound only so that one write cannot take for ever."""
+READER_PATIENCE_MS = 50
+"""Milliseconds to wait for a reader that is behind, where waiting stops nobody else."""
 
 
 class Output(Protocol):
@@ -17,32 +26,22 @@ class Output(Protocol):
     name: str
     max_write: int
     """Bytes to give to one ``write`` at most."""
+    may_block: bool
+    """Whether ``write`` and ``close`` may take any time, so that they belong into a thread."""
 
     def fileno(self) -> int:
         """Give the file descriptor."""
         ...
 
-    def prepare(self) -> bytes:
-        r"""Get ready for the next write.
-
-        Returns:
-            What has to go before the next line: nothing, or ``\n`` where the last line is torn. Its rest never comes;
-            the line was refused, or is written again as a whole.
-
-        Raises:
-            OSError: there is nothing to write to.
-        """
-        ...
-
     def write(self, lines: bytes) -> int:
-        """Make one ``write(2)``.
+        """Write whole lines. One that was taken in part is finished, taken back or mended by the next ``write``.
 
         Returns:
-            How many bytes were taken; fewer than given is possible.
+            How many bytes of whole lines were taken from the start, at least one line.
 
         Raises:
-            BlockingIOError: nothing was taken, because the reader is behind.
-            OSError: nothing was taken.
+            BlockingIOError: no line was taken, because the reader is behind.
+            OSError: no line was taken.
         """
         ...
 
@@ -51,10 +50,37 @@ class Output(Protocol):
         ...
 
 
+class _Stream:
+    """Whole lines over a stream, such as a socket or a terminal, that may take a part of one: it is finished first.
+
+    Args:
+        write: makes one ``write(2)``.
+    """
+
+    def __init__(self, write: Callable[[bytes], int]) -> None:
+        self._write = write
+        self._begun = b""
+        self._gone = 0
+        """Bytes of the line that was begun which are written already."""
+
+    def write(self, lines: bytes) -> int:
+        """Write once; give how many bytes of whole lines were taken, or raise BlockingIOError."""
+        first = self._begun if not lines.startswith(self._begun) else b""  # it may be the one that comes again
+        data = first + lines
+        taken = self._gone + self._write(data[self._gone :])
+        whole = data.rfind(b"\n", 0, taken) + 1
+        self._begun = data[whole : data.find(b"\n", taken) + 1] if whole < taken else b""
+        self._gone = taken - whole
+        if whole <= len(first):
+            raise BlockingIOError
+        return whole - len(first)
+
+
 class StandardOutput:
-    """Standard output, whatever it is: a pipe, a terminal, a socket, a file that a shell opened."""
+    """Standard output that is a pipe, a terminal or a socket (or a file that only its opener may open)."""
 
     name = "standard output"
+    max_write = ATOMIC_WRITE
 
     def __init__(self, descriptor: int = 1) -> None:
         """Open it.
@@ -63,22 +89,24 @@ class StandardOutput:
             OSError: standard output is closed.
         """
         self._output = InheritedDescriptor(descriptor)
-        self.max_write = FILE_WRITE if self._output.is_file else ATOMIC_WRITE
-        self._torn = False
+        self.may_block = self._output.may_block
+        self._stream = _Stream(self._write)
 
     def fileno(self) -> int:
         """Give the file descriptor."""
         return self._output.fileno()
 
-    def prepare(self) -> bytes:
-        """Mend the last line if it is torn."""
-        return b"\n" if self._torn else b""
-
     def write(self, lines: bytes) -> int:
         """Make one ``write(2)``."""
-        written = self._output.write(lines)
-        self._torn = not lines[:written].endswith(b"\n")
-        return written
+        return self._stream.write(lines)
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return self._output.write(data)
+        except BlockingIOError:
+            if not self.may_block or not _takes_more(self.fileno()):
+                raise
+            return self._output.write(data)
 
     def close(self) -> None:
         """Close our description; standard output itself stays open."""
@@ -86,72 +114,162 @@ class StandardOutput:
 
 
 class LogFile:
-    """A file that is appended to, created when missing, opened anew when it was renamed or removed (logrotate)."""
+    """A file that is appended to, created when missing, opened anew when it was renamed or removed (logrotate).
 
-    def __init__(self, path: str) -> None:
+    While it writes to a regular file it holds the file's lock (flock(2)), so that several workers, or a process that
+    takes over, can tell a line that is torn from one that is being written: a torn one is cut off. Where that is not
+    possible (a file that may not be read, cut or locked) the next line begins after a newline of its own.
+
+    Args:
+        path: of a file or a FIFO.
+        name: what to call it in messages, if not by its path.
+        follow: look before each write whether the path still leads to the open file.
+        fsync: return from ``write`` only after fdatasync(2).
+    """
+
+    may_block = True
+
+    def __init__(self, path: str, *, name: str | None = None, follow: bool = True, fsync: bool = False) -> None:
         """Open it.
 
         Raises:
             OSError: it cannot be opened for appending.
         """
-        self.name = path
-        self._fd, self._is_readable, self.max_write = self._open()
-        self._look = True
+        self.name = name or path
+        self._path = path
+        self._follow = follow
+        self._fsync = fsync
+        self._torn = False
+        self._open()
 
-    def _open(self) -> tuple[int, bool, int]:
-        """Give a new descriptor, whether its end can be looked at, and how much to write at once."""
+    def _open(self) -> None:
         flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        path = Path(self.name)
         # A file for reading too, so that its end can be looked at; a FIFO never, it would be its own reader.
+        path = Path(self._path)
         mode = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
         # 0640: the lines hold user ids.
         try:
-            descriptor = os.open(self.name, mode | flags, 0o640)
+            descriptor = os.open(self._path, mode | flags, 0o640)
         except PermissionError:
             mode = os.O_WRONLY
-            descriptor = os.open(self.name, mode | flags, 0o640)
-        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        return descriptor, is_file and mode == os.O_RDWR, FILE_WRITE if is_file else ATOMIC_WRITE
+            descriptor = os.open(self._path, mode | flags, 0o640)
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if self._is_file and self._fsync and self._follow:
+            try:
+                sync_directory(path.parent)
+            except OSError:
+                os.close(descriptor)
+                raise
+        self._fd = descriptor
+        self._stream = _Stream(self._write_to_reader)
+        self._is_readable = self._is_file and mode == os.O_RDWR
+        self.max_write = FILE_WRITE if self._is_file else ATOMIC_WRITE
 
     def fileno(self) -> int:
         """Give the file descriptor."""
         return self._fd
 
-    def prepare(self) -> bytes:
-        """Open the file anew if its name no longer leads to what is open; mend its last line if it is torn."""
-        try:
-            moved = not os.path.samestat(os.stat(self.name), os.fstat(self._fd))
-        except FileNotFoundError:
-            moved = True
-        if moved:
-            old, (self._fd, self._is_readable, self.max_write) = self._fd, self._open()
-            os.close(old)
-            self._look = True
-        # Not before each write: while another worker is in the middle of one, its file seems to end torn.
-        return b"\n" if self._look and self._is_readable and _ends_torn(self._fd) else b""
-
     def write(self, lines: bytes) -> int:
-        """Make one ``write(2)``."""
-        self._look = True
-        written = os.write(self._fd, lines)
-        self._look = written < len(lines)
-        return written
+        """Append lines, in one ``write(2)``."""
+        if self._follow:
+            self._open_again_if_moved()
+        if not self._is_file:
+            return self._stream.write(lines)
+        with self._locked() as exclusive:
+            mending = self._mend(cut=exclusive and self._is_readable)
+            taken = os.write(self._fd, mending + lines) - len(mending)
+            whole = lines.rfind(b"\n", 0, taken) + 1
+            self._torn = whole < taken
+            if self._torn and exclusive and self._is_readable:
+                self._torn = not self._cut_off(lines[whole:taken])
+        if whole == 0:
+            raise OSError(errno.ENOSPC, "only a part of a line was taken")
+        if self._fsync:
+            os.fdatasync(self._fd)
+        return whole
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
 
+    def _open_again_if_moved(self) -> None:
+        try:
+            moved = not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except FileNotFoundError:
+            moved = True
+        if moved:
+            old = self._fd
+            self._open()
+            os.close(old)
+            self._torn = False
 
-def _ends_torn(descriptor: int) -> bool:
-    """Look whether a file ends in the middle of a line: one of ours, or of a process before us."""
-    size = os.fstat(descriptor).st_size
-    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    def _write_to_reader(self, lines: bytes) -> int:
+        """Write to a FIFO or a device."""
+        try:
+            return os.write(self._fd, lines)
+        except BlockingIOError:
+            if not _takes_more(self._fd):
+                raise
+            return os.write(self._fd, lines)
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold the file's lock; tell whether it could be had (some network file systems have none)."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _mend(self, *, cut: bool) -> bytes:
+        """Give what has to stand between the file's end and the next line; cut off a torn line of ours."""
+        if not self._is_readable:
+            return b"\n" if self._torn else b""
+        size = os.fstat(self._fd).st_size
+        if size == 0 or os.pread(self._fd, 1, size - 1) == b"\n":
+            return b""
+        end = os.pread(self._fd, MAX_LINE, max(0, size - MAX_LINE))
+        torn = end[end.rfind(b"\n") + 1 :]
+        ours = len(torn) < MAX_LINE and LINE_START.startswith(torn[: len(LINE_START)])
+        return b"" if cut and ours and self._cut_off(torn) else b"\n"
+
+    def _cut_off(self, torn: bytes) -> bool:
+        """Shorten the file by these bytes, if they are its end; tell whether that was done."""
+        keep = os.fstat(self._fd).st_size - len(torn)
+        if os.pread(self._fd, len(torn), keep) != torn:
+            return False
+        try:
+            os.ftruncate(self._fd, keep)
+        except OSError:
+            return False  # an append-only file, for instance
+        return True
 
 
-def open_output(event_log: str) -> Output:
+def _takes_more(descriptor: int) -> bool:
+    """Wait a little for a reader that is behind."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(READER_PATIENCE_MS))
+
+
+def open_output(event_log: str, *, fsync: bool = False) -> Output:
     """Open what ``EVENT_LOG`` names: ``-`` or a path.
 
     Raises:
         OSError: it cannot be opened.
     """
-    return StandardOutput() if event_log == "-" else LogFile(event_log)
+    if event_log != "-":
+        return LogFile(event_log, fsync=fsync)
+    if not stat.S_ISREG(os.fstat(1).st_mode):
+        return StandardOutput()
+    try:
+        file = LogFile("/proc/self/fd/1", name="standard output", follow=False, fsync=fsync)
+    except OSError:
+        return StandardOutput()  # a file of another user, which a shell has opened for us
+    # Who else writes to it, such as the rest of a shell script, shares the position; from now on they append, too.
+    fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_APPEND)
+    return file

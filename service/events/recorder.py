@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from service.events.types import Event
+from service.metrics import Children, Metrics
 
 SERVICE = "clerk-logout"
 SCHEMA_VERSION = 1
@@ -66,9 +67,10 @@ class Recorder:
     Args:
         log: takes the lines.
         service_version: goes into every line.
+        metrics: where the recorded events are counted.
     """
 
-    def __init__(self, log: Log, service_version: str) -> None:
+    def __init__(self, log: Log, service_version: str, metrics: Metrics | None = None) -> None:
         self._logger: _BoundEventLogger = structlog.wrap_logger(
             EventLoggerFactory(log)(),
             processors=[_render],
@@ -77,15 +79,22 @@ class Recorder:
             # Bound first, so that these lead every line.
         ).bind(event=None, schema_version=SCHEMA_VERSION)
         self._service = {"service": SERVICE, "service_version": service_version}
+        self._recorded = Children((metrics or Metrics()).events)
 
-    def record(self, event: Event) -> Awaitable[bool]:
-        """Record one event.
+    async def record(self, event: Event) -> bool:
+        """Record one event, and count it if it was recorded.
 
         Returns:
-            When awaited, whether the log took the line.
+            Whether the log took the line.
 
         Raises:
             ValueError: the line would not be one line of at most 4,095 bytes.
             TypeError: a field is no JSON value.
         """
-        return self._logger.info(event.name, **event.fields(), **self._service)
+        fields = event.fields()
+        recorded = await self._logger.info(event.name, **fields, **self._service)
+        if recorded:
+            # An event that tells of no caller has neither of the two.
+            auth, reason = fields.get("auth"), fields.get("reason")
+            self._recorded[event.name, str(auth or "none"), str(reason or "none")].inc()
+        return recorded

@@ -80,21 +80,18 @@ class UserLogout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserLogoutSuppressed:
-    """Flood control counted calls of the logout endpoint that have no line of their own."""
+    """Flood control counted calls to the logout endpoint instead of recording each. Nobody is known in it."""
 
     name: ClassVar[str] = "user_logout_suppressed"
 
     event_id: str
     timestamp: str
     count: int
-    """Calls, at least 1."""
     window_start: str
-    """The time of the first of them, like ``timestamp``."""
     window_end: str
-    """No later one is counted here."""
 
     def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys: those of ``UserLogout``, None where nothing is known of many calls at once."""
+        """Give the line's further keys: those of ``user_logout``, and what was counted when."""
         return {
             "event_id": self.event_id,
             "dedupe_key": self.event_id,

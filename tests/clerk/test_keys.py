@@ -5,6 +5,7 @@ import gzip
 import logging
 import selectors
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from time import time as wall_clock
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknown
 from service.clerk.keys import COOL_DOWN, FETCH_DEADLINE, REFRESH_AFTER, KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason
 from service.clerk.verifier import PATIENCE, Verifier
+from service.metrics import Metrics
 from tests.support.signing import KID, header, jwk, pem, private_key, token
 
 NEW_KID = "ins_2rotated"
@@ -486,14 +488,53 @@ async def test_an_unexpected_error_is_told_without_what_it_quotes(
 
 
 async def test_the_problem_is_that_of_the_last_fetch(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
-    assert ring.problem
+    assert ring.fetch_problem
     clerk.fails_with(ClerkApiError("Clerk answered with status 503"))
     await ring.refresh()
-    assert ring.problem == "Clerk answered with status 503"
+    assert ring.fetch_problem == "Clerk answered with status 503"
     clerk.answer = [jwk()]
     time.now += COOL_DOWN
     await ring.refresh()
-    assert ring.problem is None
+    assert ring.fetch_problem is None
+
+
+def test_a_ring_without_keys_has_a_problem(ring: KeyRing) -> None:
+    assert ring.problem == "not fetched yet"
+
+
+async def test_a_ring_with_keys_has_no_problem_however_the_last_fetch_went(
+    ring: KeyRing, clerk: FakeClerk, time: FakeTime
+) -> None:
+    await ring.refresh()
+    clerk.fails_with(ClerkApiError("down"))
+    time.now += COOL_DOWN
+    await ring.refresh()
+    assert (ring.problem, ring.fetch_problem) == (None, "down")
+
+
+def test_a_pem_never_has_a_problem() -> None:
+    assert PemKey(pem()).problem is None
+
+
+async def test_fetches_are_counted_by_result_and_a_good_one_sets_the_time(clerk: FakeClerk, time: FakeTime) -> None:
+    metrics = Metrics()
+    ring = KeyRing(clerk.fetch, clock=time.clock, metrics=metrics)
+
+    def shown(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"clerk_logout_{name}", labels)
+
+    assert [shown("key_fetches_total", result=result) for result in ("ok", "failed")] == [0, 0]
+    for answer in (ClerkApiError("down"), [], [jwk()]):
+        assert shown("keys_fetched_timestamp_seconds") == 0
+        clerk.answer = answer
+        await ring.refresh()
+        time.now += COOL_DOWN
+    fetched_at = shown("keys_fetched_timestamp_seconds")
+    assert fetched_at == pytest.approx(wall_clock(), abs=60)
+    clerk.fails_with(ClerkApiError("down"))
+    await ring.refresh()
+    assert shown("keys_fetched_timestamp_seconds") == fetched_at
+    assert [shown("key_fetches_total", result=result) for result in ("ok", "failed")] == [1, 3]
 
 
 # --- An endpoint that hangs ------------------------------------------------------------------------------------------
@@ -587,7 +628,7 @@ async def test_after_a_failure_it_is_refreshed_after_30_seconds(
         assert await time.pass_nap() == 30
         clerk.answer = [jwk()]
         await time.pass_nap()
-        assert (clerk.fetches, ring.problem) == (2, None)
+        assert (clerk.fetches, ring.fetch_problem) == (2, None)
 
 
 async def test_a_failure_that_a_request_caused_is_followed_up_after_30_seconds(
@@ -601,7 +642,7 @@ async def test_a_failure_that_a_request_caused_is_followed_up_after_30_seconds(
         clerk.answer = [jwk()]
         await time.pass_nap()
         await time.pass_nap()
-        assert (clerk.fetches, ring.problem) == (3, None)
+        assert (clerk.fetches, ring.fetch_problem) == (3, None)
 
 
 async def test_a_refresh_that_a_request_caused_a_moment_ago_is_not_repeated(

@@ -3,6 +3,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from service.app import create_app
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
+from service.endpoints.client import ClientAddress
 from service.endpoints.logout import Logout
 from service.events.flood import FloodControl
 from service.events.types import Event
@@ -24,8 +26,9 @@ from service.metrics import Metrics
 from service.middleware import ResponseHeaders
 from service.settings import Settings
 from tests.conftest import OpenClient
-from tests.support.lines import EventFile
+from tests.support.lines import EventFile, read_lines
 from tests.support.signing import ORIGIN, claims, pem, private_key, token
+from tests.support.spools import contents
 
 SESSION = "/v1/auth/session"
 NOBODY = {"user_id": None, "session_id": None, "org_id": None, "actor_id": None, "initiated_by": None}
@@ -388,7 +391,7 @@ async def endpoint(*, recorder: Any, verifier: Any = None) -> AsyncIterator[http
             "flood": FloodControl(1_000_000, recorder.record, Metrics()),
         }
 
-    logout = Logout(origins=frozenset(), with_client_ip=False, with_user_agent=False)
+    logout = Logout(origins=frozenset(), client_address=ClientAddress(()), with_client_ip=False, with_user_agent=False)
     app = Starlette(
         routes=[Route(SESSION, logout.delete, methods=["DELETE"])],
         middleware=[Middleware(ResponseHeaders)],
@@ -438,10 +441,24 @@ async def test_what_broke_is_said_once_without_what_was_sent(
     assert not [part for part in [*sent.split("."), "secret"] if part in caplog.text]
 
 
-async def test_a_full_disk_is_a_200_that_says_not_recorded(
-    open_client: OpenClient, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_full_disk_is_a_200_and_the_event_is_in_the_spool(open_client: OpenClient, tmp_path: Path) -> None:
     async with open_client(event_log="/dev/full") as client:
+        answers = [(await client.delete(SESSION)) for _ in range(3)]
+    assert [(answer.status_code, answer.json()["recorded"]) for answer in answers] == [(200, True)] * 3
+    assert [event["event_id"] for event in spooled(tmp_path)] == [answer.json()["event_id"] for answer in answers]
+
+
+def spooled(tmp_path: Path) -> list[dict[str, Any]]:
+    """The events that wait in the spool of ``settings``."""
+    return read_lines(b"".join(contents(tmp_path / "spool")).splitlines(keepends=True))
+
+
+async def test_a_full_disk_under_log_and_spool_is_a_200_that_says_not_recorded(
+    open_client: OpenClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A spool in a place that is no directory stands for one on the same full disk."""
+    (tmp_path / "file").touch()
+    async with open_client(event_log="/dev/full", event_spool_dir=str(tmp_path / "file")) as client:
         answers = [(await client.delete(SESSION)) for _ in range(3)]
     assert [(answer.status_code, answer.json()["recorded"]) for answer in answers] == [(200, False)] * 3
     assert len(caplog.messages) == 1

@@ -1,149 +1,114 @@
-"""Pipes and files are real; a fake output stands in only for what a kernel does rarely."""
+"""Pipes, files and spools are real; fakes stand in only for what a kernel does rarely."""
 
 import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.events.log import MAX_LINE, PATIENCE, EventLog
-from service.events.outputs import LogFile, Output, StandardOutput
+from service.events import log as log_module
+from service.events import replay as replay_module
+from service.events.lines import MAX_LINE
+from service.events.log import ANSWER_WITHIN, LOG_PATIENCE, EventLog
+from service.events.outputs import LogFile, Output
+from service.events.spool import Spool
+from service.metrics import Metrics
+from tests.support.disks import fill, small_disk
+from tests.support.outputs import FakeOutput, HangingOutput, Pipe
+from tests.support.processes import TIMEOUT
+from tests.support.spools import FaultySpool, claims, contents, leave, line, numbered, open_files
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
+SOON = 10 * ANSWER_WITHIN
+"""Seconds within which a slow machine, too, has answered what is promised within 100 ms."""
+NEVER = 3600.0
 
 
-class FakeOutput:
-    """Takes what it is told to take.
+class Log(EventLog):
+    """The event log with what it is made of at hand."""
 
-    Args:
-        takes: for each write in turn how many bytes it takes at most, or what it raises; after that it takes all.
-        moves: before which writes, counted from 0, the output turns out to be a new file.
-    """
+    def __init__(self, output: Output, spool: Spool, *, look_after: float = NEVER) -> None:
+        self.metrics = Metrics()
+        super().__init__(output, spool, self.metrics, look_after=look_after)
 
-    name = "fake"
-
-    def __init__(
-        self, takes: Iterable[int | Exception] = (), *, moves: Iterable[int] = (), max_write: int = 1 << 20
-    ) -> None:
-        self.max_write = max_write
-        self.files = [b""]
-        self.writes: list[bytes] = []
-        self.closed = False
-        self._takes = iter(takes)
-        self._moves = set(moves)
-
-    @property
-    def content(self) -> bytes:
-        return self.files[-1]
-
-    def fileno(self) -> int:
-        raise AssertionError("nothing waits for this output")
-
-    def write(self, lines: bytes) -> int:
-        self.writes.append(lines)
-        takes = next(self._takes, len(lines))
-        if isinstance(takes, Exception):
-            raise takes
-        self.files[-1] += lines[:takes]
-        return min(takes, len(lines))
-
-    def prepare(self) -> bytes:
-        if len(self.writes) in self._moves:
-            self._moves.remove(len(self.writes))
-            self.files.append(b"")
-        return b"\n" if self.content and not self.content.endswith(b"\n") else b""
-
-    def close(self) -> None:
-        self.closed = True
+    def counted(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"clerk_logout_{name}")
 
 
-class CountingOutput:
-    """Another output, which counts how often it is written to."""
-
-    def __init__(self, output: Output) -> None:
-        self.name, self.max_write = output.name, output.max_write
-        self.fileno, self.prepare, self.close = output.fileno, output.prepare, output.close
-        self.tries = 0
-        self._output = output
-
-    def write(self, lines: bytes) -> int:
-        self.tries += 1
-        return self._output.write(lines)
+Open = Callable[..., Awaitable[Log]]
 
 
-class Pipe:
-    """A small pipe with an event log at its writing end."""
+@pytest.fixture
+def spool(directory: Path) -> Iterator[FaultySpool]:
+    """The spool of the logs of a test, as long as it opens one log only."""
+    spool = FaultySpool(directory)
+    yield spool
+    spool.let_go()
 
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
-        self.output = StandardOutput(self._writer)
-        os.close(self._writer)
 
-    def fill(self) -> bytes:
-        """Stall it: write until it takes no more; give what has been written."""
-        filling = b""
-        while True:
-            try:
-                os.write(self.output.fileno(), b"#" * 4095 + b"\n")
-            except BlockingIOError:
-                return filling
-            filling += b"#" * 4095 + b"\n"
+@pytest.fixture
+async def open_log(spool: FaultySpool) -> AsyncIterator[Open]:
+    """Opens a log that the test need not close."""
+    logs: list[Log] = []
 
-    def drain(self) -> bytes:
-        """Read what is in it."""
-        os.set_blocking(self.reader, False)
-        content = b""
-        while True:
-            try:
-                content += os.read(self.reader, 1 << 20)
-            except BlockingIOError:
-                return content
+    async def open_(output: Output, spool: Spool = spool, *, look_after: float = NEVER) -> Log:
+        logs.append(Log(output, spool, look_after=look_after))
+        await logs[-1].start()
+        return logs[-1]
+
+    yield open_
+    spool.let_go()
+    for log in logs:
+        await asyncio.wait_for(log.close(), TIMEOUT)
 
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
     pipe = Pipe()
     yield pipe
-    os.close(pipe.reader)
-
-
-Open = Callable[[Output], EventLog]
+    pipe.close()
 
 
 @pytest.fixture
-async def open_log() -> AsyncIterator[Open]:
-    """Opens a log that the test need not close."""
-    logs: list[EventLog] = []
+def hanging() -> Iterator[HangingOutput]:
+    output = HangingOutput()
+    yield output
+    output.let_go()
 
-    def open_(output: Output) -> EventLog:
-        logs.append(EventLog(output))
-        return logs[-1]
 
-    yield open_
-    for log in logs:
-        await asyncio.wait_for(log.close(), timeout=1)
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that fails is tried again at once, and not after half a second."""
+    monkeypatch.setattr(replay_module, "RETRY_AFTER", 0.001)
 
 
 async def append(log: EventLog, *lines: bytes) -> list[bool]:
     """Append lines in one turn of the loop."""
-    return await asyncio.gather(*(log.append(line) for line in lines))
+    return await asyncio.wait_for(asyncio.gather(*map(log.append, lines)), TIMEOUT)
 
 
-def numbered(count: int, length: int = 10) -> list[bytes]:
-    return [b"%0*d\n" % (length - 1, number) for number in range(count)]
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread or a task does."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+
+
+def first_occurrences(content: bytes) -> list[bytes]:
+    """The lines without those that came again."""
+    return list(dict.fromkeys(content.splitlines(keepends=True)))
 
 
 # --- What is a line --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "line",
+    "what",
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"line", id="no newline"),
@@ -153,18 +118,19 @@ def numbered(count: int, length: int = 10) -> list[bytes]:
         pytest.param(b"#" * MAX_LINE + b"\n", id="one byte too long"),
     ],
 )
-async def test_what_is_not_one_line_is_refused(open_log: Open, line: bytes) -> None:
+async def test_what_is_not_one_line_is_refused(open_log: Open, what: bytes) -> None:
     output = FakeOutput()
+    log = await open_log(output)
     with pytest.raises(ValueError, match="not one line of at most 4095 bytes"):
-        open_log(output).append(line)
+        log.append(what)
     assert output.writes == []
 
 
-@pytest.mark.parametrize("line", [b"\n", b"#" * (MAX_LINE - 1) + b"\n"], ids=["shortest", "longest"])
-async def test_a_line_within_the_bounds_is_taken(open_log: Open, line: bytes) -> None:
+@pytest.mark.parametrize("what", [b"\n", b"#" * (MAX_LINE - 1) + b"\n"], ids=["shortest", "longest"])
+async def test_a_line_within_the_bounds_is_taken(open_log: Open, what: bytes) -> None:
     output = FakeOutput()
-    assert await append(open_log(output), line) == [True]
-    assert output.content == line
+    assert await append(await open_log(output), what) == [True]
+    assert output.content == what
 
 
 # --- Order and batches -----------------------------------------------------------------------------------------------
@@ -172,7 +138,7 @@ async def test_a_line_within_the_bounds_is_taken(open_log: Open, line: bytes) ->
 
 async def test_lines_leave_in_the_order_in_which_they_were_appended(open_log: Open, tmp_path: Path) -> None:
     path = tmp_path / "events.log"
-    log = open_log(LogFile(str(path)))
+    log = await open_log(LogFile(str(path)))
     lines = numbered(300)
     for turn in range(3):
         assert all(await append(log, *lines[turn * 100 : turn * 100 + 100]))
@@ -181,13 +147,14 @@ async def test_lines_leave_in_the_order_in_which_they_were_appended(open_log: Op
 
 async def test_a_line_is_with_the_kernel_when_its_append_is_done(open_log: Open, tmp_path: Path) -> None:
     path = tmp_path / "events.log"
-    assert await open_log(LogFile(str(path))).append(b"line\n")
-    assert path.read_bytes() == b"line\n"
+    log = await open_log(LogFile(str(path)))
+    assert await log.append(line(1))
+    assert path.read_bytes() == line(1)
 
 
 async def test_the_lines_of_one_turn_of_the_loop_go_out_in_one_write(open_log: Open) -> None:
     output = FakeOutput()
-    log = open_log(output)
+    log = await open_log(output)
     await append(log, b"1\n", b"2\n")
     await append(log, b"3\n")
     assert output.writes == [b"1\n2\n", b"3\n"]
@@ -196,308 +163,311 @@ async def test_the_lines_of_one_turn_of_the_loop_go_out_in_one_write(open_log: O
 async def test_batches_are_cut_at_line_ends_within_what_the_output_takes(open_log: Open) -> None:
     output = FakeOutput(max_write=4096)
     lines = numbered(20, length=1500)
-    assert all(await append(open_log(output), *lines))
+    assert all(await append(await open_log(output), *lines))
     assert output.writes == [b"".join(lines[start : start + 2]) for start in range(0, 20, 2)]
 
 
 async def test_a_batch_that_fits_exactly_is_one_write(open_log: Open) -> None:
     output = FakeOutput(max_write=4096)
-    await append(open_log(output), *numbered(4, length=1024))
+    await append(await open_log(output), *numbered(4, length=1024))
     assert list(map(len, output.writes)) == [4096]
 
 
 async def test_a_pipe_gets_every_line(open_log: Open, pipe: Pipe) -> None:
     lines = numbered(40, length=700)
-    assert all(await append(open_log(pipe.output), *lines))
-    assert pipe.drain() == b"".join(lines)
+    assert all(await append(await open_log(pipe.output), *lines))
+    assert pipe.read() == b"".join(lines)
 
 
-# --- Short writes ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("may_block", [False, True], ids=["in the loop", "in a thread"])
+async def test_an_output_is_called_where_it_stops_nobody(open_log: Open, *, may_block: bool) -> None:
+    output = FakeOutput(may_block=may_block)
+    await append(await open_log(output), line(1))
+    assert output.threads == {"event log" if may_block else threading.current_thread().name}
 
 
-@given(
-    lengths=st.lists(st.integers(2, 12), min_size=1, max_size=12),
-    takes=st.lists(st.one_of(st.integers(0, 14), st.just(FULL), st.just(BROKEN)), max_size=30),
-)
-def test_whatever_the_output_takes_a_line_that_was_taken_stands_alone_and_whole(
-    lengths: list[int], takes: list[int | OSError]
-) -> None:
-    """What is not such a line is the beginning of one: nothing is glued, nothing comes out of order."""
-
-    async def write_each() -> list[bool]:
-        log = EventLog(output)
-        taken: list[bool] = []
-        for start in range(0, len(lines), 2):
-            taken += await append(log, *(line + b"\n" for line in lines[start : start + 2]))
-        assert log.lost == taken.count(False)
-        return taken
-
-    output = FakeOutput(takes)
-    lines = [b"%c" % (65 + number) * (length - 1) for number, length in enumerate(lengths)]
-    taken = asyncio.run(write_each())
-    written = output.content.split(b"\n")
-    assert all(line in written for line, was_taken in zip(lines, taken, strict=True) if was_taken)
-    assert all(any(line.startswith(piece) for line in lines) for piece in written)
-    assert written[:-1] == sorted(written[:-1], key=lambda piece: piece[:1])
-
-
-async def test_a_line_that_was_torn_in_a_batch_is_written_again_as_a_whole(open_log: Open) -> None:
-    output = FakeOutput([9])
-    assert await append(open_log(output), b"first\n", b"second\n", b"third\n") == [True, True, True]
-    assert output.content == b"first\nsec\nsecond\nthird\n"
-
-
-async def test_no_line_is_glued_to_a_torn_one(open_log: Open) -> None:
-    output = FakeOutput([3])
-    log = open_log(output)
-    assert await append(log, b"first\n") == [False]
-    assert await append(log, b"second\n") == [True]
-    assert output.content == b"fir\nsecond\n"
-
-
-async def test_no_line_is_glued_to_what_a_process_before_us_has_torn(tmp_path: Path) -> None:
-    path = tmp_path / "events.log"
-    path.write_bytes(b"whole\nto")
-    log = EventLog(LogFile(str(path)))
-    assert await append(log, b"line\n") == [True]
-    await log.close()
-    assert path.read_bytes() == b"whole\nto\nline\n"
-
-
-async def test_a_line_before_the_torn_one_counts_as_taken(open_log: Open) -> None:
-    log = open_log(FakeOutput([9, FULL]))
-    assert await append(log, b"first\n", b"second\n", b"third\n") == [True, False, False]
-    assert log.lost == 2
-
-
-async def test_a_torn_line_stays_behind_when_the_file_is_rotated(open_log: Open) -> None:
-    """The old file keeps the torn beginning; the line is written whole into the new one."""
-    output = FakeOutput([9], moves=[1])
-    assert await append(open_log(output), b"first\n", b"second\n") == [True, True]
-    assert output.files == [b"first\nsec", b"second\n"]
-
-
-# --- Refusals --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("refusal", "problem"),
-    [
-        pytest.param(FULL, "No space left on device", id="ENOSPC"),
-        pytest.param(BROKEN, "Input/output error", id="EIO"),
-        pytest.param(0, "only a part of a line was taken", id="nothing was written"),
-        pytest.param(OSError("no number"), "OSError in test_log.py:", id="an error without a number"),
-        pytest.param(RuntimeError("a mistake of ours"), "RuntimeError in test_log.py:", id="whatever else"),
-    ],
-)
-async def test_a_refused_write_refuses_its_lines_and_says_so_once(
-    open_log: Open, refusal: int | Exception, problem: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    log = open_log(FakeOutput([refusal] * 3))
-    for _ in range(3):
-        assert await append(log, b"1\n", b"2\n") == [False, False]
-    assert log.lost == 6
-    (said,) = caplog.messages
-    assert said.startswith(f"the event log (fake) takes no lines: {problem}")
-    assert said.endswith("; events are being lost")
-
-
-async def test_a_recovery_is_said_once_with_the_number_of_lost_lines(
-    open_log: Open, caplog: pytest.LogCaptureFixture
-) -> None:
-    log = open_log(FakeOutput([FULL, FULL]))
-    taken = [(await append(log, b"line\n"))[0] for _ in range(5)]
-    assert taken == [False, False, True, True, True]
-    assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.ERROR, "the event log (fake) takes no lines: No space left on device; events are being lost"),
-        (logging.WARNING, "the event log (fake) takes lines again; 2 were lost so far"),
-    ]
-
-
-async def test_a_failure_after_a_recovery_is_said_again(open_log: Open, caplog: pytest.LogCaptureFixture) -> None:
-    log = open_log(FakeOutput([FULL, 100, FULL]))
-    for _ in range(3):
-        await append(log, b"line\n")
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING", "ERROR"]
-    assert log.lost == 2
-
-
-async def test_what_works_says_nothing(open_log: Open, caplog: pytest.LogCaptureFixture) -> None:
-    log = open_log(FakeOutput())
-    await append(log, b"line\n", b"line\n")
-    assert log.lost == 0
-    assert caplog.records == []
-
-
-async def test_a_full_disk_refuses(open_log: Open, caplog: pytest.LogCaptureFixture) -> None:
-    assert await append(open_log(LogFile("/dev/full")), b"line\n") == [False]
-    assert "(/dev/full) takes no lines: No space left on device" in caplog.text
-
-
-async def test_a_reader_that_has_gone_refuses(open_log: Open) -> None:
-    pipe = Pipe()
-    os.close(pipe.reader)
-    log = open_log(pipe.output)
-    assert await append(log, b"1\n", b"2\n") == [False, False]
-    assert log.lost == 2
-
-
-async def test_a_directory_that_has_gone_refuses_until_it_is_back(open_log: Open, tmp_path: Path) -> None:
-    path = tmp_path / "log" / "events.log"
-    path.parent.mkdir()
-    log = open_log(LogFile(str(path)))
-    path.unlink()
-    path.parent.rmdir()
-    assert await append(log, b"1\n") == [False]
-    path.parent.mkdir()
-    assert await append(log, b"2\n") == [True]
-    assert path.read_bytes() == b"2\n"
+@pytest.mark.parametrize("may_block", [False, True], ids=["in the loop", "in a thread"])
+async def test_what_a_short_write_left_is_written_next(open_log: Open, spool: FaultySpool, *, may_block: bool) -> None:
+    output = FakeOutput([150], may_block=may_block)
+    lines = numbered(5, length=60)
+    assert await append(await open_log(output), *lines) == [True] * 5
+    assert output.writes == [b"".join(lines), b"".join(lines[2:])]
+    assert output.content == b"".join(lines)
+    assert spool.size == 0
 
 
 async def test_a_caller_who_no_longer_waits_holds_nobody_up(open_log: Open) -> None:
     """A server that shuts down cancels its requests."""
     output = FakeOutput()
-    log = open_log(output)
-    first, second = log.append(b"1\n"), log.append(b"2\n")
+    log = await open_log(output)
+    first, second = log.append(line(1)), log.append(line(2))
     first.cancel()
-    assert await asyncio.wait_for(second, timeout=1)
-    assert await append(log, b"3\n") == [True]
-    assert output.content == b"1\n2\n3\n"
+    assert await asyncio.wait_for(second, TIMEOUT)
+    assert await append(log, line(3)) == [True]
+    assert output.content == line(1) + line(2) + line(3)
 
 
-async def test_a_caller_who_no_longer_waits_for_a_refused_line_holds_nobody_up(open_log: Open) -> None:
-    log = open_log(FakeOutput([FULL]))
-    first, second = log.append(b"1\n"), log.append(b"2\n")
-    first.cancel()
-    assert not await asyncio.wait_for(second, timeout=1)
-    assert await append(log, b"3\n") == [True]
-
-
-# --- Rotation --------------------------------------------------------------------------------------------------------
+async def test_what_works_says_nothing(open_log: Open, caplog: pytest.LogCaptureFixture) -> None:
+    log = await open_log(FakeOutput(), look_after=0.001)
+    await append(log, line(1), line(2))
+    assert (log.lost, log.problem) == (0, None)
+    assert caplog.records == []
 
 
 async def test_the_line_after_a_rotation_goes_to_the_new_file(open_log: Open, tmp_path: Path) -> None:
     path = tmp_path / "events.log"
-    log = open_log(LogFile(str(path)))
-    await append(log, b"1\n")
+    log = await open_log(LogFile(str(path)))
+    await append(log, line(1))
     path.rename(tmp_path / "events.log.1")
-    await append(log, b"2\n")
+    await append(log, line(2))
     path.unlink()
-    await append(log, b"3\n")
-    assert (tmp_path / "events.log.1").read_bytes() == b"1\n"
-    assert path.read_bytes() == b"3\n"
+    await append(log, line(3))
+    assert (tmp_path / "events.log.1").read_bytes() == line(1)
+    assert path.read_bytes() == line(3)
+
+
+# --- A log that fails ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("may_block", [False, True], ids=["in the loop", "in a thread"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(FULL, id="ENOSPC"),
+        pytest.param(BROKEN, id="EIO"),
+        pytest.param(BrokenPipeError(errno.EPIPE, "Broken pipe"), id="EPIPE"),
+        pytest.param(0, id="nothing was written"),
+        pytest.param(RuntimeError("a mistake of ours"), id="whatever else"),
+    ],
+)
+@pytest.mark.usefixtures("soon")
+async def test_what_the_log_refuses_goes_to_the_spool_and_is_delivered_in_order(
+    open_log: Open, refusal: int | Exception, *, may_block: bool
+) -> None:
+    output = FakeOutput([refusal, refusal, 100, refusal], may_block=may_block)
+    log = await open_log(output)
+    lines = numbered(10)
+    for number in range(10):
+        assert await append(log, lines[number]) == [True]
+    await until(lambda: output.content.endswith(lines[-1]))
+    assert output.content == b"".join(lines)
+    assert log.lost == 0
+
+
+@pytest.mark.usefixtures("soon")
+async def test_once_everything_is_delivered_lines_go_to_the_log_directly_again(open_log: Open, directory: Path) -> None:
+    output = FakeOutput([FULL])
+    log = await open_log(output)
+    await append(log, line(1), line(2))
+    await until(lambda: log.counted("events_replayed_total") == 2)
+    assert log.counted("spool_bytes") == 0
+    await append(log, line(3))
+    assert output.writes[-1] == line(3)
+    assert log.counted("events_spooled_total") == 2
+    assert contents(directory) == []
+
+
+async def test_what_waits_in_the_spool_is_counted(open_log: Open) -> None:
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await open_log(output)
+    await append(log, line(1, 100), line(2, 50))
+    assert log.counted("events_spooled_total") == 2
+    assert log.counted("spool_bytes") == 150
+    assert log.counted("events_replayed_total") == 0
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_log_that_fails_and_recovers_says_so_once(open_log: Open, caplog: pytest.LogCaptureFixture) -> None:
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await open_log(output, look_after=0.005)
+    for number in range(3):
+        await append(log, line(number))
+        await asyncio.sleep(0.02)  # several looks
+    output.refuses = None
+    await until(lambda: len(caplog.records) == 2)
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (
+            logging.WARNING,
+            "the event log (fake) takes no lines: No space left on device; events wait in the spool",
+        ),
+        (logging.WARNING, "the event log (fake) takes lines again, and has taken what waited"),
+    ]
+
+
+async def test_a_mistake_of_ours_is_told_by_its_place(open_log: Open, caplog: pytest.LogCaptureFixture) -> None:
+    output = FakeOutput()
+    output.refuses = RuntimeError("secret")
+    await append(await open_log(output, look_after=0.001), line(1))
+    await until(lambda: caplog.records)
+    assert caplog.messages[0].startswith("the event log (fake) takes no lines: RuntimeError in outputs.py:")
+    assert "secret" not in caplog.text
+
+
+async def test_an_error_without_words_has_some(open_log: Open, caplog: pytest.LogCaptureFixture) -> None:
+    output = FakeOutput()
+    output.refuses = OSError("no number")
+    await append(await open_log(output, look_after=0.001), line(1))
+    await until(lambda: caplog.records)
+    assert "takes no lines: it fails;" in caplog.messages[0]
+
+
+async def test_a_full_disk_under_the_log_costs_nothing(
+    open_log: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "RETRY_AFTER", 0.01)
+    with small_disk(tmp_path):
+        path = tmp_path / "events.log"
+        log = await open_log(LogFile(str(path)))
+        lines = numbered(500, length=1000)
+        for start in range(0, 500, 50):
+            assert all(await append(log, *lines[start : start + 50]))
+        written = path.read_bytes()
+        assert written == b"".join(lines[: len(written) // 1000])
+        assert len(written) < 500_000
+        path.rename(tmp_path / "events.log.1")
+        (tmp_path / "events.log.1").unlink()
+        await until(lambda: log.counted("spool_bytes") == 0 or fits(path))
+        rest = path.read_bytes()
+        assert rest == b"".join(lines)[len(written) :][: len(rest)]
+        assert len(rest) > 100_000
+        assert log.lost == 0
+
+
+def fits(path: Path) -> bool:
+    """The small disk holds 256 KiB: it has been filled again."""
+    return path.exists() and path.stat().st_size > 250_000
+
+
+async def test_a_directory_that_has_gone_costs_nothing(
+    open_log: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "RETRY_AFTER", 0.01)
+    path = tmp_path / "log" / "events.log"
+    path.parent.mkdir()
+    log = await open_log(LogFile(str(path)))
+    path.unlink()
+    path.parent.rmdir()
+    assert await append(log, line(1)) == [True]
+    path.parent.mkdir()
+    assert await append(log, line(2)) == [True]
+    await until(lambda: path.exists() and path.read_bytes() == line(1) + line(2))
+
+
+async def test_a_reader_that_has_gone_costs_nothing(open_log: Open, directory: Path) -> None:
+    pipe = Pipe()
+    pipe.close()
+    log = await open_log(pipe.output)
+    assert await append(log, line(1), line(2)) == [True, True]
+    assert log.lost == 0
+    assert contents(directory) == [line(1) + line(2)]
 
 
 # --- A reader that is behind -----------------------------------------------------------------------------------------
 
 
-async def test_a_stalled_pipe_refuses_after_the_patience_while_the_loop_turns(open_log: Open, pipe: Pipe) -> None:
+async def test_a_stalled_pipe_is_given_a_moment_then_the_spool_takes_over_while_the_loop_turns(
+    open_log: Open, pipe: Pipe
+) -> None:
     loop = asyncio.get_running_loop()
     filling = pipe.fill()
-    log = open_log(pipe.output)
+    log = await open_log(pipe.output)
     started, turns = loop.time(), 0
-    taken = log.append(b"line\n")
+    taken = log.append(line(1))
     while not taken.done():
         await asyncio.sleep(0)
         turns += 1
-    assert PATIENCE <= loop.time() - started < 10 * PATIENCE
+    assert LOG_PATIENCE <= loop.time() - started < SOON
     assert turns > 50
-    assert not taken.result()
-    assert log.lost == 1
-    assert pipe.drain() == filling
+    assert taken.result()
+    assert log.counted("events_spooled_total") == 1
+    assert pipe.read() == filling
 
 
-async def test_lines_that_wait_are_delivered_in_order_when_the_reader_comes_back(
-    open_log: Open, pipe: Pipe, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_stalled_pipe_gets_everything_in_order_when_it_is_read_again(open_log: Open, pipe: Pipe) -> None:
     filling = pipe.fill()
-    log = open_log(pipe.output)
+    log = await open_log(pipe.output)
+    lines = numbered(400, length=1000)
+    for start in range(0, 400, 40):
+        assert all(await append(log, *lines[start : start + 40]))
+    content = b""
+
+    def read() -> bool:
+        nonlocal content
+        content += pipe.read()
+        return len(content) >= len(filling) + 400_000
+
+    await until(read)
+    assert content == filling + b"".join(lines)
+    await until(log._idle.is_set)
+    assert log.counted("events_replayed_total") == 400
+    spooled = log.counted("events_spooled_total")
+    assert await append(log, line(999)) == [True]
+    assert pipe.read() == line(999)
+    assert log.counted("events_spooled_total") == spooled
+
+
+async def test_lines_that_wait_for_a_moment_only_need_no_spool(open_log: Open, pipe: Pipe) -> None:
+    filling = pipe.fill()
+    log = await open_log(pipe.output)
     taken = []
-    for line in numbered(10):
-        taken.append(log.append(line))
+    for number in range(10):
+        taken.append(log.append(line(number)))
         await asyncio.sleep(0)
     assert not any(future.done() for future in taken)
-    assert pipe.drain() == filling
+    assert pipe.read() == filling
     assert all(await asyncio.gather(*taken))
-    assert pipe.drain() == b"".join(numbered(10))
-    assert caplog.records == []
+    assert pipe.read() == b"".join(numbered(10))
+    assert log.counted("events_spooled_total") == 0
 
 
-async def test_each_line_has_its_own_patience(open_log: Open, pipe: Pipe) -> None:
+async def test_while_older_lines_wait_newer_ones_never_overtake_them(open_log: Open, pipe: Pipe) -> None:
     filling = pipe.fill()
-    log = open_log(pipe.output)
-    first = log.append(b"1\n")
-    await asyncio.wait({first}, timeout=PATIENCE / 2)
-    second = log.append(b"2\n")
-    assert not await first
-    assert not second.done()
-    assert pipe.drain() == filling
-    assert await second
-    assert pipe.drain() == b"2\n"
+    log = await open_log(pipe.output)
+    lines = numbered(300, length=700)
+    assert await append(log, *lines[:100]) == [True] * 100
+    content = b""
+    for number in range(100, 300):
+        taken = log.append(lines[number])
+        content += os.read(pipe.reader, 512) if len(content) < len(filling) else pipe.read()
+        assert await taken
+
+    def read() -> bool:
+        nonlocal content
+        content += pipe.read()
+        return content.endswith(lines[-1])
+
+    await until(read)
+    assert content == filling + b"".join(lines)
 
 
-async def test_a_reader_that_comes_back_too_late_gets_the_lines_after_the_lost_ones(
-    open_log: Open, pipe: Pipe, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_reader_that_goes_while_a_line_waits_is_noticed_at_once(open_log: Open, spool: FaultySpool) -> None:
+    pipe = Pipe()
     pipe.fill()
-    log = open_log(pipe.output)
-    assert await append(log, *numbered(20)) == [False] * 20
-    pipe.drain()
-    assert await append(log, b"after\n") == [True]
-    assert pipe.drain() == b"after\n"
-    assert log.lost == 20
-    assert caplog.messages == [
-        "the event log (standard output) takes no lines: its reader is behind; events are being lost",
-        "the event log (standard output) takes lines again; 20 were lost so far",
-    ]
-
-
-async def test_a_reader_that_is_behind_is_not_tried_again_for_each_line(open_log: Open, pipe: Pipe) -> None:
-    output = CountingOutput(pipe.output)
-    pipe.fill()
-    log = open_log(output)
-    assert await append(log, b"1\n", b"2\n") == [False, False]
-    assert output.tries == 1
+    log = await open_log(pipe.output)
+    taken = log.append(line(1))
+    await asyncio.sleep(0)
+    pipe.close()
+    assert await asyncio.wait_for(taken, TIMEOUT)
+    assert spool.size == len(line(1))
 
 
 async def test_a_reader_that_has_come_back_is_no_longer_watched(open_log: Open, pipe: Pipe) -> None:
     """The loop would turn for ever: an empty pipe is always writable."""
     pipe.fill()
-    taken = open_log(pipe.output).append(b"line\n")
+    log = await open_log(pipe.output)
+    taken = log.append(line(1))
     await asyncio.sleep(0)
-    pipe.drain()
+    pipe.read()
     assert await taken
     assert not asyncio.get_running_loop().remove_writer(pipe.output.fileno())
-
-
-async def test_a_line_that_was_taken_in_time_is_not_given_up_later(
-    open_log: Open, pipe: Pipe, caplog: pytest.LogCaptureFixture
-) -> None:
-    pipe.fill()
-    log = open_log(pipe.output)
-    taken = log.append(b"line\n")
-    await asyncio.sleep(0)
-    pipe.drain()
-    assert await taken
-    await asyncio.sleep(PATIENCE * 1.2)  # nothing can be waited for: nothing is to happen
-    assert log.lost == 0
-    assert caplog.records == []
-
-
-async def test_a_reader_that_goes_while_a_line_waits_refuses_it_at_once(open_log: Open) -> None:
-    pipe = Pipe()
-    pipe.fill()
-    log = open_log(pipe.output)
-    taken = log.append(b"line\n")
-    await asyncio.sleep(0)
-    os.close(pipe.reader)
-    assert not await asyncio.wait_for(taken, timeout=PATIENCE / 2)
 
 
 async def test_a_reader_that_is_slow_but_steady_gets_every_line(open_log: Open, pipe: Pipe) -> None:
     """It leaves the pipe full time and again, never for long."""
     expected = pipe.fill()
-    log = open_log(pipe.output)
+    log = await open_log(pipe.output)
     lines = numbered(64, length=2048)
     taken = asyncio.gather(*map(log.append, lines))
     content = b""
@@ -505,33 +475,529 @@ async def test_a_reader_that_is_slow_but_steady_gets_every_line(open_log: Open, 
         content += os.read(pipe.reader, 8192)
         await asyncio.sleep(0)
     assert all(await taken)
-    assert content + pipe.drain() == expected + b"".join(lines)
+    assert content + pipe.read() == expected + b"".join(lines)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_the_spool_is_delivered_while_new_lines_keep_coming(
+    open_log: Open, directory: Path, spool: FaultySpool
+) -> None:
+    """Under load each append lets the next lines in; the oldest must not wait for a pause."""
+    loop = asyncio.get_running_loop()
+    output = FakeOutput([FULL])
+    numbers = iter(range(1, 400))
+    really_append = spool.append
+
+    def append_and_get_the_next(lines: bytes) -> None:
+        really_append(lines)
+        if (number := next(numbers, None)) is not None:
+            loop.call_soon_threadsafe(log.append, line(number))
+
+    spool.append = append_and_get_the_next  # type: ignore[method-assign]
+    log = await open_log(output)
+    await append(log, line(0))
+    await until(lambda: output.content)
+    assert next(numbers, None) is not None, "nothing was delivered before the last line had come"
+    await until(log._idle.is_set)
+    assert first_occurrences(output.content) == output.content.splitlines(keepends=True)
+    assert contents(directory) == []
+
+
+# --- A write that does not come back ---------------------------------------------------------------------------------
+
+
+async def test_lines_of_a_write_that_hangs_are_in_the_spool_in_time(open_log: Open, hanging: HangingOutput) -> None:
+    loop = asyncio.get_running_loop()
+    log = await open_log(hanging)
+    started = loop.time()
+    assert await append(log, line(1), line(2)) == [True, True]
+    assert LOG_PATIENCE <= loop.time() - started < SOON
+    started = loop.time()
+    assert await append(log, line(3)) == [True]
+    assert loop.time() - started < SOON
+    assert log.counted("events_spooled_total") == 3
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [pytest.param(1000, id="takes all"), pytest.param(100, id="takes a part"), pytest.param(BROKEN, id="fails")],
+)
+@pytest.mark.usefixtures("soon")
+async def test_when_the_write_comes_back_delivery_goes_on_in_order(open_log: Open, outcome: int | Exception) -> None:
+    hanging = HangingOutput([outcome])
+    log = await open_log(hanging)
+    lines = numbered(10)
+    assert all(await append(log, *lines[:5]))
+    assert all(await append(log, *lines[5:]))
+    hanging.let_go()
+    await until(lambda: hanging.content.endswith(lines[-1]))
+    assert first_occurrences(hanging.content) == lines
+    await until(log._idle.is_set)
+    assert await append(log, line(99)) == [True]
+    assert hanging.content.endswith(line(99))
+    assert log.lost == 0
+
+
+async def test_a_line_that_a_late_write_takes_before_the_spool_does_needs_no_second_place(
+    open_log: Open, hanging: HangingOutput, spool: FaultySpool
+) -> None:
+    log = await open_log(hanging)
+    first = log.append(line(1))
+    spool.hang()
+    assert not await first
+    second = log.append(line(2))
+    hanging.let_go()
+    await until(lambda: hanging.content == line(1))
+    spool.let_go()
+    assert await second
+    await until(lambda: hanging.content.endswith(line(2)))
+    assert log.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost"),
+    [pytest.param(1000, 0, id="all"), pytest.param(130, 3, id="a part"), pytest.param(BROKEN, 5, id="none")],
+)
+async def test_what_a_late_write_took_is_not_lost_what_it_did_not_take_is(
+    open_log: Open, spool: FaultySpool, outcome: int | Exception, lost: int
+) -> None:
+    hanging = HangingOutput([outcome])
+    spool.refuses = FULL
+    log = await open_log(hanging)
+    assert await append(log, *numbered(5)) == [False] * 5
+    assert log.lost == 0, "nobody knows yet"
+    hanging.let_go()
+    spool.refuses = None
+    assert await append(log, line(99)) == [True]
+    await until(lambda: hanging.content.endswith(line(99)))
+    assert log.lost == lost
+    assert log.counted("events_lost_total") == lost
+    assert hanging.content == b"".join(numbered(5)[: 5 - lost]) + line(99)
+
+
+async def test_lines_that_come_while_a_write_hangs_and_the_spool_refuses_are_lost(
+    open_log: Open, hanging: HangingOutput, spool: FaultySpool
+) -> None:
+    spool.refuses = FULL
+    log = await open_log(hanging)
+    assert await append(log, line(1)) == [False]
+    assert await append(log, line(2), line(3)) == [False, False]
+    assert log.lost == 2
+    hanging.let_go()
+    await until(lambda: hanging.content)
+    assert (hanging.content, log.lost) == (line(1), 2)
+
+
+# --- A spool that refuses or hangs -----------------------------------------------------------------------------------
+
+
+async def test_what_neither_takes_is_lost_counted_and_said_once(
+    open_log: Open, spool: FaultySpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = FakeOutput()
+    output.refuses = BROKEN
+    spool.refuses = FULL
+    log = await open_log(output)
+    for _ in range(3):
+        assert await append(log, line(1), line(2)) == [False, False]
+    assert log.lost == 6
+    assert log.counted("events_lost_total") == 6
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.message == (
+        "events are being lost: neither the event log (fake: Input/output error) "
+        "nor the spool (No space left on device) takes them"
+    )
+
+
+async def test_a_recovery_is_said_once_with_the_number_of_lost_lines(
+    open_log: Open, spool: FaultySpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = FakeOutput()
+    output.refuses = BROKEN
+    spool.refuses = FULL
+    log = await open_log(output, look_after=0.02)
+    await append(log, line(1), line(2))
+    output.refuses = None
+    assert await append(log, line(3)) == [True]
+    await until(lambda: len(caplog.records) > 1)
+    await asyncio.sleep(0.1)  # several looks: nothing more is to be said
+    assert caplog.messages[1:] == ["no event was lost lately; 2 were lost so far"]
+
+
+async def test_a_failure_after_a_recovery_is_said_again(
+    open_log: Open, spool: FaultySpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = FakeOutput()
+    spool.refuses = FULL
+    log = await open_log(output, look_after=0.02)
+    for _ in range(2):
+        caplog.clear()
+        output.refuses = BROKEN
+        assert await append(log, line(1)) == [False]
+        output.refuses = None
+        await until(lambda: len(caplog.records) > 1)
+        assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert log.lost == 2
+
+
+async def test_a_spool_that_breaks_unexpectedly_keeps_nobody_waiting(
+    open_log: Open, spool: FaultySpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = FakeOutput()
+    output.refuses = BROKEN
+    spool.refuses = RuntimeError("secret")
+    log = await open_log(output)
+    assert await append(log, line(1)) == [False]
+    assert "nor the spool (RuntimeError in spools.py:" in caplog.text
+    assert "secret" not in caplog.text
+    assert log.lost == 1
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_spool_that_breaks_while_it_is_read_is_tried_again(
+    open_log: Open, spool: FaultySpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = FakeOutput([FULL])
+    spool.unreadable = RuntimeError("secret")
+    log = await open_log(output)
+    assert await append(log, line(1)) == [True]
+    await until(lambda: "the spool failed unexpectedly: RuntimeError in spools.py:" in caplog.text)
+    assert await append(log, line(2)) == [True]
+    spool.unreadable = None
+    await until(lambda: output.content == line(1) + line(2))
+    assert "secret" not in caplog.text
+    assert log.lost == 0
+
+
+async def test_new_lines_are_answered_in_time_while_the_spool_cannot_be_read(
+    open_log: Open, spool: FaultySpool
+) -> None:
+    loop = asyncio.get_running_loop()
+    output = FakeOutput([FULL])
+    spool.unreadable = OSError(errno.EMFILE, "Too many open files")
+    log = await open_log(output)
+    lines = numbered(10)
+    for number in range(10):
+        started = loop.time()
+        assert await append(log, lines[number]) == [True]
+        assert loop.time() - started < 0.4, "half a second is what it waits before it reads again"
+    spool.unreadable = None
+    await until(lambda: output.content == b"".join(lines))
+
+
+async def test_a_spool_that_hangs_delays_nobody(open_log: Open, spool: FaultySpool) -> None:
+    loop = asyncio.get_running_loop()
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await open_log(output)
+    spool.hang()
+    started = loop.time()
+    assert await append(log, line(1), line(2)) == [False, False]
+    assert ANSWER_WITHIN * 0.9 <= loop.time() - started < SOON
+    assert log.lost == 0, "the disk may still take them"
+    started = loop.time()
+    assert await append(log, line(3)) == [False]
+    assert loop.time() - started < SOON
+    assert log.lost == 1, "this one was not even given to the disk"
+    output.refuses = None
+    spool.let_go()
+    await until(lambda: output.content == line(1) + line(2))
+    assert log.lost == 1
+
+
+async def test_a_spool_that_hangs_and_then_refuses_has_lost_what_it_was_given(
+    open_log: Open, spool: FaultySpool
+) -> None:
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await open_log(output)
+    spool.hang()
+    spool.refuses = BROKEN
+    assert await append(log, line(1), line(2)) == [False, False]
+    spool.let_go()
+    await until(lambda: log.lost == 2)
+    output.refuses = None
+    assert await append(log, line(3)) == [True]
+    assert (output.content, log.lost) == (line(3), 2)
+
+
+async def test_when_log_and_spool_hang_everybody_is_answered(
+    open_log: Open, hanging: HangingOutput, spool: FaultySpool
+) -> None:
+    loop = asyncio.get_running_loop()
+    log = await open_log(hanging)
+    spool.hang()
+    started = loop.time()
+    taken = []
+    for number in range(5):
+        taken.append(log.append(line(number)))
+        await asyncio.sleep(0.01)
+    assert await asyncio.gather(*taken) == [False] * 5
+    assert loop.time() - started < SOON
+    hanging.let_go()
+    spool.let_go()
+    await until(log._idle.is_set)
+    occurred = first_occurrences(hanging.content)
+    assert len(occurred) + log.lost == 5
+    assert occurred == sorted(occurred)
+
+
+async def test_both_on_a_full_disk_lose_exactly_what_they_say(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with small_disk(directory):
+        path = directory / "events.log"
+        log = Log(LogFile(str(path)), Spool(str(directory / "spool"), 1 << 30), look_after=0.02)
+        await log.start()
+        assert await append(log, line(1)) == [True]
+        ballast = fill(directory)
+        path_had = path.read_bytes()
+        answers = []
+        for number in range(20):
+            answers += await append(log, *numbered(10, length=1000, start=number * 10))
+        assert log.problem == "No space left on device"
+        assert log.lost == answers.count(False)
+        ballast.unlink()
+        await until(lambda: log.problem is None)
+        assert await append(log, line(999)) == [True]
+        await until(lambda: path.read_bytes().endswith(line(999)))
+        kept = [content for content, answer in zip(numbered(200, length=1000), answers, strict=True) if answer]
+        assert path.read_bytes() == path_had + b"".join(kept) + line(999)
+        await until(lambda: any("were lost so far" in message for message in caplog.messages))
+        await asyncio.wait_for(log.close(), TIMEOUT)
+    assert sum("events are being lost" in message for message in caplog.messages) == 1
+
+
+async def test_a_spool_at_its_bound_refuses_and_says_why(open_log: Open, directory: Path) -> None:
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await open_log(output, Spool(str(directory), 10_000))
+    assert await append(log, *numbered(9, length=1000)) == [True] * 9
+    assert log.problem == "it holds EVENT_SPOOL_MAX_BYTES"
+    assert await append(log, *numbered(2, length=1000, start=9)) == [False] * 2
+    assert log.lost == 2
+    output.refuses = None
+    await until(lambda: output.content == b"".join(numbered(9, length=1000)))
+    assert await append(log, line(99)) == [True]
+
+
+async def test_a_disk_that_does_not_answer_is_a_problem_until_it_does(
+    open_log: Open, spool: FaultySpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "START_WITHIN", 0.01)
+    log = await open_log(FakeOutput(), look_after=0.001)
+    await until(lambda: log.problem is None)
+    spool.hang()
+    await until(lambda: log.problem == "its disk does not answer")
+    spool.let_go()
+    await until(lambda: log.problem is None)
+
+
+async def test_a_disk_that_does_not_answer_does_not_keep_the_service_from_starting(
+    open_log: Open, spool: FaultySpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "START_WITHIN", 0.01)
+    spool.hang()
+    output = FakeOutput()
+    log = await open_log(output)
+    assert log.problem == "not opened yet"
+    assert await append(log, line(1)) == [True]
+    assert output.content == line(1)
+
+
+# --- What other processes left ---------------------------------------------------------------------------------------
+
+
+async def test_what_was_left_is_delivered_at_the_start_before_anything_new(open_log: Open, directory: Path) -> None:
+    leave(directory, line(1) + line(2), line(3) + b'{"event":"to')
+    leave(directory, line(4))
+    output = FakeOutput()
+    log = await open_log(output)
+    assert await append(log, line(5)) == [True]
+    await until(log._idle.is_set)
+    assert output.content == b"".join(numbered(5, start=1))
+    assert log.counted("events_replayed_total") == 5
+    assert len(claims(directory)) == 1
+
+
+async def test_what_is_left_later_is_delivered_soon(open_log: Open, directory: Path) -> None:
+    output = FakeOutput()
+    log = await open_log(output, look_after=0.01)
+    await append(log, line(1))
+    leave(directory, line(2))
+    await until(lambda: output.content == line(1) + line(2))
+
+
+async def test_what_is_adopted_in_the_middle_of_a_delivery_is_delivered_whole(
+    open_log: Open, directory: Path, pipe: Pipe
+) -> None:
+    filling = pipe.fill()
+    log = await open_log(pipe.output, look_after=0.01)
+    lines, left = numbered(10), numbered(20, start=100, length=80)
+    assert all(await append(log, *lines))
+    leave(directory, b"".join(left))
+    await until(lambda: log.counted("spool_bytes") == 600 + 1600)
+    content = b""
+
+    def read() -> bool:
+        nonlocal content
+        content += pipe.read()
+        return log._idle.is_set()
+
+    await until(read)
+    assert sorted((content + pipe.read())[len(filling) :].splitlines(keepends=True)) == sorted([*lines, *left])
+    assert log.counted("spool_bytes") == 0
+
+
+async def test_two_logs_on_one_spool_directory_leave_each_other_alone(open_log: Open, directory: Path) -> None:
+    outputs = FakeOutput(), FakeOutput()
+    logs = [await open_log(output, Spool(str(directory), 1 << 30), look_after=0.001) for output in outputs]
+    outputs[0].refuses = FULL
+    assert await append(logs[0], line(1)) == [True]
+    assert await append(logs[1], line(2)) == [True]
+    for log in logs:
+        await asyncio.wait_for(log._in_spool(log._spool.look_after), TIMEOUT)
+    assert outputs[1].content == line(2)
+    outputs[0].refuses = None
+    await until(lambda: outputs[0].content == line(1))
 
 
 # --- Closing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_closing_writes_what_waits() -> None:
-    output = FakeOutput()
-    log = EventLog(output)
-    taken = log.append(b"line\n")
-    await log.close()
-    assert taken.result()
-    assert (output.content, output.closed) == (b"line\n", True)
-
-
-async def test_closing_waits_no_longer_than_the_patience_for_a_stalled_reader(pipe: Pipe) -> None:
+async def closed(log: EventLog) -> float:
+    """Close the log; give how many seconds that took."""
     loop = asyncio.get_running_loop()
-    pipe.fill()
-    log = EventLog(pipe.output)
-    taken = log.append(b"line\n")
     started = loop.time()
-    await log.close()
-    assert loop.time() - started < 10 * PATIENCE
-    assert not taken.result()
+    await asyncio.wait_for(log.close(), TIMEOUT)
+    return loop.time() - started
 
 
-async def test_closing_an_idle_log_closes_the_output() -> None:
+async def opened(output: Output, spool: Spool) -> Log:
+    """A log that the test itself closes."""
+    log = Log(output, spool)
+    await log.start()
+    return log
+
+
+@pytest.mark.parametrize("may_block", [False, True], ids=["in the loop", "in a thread"])
+async def test_closing_writes_what_waits(directory: Path, *, may_block: bool) -> None:
+    output = FakeOutput(may_block=may_block)
+    log = await opened(output, Spool(str(directory), 1 << 30))
+    taken = log.append(line(1))
+    await closed(log)
+    assert taken.result()
+    assert (output.content, output.closed) == (line(1), True)
+    assert claims(directory) == []
+
+
+async def test_closing_delivers_what_can_be_delivered(directory: Path, pipe: Pipe) -> None:
+    pipe.fill()
+    log = await opened(pipe.output, Spool(str(directory), 1 << 30))
+    lines = numbered(20)
+    assert all(await append(log, *lines))
+    closing = asyncio.create_task(log.close())
+    await asyncio.sleep(0)
+    pipe.read()
+    await asyncio.wait_for(closing, TIMEOUT)
+    assert pipe.read() == b"".join(lines)
+    assert claims(directory) == []
+
+
+async def test_what_cannot_be_delivered_waits_for_the_next_start(
+    open_log: Open, directory: Path, pipe: Pipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe.fill()
+    log = await opened(pipe.output, Spool(str(directory), 1 << 30))
+    lines = numbered(20)
+    assert all(await append(log, *lines))
+    assert await closed(log) < 5
+    assert caplog.messages[-1] == "1200 bytes of events wait in the spool for the next start"
     output = FakeOutput()
-    await EventLog(output).close()
+    await open_log(output)
+    await until(lambda: output.content == b"".join(lines))
+
+
+async def test_a_line_that_is_undecided_at_the_end_goes_to_the_spool(
+    open_log: Open, directory: Path, pipe: Pipe
+) -> None:
+    pipe.fill()
+    log = await opened(pipe.output, Spool(str(directory), 1 << 30))
+    taken = log.append(line(1))
+    await closed(log)
+    assert taken.result()
+    output = FakeOutput()
+    await open_log(output)
+    await until(lambda: output.content == line(1))
+
+
+async def test_closing_does_not_wait_for_a_log_that_hangs(
+    open_log: Open, directory: Path, hanging: HangingOutput
+) -> None:
+    log = await opened(hanging, Spool(str(directory), 1 << 30))
+    assert await append(log, line(1)) == [True]
+    assert await closed(log) < 5
+    assert not hanging.closed
+    output = FakeOutput()
+    await open_log(output)
+    await until(lambda: output.content == line(1))
+
+
+async def test_closing_does_not_wait_for_a_spool_that_hangs(spool: FaultySpool) -> None:
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await opened(output, spool)
+    spool.hang()
+    assert await append(log, line(1)) == [False]
+    assert await closed(log) < 5
+    assert output.closed
+    assert log.lost == 1
+
+
+async def test_a_line_that_nobody_could_take_before_the_end_is_lost(
+    spool: FaultySpool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log_module, "DRAIN_WITHIN", 0.001)
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await opened(output, spool)
+    spool.hang()
+    taken = [log.append(line(1)), log.append(line(2))]
+    await closed(log)
+    assert [future.result() for future in taken] == [False, False]
+    assert log.lost == 2
+    assert "nor the spool (the process ends) takes them" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+async def test_closing_closes_every_descriptor_and_ends_every_thread(
+    directory: Path, tmp_path: Path, pipe: Pipe, kind: str
+) -> None:
+    leave(directory, line(1), line(2))
+    before, threads = open_files(), threading.active_count()
+    output: Output = pipe.output if kind == "pipe" else LogFile(str(tmp_path / "events.log"))
+    if kind == "pipe":
+        before -= 1  # it is open already
+        pipe.fill()
+    log = await opened(output, Spool(str(directory), 1 << 30))
+    await append(log, line(3))
+    await closed(log)
+    assert open_files() == before
+    await until(lambda: threading.active_count() == threads)
+
+
+async def test_callers_who_were_cancelled_are_no_hindrance(directory: Path, pipe: Pipe) -> None:
+    pipe.fill()
+    log = await opened(pipe.output, Spool(str(directory), 1 << 30))
+    for future in [log.append(line(number)) for number in range(3)]:
+        future.cancel()
+    await closed(log)
+    assert contents(directory) == [b"".join(numbered(3))]
+    assert log.lost == 0
+
+
+async def test_closing_an_idle_log_closes_the_output(directory: Path) -> None:
+    output = FakeOutput()
+    await closed(await opened(output, Spool(str(directory), 1 << 30)))
     assert output.closed

@@ -6,9 +6,11 @@ from typing import Any, ClassVar
 
 import pytest
 import structlog
+from prometheus_client import generate_latest
 
 from service.events.recorder import EventLoggerFactory, Recorder
 from service.events.types import UserLogout, new_event_id, now
+from service.metrics import Metrics
 from tests.support.lines import read_line
 
 
@@ -98,6 +100,21 @@ async def test_a_line_says_which_event_and_which_service_it_is_from() -> None:
 @pytest.mark.parametrize("takes", [True, False])
 async def test_recording_tells_what_the_log_told(takes: bool) -> None:
     assert await Recorder(FakeLog(takes=takes), "1").record(logout()) is takes
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_only_an_event_that_was_recorded_is_counted(takes: bool) -> None:
+    metrics = Metrics()
+    await Recorder(FakeLog(takes=takes), "1", metrics).record(logout())
+    labels = b'{auth="rejected",event="user_logout",reason="token-invalid"}'
+    assert (b"clerk_logout_events_total%s 1.0" % labels in generate_latest(metrics.registry)) is takes
+
+
+async def test_an_event_that_tells_of_no_caller_is_counted_too() -> None:
+    metrics = Metrics()
+    await Recorder(FakeLog(), "1", metrics).record(Said("hello"))
+    labels = b'{auth="none",event="said",reason="none"}'
+    assert b"clerk_logout_events_total%s 1.0" % labels in generate_latest(metrics.registry)
 
 
 async def test_each_event_is_a_line_of_its_own() -> None:

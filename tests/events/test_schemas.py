@@ -1,5 +1,6 @@
 """The schemas are what consumers hold on to: they describe what is emitted, all of it, and refuse what never is."""
 
+import asyncio
 import subprocess
 import sys
 import zipfile
@@ -57,14 +58,15 @@ class OneLine:
     def __init__(self) -> None:
         self.line = b""
 
-    def append(self, line: bytes) -> Any:
+    async def append(self, line: bytes) -> bool:
         self.line = line
+        return True
 
 
 def line_of(event: Event) -> bytes:
     """The line that is emitted for an event."""
     log = OneLine()
-    Recorder(log, "1.2.3").record(event)
+    asyncio.run(Recorder(log, "1.2.3").record(event))
     return log.line
 
 
@@ -118,6 +120,21 @@ def test_every_event_has_a_schema() -> None:
 
 def test_the_schema_describes_exactly_the_keys_that_are_emitted_in_their_order() -> None:
     assert list(SCHEMA["properties"]) == list(emitted(EVERYTHING))
+
+
+def test_a_summary_of_suppressed_calls_has_the_same_envelope() -> None:
+    when = "2026-11-21T09:44:18.123456Z"
+    log = OneLine()
+    event = UserLogoutSuppressed(event_id=EVENT_ID, timestamp=when, count=3, window_start=when, window_end=when)
+    Recorder(log, "0.1.0").record(event)
+    line = read_line(log.line)
+    schema = schemas()[event.name]
+    assert list(line) == list(schema["properties"]) == schema["required"]
+    assert set(line) - {"count", "window_start", "window_end"} == set(SCHEMA["required"])
+    assert {name for name, value in line.items() if value is None} == {
+        *("auth", "reason", "user_id", "session_id", "org_id", "actor_id", "initiated_by"),
+        *("request_id", "trace_id", "origin"),
+    }
 
 
 def test_the_schema_requires_exactly_the_keys_that_are_always_emitted() -> None:

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from tests.support.signing import ORIGIN, pem
@@ -39,6 +40,15 @@ class Server:
                 return found[1]
         raise AssertionError(f"it did not start: {self.diagnostics}")
 
+    def wait_for(self, text: str) -> None:
+        """Wait until a diagnostic says this."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.diagnostics.append(json.loads(line))
+            if text in self.diagnostics[-1]["message"]:
+                return
+        raise AssertionError(f"it did not say {text!r}: {self.diagnostics}")
+
     @property
     def address(self) -> tuple[str, int]:
         host, _, port = self.url.removeprefix("http://").rpartition(":")
@@ -67,6 +77,25 @@ def serve(
         try:
             yield Server(process)
         finally:
-            if process.poll() is None:
+            # Not killed at once: workers outlive a parent that was, and hold the pipe that is read to its end here.
+            process.terminate()
+            try:
+                process.communicate(timeout=TIMEOUT)
+            except subprocess.TimeoutExpired:
                 process.kill()
-            process.communicate()
+                process.communicate()
+                raise
+
+
+@contextmanager
+def request_under_way(address: tuple[str, int]) -> Iterator[socket.socket]:
+    """A client that does not read its responses: it holds a shutdown up for as long as it can."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(0.5)
+    client.connect(address)
+    with client:
+        with suppress(TimeoutError):
+            while True:
+                client.sendall(b"GET /v1/events/schema HTTP/1.1\r\nHost: service\r\n\r\n" * 100)
+        yield client

@@ -1,0 +1,56 @@
+"""Whose request it is: the caller's address, also behind proxies."""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+
+from starlette.types import Scope
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# What proxies put around an address: `203.0.113.7:51234`, `[2001:db8::1]:51234`, `[2001:db8::1]`.
+_with_port = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)(?=:))(?::[0-9]{1,5})?").fullmatch
+
+
+class ClientAddress:
+    """Finds the address of a request's caller.
+
+    It is the peer's, unless the peer is a proxy that is believed. Then it is the rightmost address in the
+    ``X-Forwarded-For`` headers that is not such a proxy's: what stands left of it, its sender may have made up.
+
+    Args:
+        networks: the proxies that are believed, as networks.
+    """
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._proxies = [ipaddress.ip_network(network) for network in networks]
+
+    def __call__(self, scope: Scope) -> Address | None:
+        """Give the address, or None where there is none, or something else in its place."""
+        peer = scope.get("client")
+        address = _parse(peer[0]) if peer else None
+        for entry in _forwarded_for(scope["headers"]):
+            if address is None or not any(address in network for network in self._proxies):
+                break
+            match = _with_port(entry)
+            address = _parse(match[1] or match[2] if match else entry)
+        return address
+
+
+def _forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[str]:
+    """The entries of all ``X-Forwarded-For`` headers, the last one first; empty ones do not count (RFC 9110, 5.6.1)."""
+    values = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+    entries = (entry.strip(" \t") for entry in reversed(",".join(values).split(",")))
+    return filter(None, entries)
+
+
+def _parse(text: str) -> Address | None:
+    """An address, or None; one of IPv4 written as IPv6 (RFC 4291, 2.5.5.2) as what it is, any without its zone."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        # A zone may be any text, and says something only on the machine that it comes from.
+        return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return address

@@ -1,0 +1,56 @@
+"""A thread for system calls that may block, beside the event loop that must not."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class CallThread:
+    """Makes calls one after the other, in the order in which they were asked for.
+
+    A daemon thread: one that hangs in a system call on a sick disk must not keep the process from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Start the thread. Needs a running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def call(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Have a function called; give what it returns or raises as a future of the event loop."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._calls.put((future, function, arguments))
+        return future
+
+    def stop(self) -> None:
+        """Let the thread end after the calls that it was given."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            future, function, arguments = call
+            result, problem = None, None
+            try:
+                result = function(*arguments)
+            except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever asked
+                problem = error
+            try:
+                self._loop.call_soon_threadsafe(_settle, future, result, problem)
+            except RuntimeError:
+                return  # the event loop is closed, nobody waits any more
+            # A future refers to its traceback, which refers to this frame.
+            del call, future, function, arguments, result, problem
+
+
+def _settle(future: asyncio.Future[Any], result: object, problem: Exception | None) -> None:
+    if future.done():
+        return  # cancelled, together with whoever waited
+    if problem is None:
+        future.set_result(result)
+    else:
+        future.set_exception(problem)

@@ -1,0 +1,90 @@
+"""``deploy/alerts.yml``: rules that Prometheus accepts, about numbers that the service shows, with something to do."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import Metrics
+from tests.support.debian import need
+from tests.support.processes import TIMEOUT
+
+RULES = Path("deploy/alerts.yml")
+UNIT_TESTS = Path("tests/deploy/alerts_test.yml")
+ALERTS = dict(re.findall(r"^      - alert: (\w+)\n((?:        .*\n)+)", RULES.read_text("utf-8"), re.MULTILINE))
+
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [need("promtool", "prometheus"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def exposed() -> set[str]:
+    """The names of all numbers that the service can show."""
+    metrics = Metrics()
+    assert metrics.keys_fetched_at  # made on demand
+    families = text_string_to_metric_families(generate_latest(metrics.registry).decode())
+    return {family.name + suffix for family in families for suffix in _SUFFIXES[family.type]}
+
+
+def test_prometheus_accepts_the_rules() -> None:
+    done = promtool("check", "rules", RULES)
+    assert done.returncode == 0, done.stderr
+    assert f"SUCCESS: {len(ALERTS)} rules found" in done.stdout
+
+
+def test_each_alert_fires_and_stays_silent_when_it_should() -> None:
+    done = promtool("test", "rules", UNIT_TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("clerk_logout_ready == 0", "clerk_logout_ready == 1"),
+        ("0.05 + 3 *", "0.05 + 1 *"),
+    ],
+)
+def test_a_broken_rule_is_noticed(tmp_path: Path, rule: str, broken: str) -> None:
+    text = RULES.read_text("utf-8")
+    assert rule in text
+    for path in (RULES, UNIT_TESTS):
+        (tmp_path / path).parent.mkdir(parents=True)
+    shutil.copy(UNIT_TESTS, tmp_path / UNIT_TESTS)
+    (tmp_path / RULES).write_text(text.replace(rule, broken), "utf-8")
+    assert promtool("test", "rules", tmp_path / UNIT_TESTS).returncode == 1
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_is_seen_to_fire(alert: str) -> None:
+    unit_tests = UNIT_TESTS.read_text("utf-8")
+    assert f'alertname="{alert}",alertstate="firing"' in unit_tests or f"alertname: {alert}\n" in unit_tests
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_is_about_numbers_that_the_service_shows(alert: str) -> None:
+    expression = ALERTS[alert].partition("        for:")[0].partition("        labels:")[0]
+    named = set(re.findall(r"\bclerk_logout_\w+", expression))
+    assert named <= exposed()
+    assert named or 'up{job="clerk-logout"}' in expression  # Prometheus's own
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_has_a_severity_a_summary_and_one_line_that_says_what_to_do(alert: str) -> None:
+    body = ALERTS[alert]
+    assert re.search(r"^          severity: (critical|warning)$", body, re.MULTILINE)
+    for annotation in ("summary", "action"):
+        assert re.search(rf'^          {annotation}: ".{{20,130}}\."$', body, re.MULTILINE)
+
+
+def test_the_settings_that_actions_name_exist() -> None:
+    example = Path(".env.example").read_text("utf-8")
+    named = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b|\bWORKERS\b", RULES.read_text("utf-8")))
+    assert named
+    assert all(f"{name}=" in example for name in named)

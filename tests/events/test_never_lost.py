@@ -1,0 +1,134 @@
+"""The promise itself, over whatever log and spool may do: all real but for what write(2) answers."""
+
+import asyncio
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from service.events import log as log_module
+from service.events import replay as replay_module
+from service.events.log import EventLog
+from service.events.outputs import LogFile, StandardOutput
+from service.events.spool import Spool
+from service.metrics import Metrics
+from tests.support.processes import TIMEOUT
+from tests.support.spools import line
+
+ERRORS = [errno.ENOSPC, errno.EIO, errno.EPIPE, errno.EAGAIN]
+log_answers = st.lists(st.one_of(st.integers(0, 400), st.sampled_from(ERRORS).map(lambda number: -number)), max_size=25)
+spool_answers = st.lists(
+    st.one_of(st.integers(0, 400), st.sampled_from([errno.ENOSPC, errno.EIO]).map(lambda number: -number)), max_size=12
+)
+batches = st.lists(st.integers(1, 5), min_size=1, max_size=8)
+
+
+class Kernel:
+    """Answers write(2): how many bytes it takes at most, or a negative errno; after the last answer it takes all.
+
+    Args:
+        log: the answers for the event log.
+        spool: the answers for what is in a spool.
+    """
+
+    def __init__(self, log: list[int], spool: list[int]) -> None:
+        self._log, self._spool = iter(log), iter(spool)
+        self._write = os.write
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        try:
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        except OSError:
+            return self._write(descriptor, data)
+        if path.name.startswith("events.log"):
+            answer = next(self._log, None)
+        elif path.suffix == ".jsonl":
+            answer = next(self._spool, None)
+        else:
+            answer = None
+        if answer is None:
+            return self._write(descriptor, data)
+        if answer < 0:
+            raise OSError(-answer, os.strerror(-answer))
+        return self._write(descriptor, data[: max(answer, 1)])
+
+
+@contextmanager
+def faulty(kernel: Kernel) -> Iterator[None]:
+    """Let the kernel's answers count, and nobody wait long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", kernel.write)
+        patch.setattr(replay_module, "RETRY_AFTER", 0.0005)
+        patch.setattr(log_module, "DRAIN_WITHIN", 0.002)
+        yield
+
+
+async def told(path: Path, spool: Path, sizes: list[int], *, close: bool) -> tuple[list[bool], int]:
+    """Append batches of lines; give what was told of each line, and how many the log says are lost."""
+    log = EventLog(LogFile(str(path)), Spool(str(spool), 1 << 30), Metrics(), look_after=0.001)
+    await log.start()
+    answers: list[bool] = []
+    for size in sizes:
+        lines = [line(len(answers) + number, 100) for number in range(size)]
+        answers += await asyncio.wait_for(asyncio.gather(*map(log.append, lines)), TIMEOUT)
+    if not close:
+        await asyncio.wait_for(log._idle.wait(), TIMEOUT)
+    await asyncio.wait_for(log.close(), TIMEOUT)
+    return answers, log.lost
+
+
+@settings(max_examples=150, deadline=None)
+@given(sizes=batches, log=log_answers, spool=spool_answers)
+@example(sizes=[3, 3], log=[150, -errno.EIO], spool=[50, -errno.ENOSPC])
+def test_what_was_told_to_be_recorded_is_in_the_log_in_the_end_whole_and_in_order(
+    sizes: list[int], log: list[int], spool: list[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path, spools = Path(directory, "events.log"), Path(directory, "spool")
+        with faulty(Kernel(log, spool)):
+            answers, lost = asyncio.run(told(path, spools, sizes, close=True))
+        # The next process, on a healthy machine.
+        asyncio.run(told(path, spools, [], close=False))
+        expected = [line(number, 100) for number in range(len(answers))]
+        written = path.read_bytes().splitlines(keepends=True)
+        assert set(written) <= set(expected), "nothing is torn, glued or left behind"
+        recorded = [one for one, answer in zip(expected, answers, strict=True) if answer]
+        first = list(dict.fromkeys(written))
+        assert set(recorded) <= set(first)
+        assert first == sorted(first, key=expected.index)
+        assert lost == len(set(expected) - set(first))
+        with suppress(FileNotFoundError):
+            assert list(spools.iterdir()) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=batches, log=st.lists(st.one_of(st.integers(1, 400), st.just(-errno.EAGAIN)), max_size=25))
+def test_a_stream_that_takes_what_it_likes_gets_every_line_once_and_in_order(sizes: list[int], log: list[int]) -> None:
+    """As a terminal or a socket does; the file behind the descriptor only remembers."""
+    with tempfile.TemporaryDirectory() as directory:
+        path, spools = Path(directory, "events.log"), Path(directory, "spool")
+
+        with path.open("wb") as file:
+            output = StandardOutput(file.fileno())
+
+        async def write_each() -> list[bool]:
+            log = EventLog(output, Spool(str(spools), 1 << 30), Metrics(), look_after=0.001)
+            await log.start()
+            answers: list[bool] = []
+            for size in sizes:
+                lines = [line(len(answers) + number, 100) for number in range(size)]
+                answers += await asyncio.wait_for(asyncio.gather(*map(log.append, lines)), TIMEOUT)
+            await asyncio.wait_for(log._idle.wait(), TIMEOUT)
+            await log.close()
+            return answers
+
+        with faulty(Kernel(log, [])):
+            answers = asyncio.run(write_each())
+        assert all(answers)
+        assert path.read_bytes() == b"".join(line(number, 100) for number in range(len(answers)))

@@ -1,0 +1,107 @@
+"""Outputs that do what a kernel does rarely, and a pipe whose reader a test is."""
+
+import os
+import threading
+from collections.abc import Iterable
+
+from service.events.outputs import StandardOutput
+from tests.support.processes import TIMEOUT
+
+
+class FakeOutput:
+    """Takes what it is told to take.
+
+    Args:
+        takes: for each write in turn how many bytes it takes at most, or what it raises; after that it takes all.
+        may_block: whether it is to be called in a thread.
+    """
+
+    name = "fake"
+
+    def __init__(
+        self, takes: Iterable[int | Exception] = (), *, may_block: bool = False, max_write: int = 1 << 20
+    ) -> None:
+        self.max_write = max_write
+        self.may_block = may_block
+        self.writes: list[bytes] = []
+        self.content = b""
+        self.closed = False
+        self.refuses: Exception | None = None
+        """What each write raises for as long as it is set."""
+        self.threads: set[str] = set()
+        self._takes = iter(takes)
+
+    def fileno(self) -> int:
+        raise AssertionError("nothing waits for this output")
+
+    def write(self, lines: bytes) -> int:
+        self.writes.append(lines)
+        self.threads.add(threading.current_thread().name)
+        takes = self.refuses or next(self._takes, len(lines))
+        if isinstance(takes, Exception):
+            raise takes
+        whole = lines.rfind(b"\n", 0, takes) + 1
+        if whole == 0:
+            raise OSError("only a part of a line was taken")
+        self.content += lines[:whole]
+        return whole
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class HangingOutput(FakeOutput):
+    """Hangs in a write, as a file on a sick disk does, while it is told to.
+
+    Args:
+        takes: see ``FakeOutput``; what a write that hung does in the end.
+    """
+
+    def __init__(self, takes: Iterable[int | Exception] = ()) -> None:
+        super().__init__(takes, may_block=True)
+        self._free = threading.Event()
+
+    def write(self, lines: bytes) -> int:
+        assert self._free.wait(TIMEOUT)
+        return super().write(lines)
+
+    def hang(self) -> None:
+        self._free.clear()
+
+    def let_go(self) -> None:
+        self._free.set()
+
+
+class Pipe:
+    """A pipe with an output at its writing end."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+        self.output = StandardOutput(self._writer)
+        os.close(self._writer)
+        os.set_blocking(self.reader, False)
+
+    def fill(self) -> bytes:
+        """Stall it: write until it takes no more; give what has been written."""
+        filling = b""
+        while True:
+            try:
+                os.write(self.output.fileno(), b"#" * 4095 + b"\n")
+            except BlockingIOError:
+                return filling
+            filling += b"#" * 4095 + b"\n"
+
+    def read(self) -> bytes:
+        """Read what is in it."""
+        content = b""
+        while True:
+            try:
+                some = os.read(self.reader, 1 << 20)
+            except BlockingIOError:
+                return content
+            if not some:
+                return content
+            content += some
+
+    def close(self) -> None:
+        os.close(self.reader)
