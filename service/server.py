@@ -27,7 +27,7 @@ from service.workers import Supervisor, stop_when_readable
 
 logger = logging.getLogger("service.server")
 
-GRACE = 8
+GRACE = 7
 """Seconds for what is under way at a shutdown."""
 STARTUP_FAILURE = 3
 """uvicorn's exit code of a worker that cannot start; its supervisor then gives up instead of trying again."""

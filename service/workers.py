@@ -10,7 +10,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-PATIENCE = 9.5
+PATIENCE = 9.0
 """Seconds from the first signal after which a worker that is still there is killed."""
 
 

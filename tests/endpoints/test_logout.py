@@ -385,11 +385,8 @@ async def endpoint(*, recorder: Any, verifier: Any = None) -> AsyncIterator[http
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        yield {
-            "verifier": verifier or Verifier(PemKey(pem())),
-            "recorder": recorder,
-            "flood": FloodControl(1_000_000, recorder.record, Metrics()),
-        }
+        flood = FloodControl(1000, recorder.record, Metrics())
+        yield {"verifier": verifier or Verifier(PemKey(pem())), "recorder": recorder, "flood": flood}
 
     logout = Logout(origins=frozenset(), client_address=ClientAddress(()), with_client_ip=False, with_user_agent=False)
     app = Starlette(

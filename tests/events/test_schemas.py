@@ -126,7 +126,7 @@ def test_a_summary_of_suppressed_calls_has_the_same_envelope() -> None:
     when = "2026-11-21T09:44:18.123456Z"
     log = OneLine()
     event = UserLogoutSuppressed(event_id=EVENT_ID, timestamp=when, count=3, window_start=when, window_end=when)
-    Recorder(log, "0.1.0").record(event)
+    asyncio.run(Recorder(log, "0.1.0").record(event))
     line = read_line(log.line)
     schema = schemas()[event.name]
     assert list(line) == list(schema["properties"]) == schema["required"]
