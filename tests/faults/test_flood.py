@@ -1,6 +1,7 @@
 """One address floods the service without proving anything: as fast as it goes, at the default limit."""
 
 import asyncio
+import http.client
 import json
 import re
 import statistics
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.lines import EventFile
-from tests.support.processes import Server, serve
+from tests.support.processes import TIMEOUT, Server, serve
 from tests.support.signing import claims, token
 
 FLOOD = 20_000
@@ -105,20 +106,32 @@ def once(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({event["event_id"]: event for event in events}.values())
 
 
-def check_flood(answers: list[Answer], events: list[dict[str, Any]], seconds: float) -> str:
+def lost(server: Server) -> int:
+    """Events that neither the log nor the spool took in time, as on a machine that is overloaded."""
+    connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+    connection.request("GET", "/metrics")
+    found = re.search(rb"^clerk_logout_events_lost_total ([0-9]+)", connection.getresponse().read(), re.MULTILINE)
+    connection.close()
+    assert found is not None
+    return int(found[1])
+
+
+def check_flood(answers: list[Answer], events: list[dict[str, Any]], lost: int, seconds: float) -> str:
     """Hold what flood control promises; give the figures."""
     lines = {event["event_id"] for event in events if event["event"] == "user_logout" and event["auth"] == "absent"}
     counts = {event["event_id"]: event["count"] for event in events if event["event"] == "user_logout_suppressed"}
-    # Not by `recorded`: on a machine that is overloaded a line may be written later than the answer could wait.
-    suppressed = Counter(answer.event_id for answer in answers if answer.event_id not in lines)
+    told = Counter(answer.event_id for answer in answers)
+    missing = told.keys() - lines - counts.keys()
     assert {answer.status for answer in answers} == {200}
     assert {answer.event_id for answer in answers if answer.recorded} <= lines
-    assert BURST <= len(lines) <= BURST + PER_SECOND * seconds
-    assert counts == suppressed, "each suppressed call is counted by the summary that it was told"
-    assert len(lines) + sum(counts.values()) == len(answers)
+    assert counts == {event_id: told[event_id] for event_id in counts}, "each summary counts those who were told of it"
+    assert len(missing) <= lost
+    assert len(lines) + sum(counts.values()) + len(missing) == len(answers)
+    assert BURST <= len(lines) + len(missing) <= BURST + PER_SECOND * seconds
     return (
         f"{len(answers)} anonymous calls in {seconds:.1f} s: {len(lines)} lines "
-        f"(at most {BURST + PER_SECOND * seconds:.0f}), {sum(counts.values())} counted in {len(counts)} summaries"
+        f"(at most {BURST + PER_SECOND * seconds:.0f}), {sum(counts.values())} counted in {len(counts)} summaries, "
+        f"{len(missing)} lost"
     )
 
 
@@ -128,21 +141,20 @@ def test_every_call_of_a_flood_has_a_line_or_is_counted(tmp_path: Path) -> None:
         started = time.monotonic()
         answers = asyncio.run(flood(server, FLOOD))
         seconds = time.monotonic() - started
+        gone = lost(server)
         assert server.stop() == 0
     assert len(answers) == FLOOD
-    print(f"\n{check_flood(answers, once(event_log.new()), seconds)}")  # noqa: T201 - the figure
+    print(f"\n{check_flood(answers, once(event_log.new()), gone, seconds)}")  # noqa: T201 - the figure
 
 
 def test_a_flood_suppresses_no_user(tmp_path: Path) -> None:
     event_log = EventFile(tmp_path / "events.jsonl")
-    # Their tokens are made before, so that this costs nobody time.
-    tokens = {
-        f"sess_{number}": token(claims(sid=f"sess_{number}", exp=int(time.time()) + 600)) for number in range(3000)
-    }
+    # Made before, so that it costs nobody time.
+    tokens = [token(claims(sid=f"sess_{number}", exp=int(time.time()) + 600)) for number in range(3000)]
 
     async def both(server: Server) -> tuple[list[Answer], list[Answer]]:
         over = asyncio.Event()
-        of_users = asyncio.create_task(users(server, tokens.values(), over))
+        of_users = asyncio.create_task(users(server, tokens, over))
         of_flood = await flood(server, FLOOD)
         over.set()
         return of_flood, await of_users
@@ -151,14 +163,20 @@ def test_a_flood_suppresses_no_user(tmp_path: Path) -> None:
         started = time.monotonic()
         of_flood, of_users = asyncio.run(both(server))
         seconds = time.monotonic() - started
+        gone = lost(server)
         assert server.stop() == 0
     events = once(event_log.new())
-    figures = check_flood(of_flood, events, seconds)
+    figures = check_flood(of_flood, events, gone, seconds)
     verified = {event["event_id"]: event["session_id"] for event in events if event["auth"] == "verified"}
+    expected = {answer.event_id: f"sess_{number}" for number, answer in enumerate(of_users)}
+    missing = expected.keys() - verified.keys()
     assert {answer.status for answer in of_users} == {200}
-    assert verified == dict(zip([answer.event_id for answer in of_users], tokens, strict=False))
+    assert verified.items() <= expected.items()
+    assert not missing & {event["event_id"] for event in events}, "no user is counted in a summary"
+    assert not missing & {answer.event_id for answer in of_users if answer.recorded}
+    assert len(missing) <= gone
     p99 = statistics.quantiles([answer.seconds for answer in of_users], n=100)[98]
     print(  # noqa: T201 - the figure
-        f"\n{figures}; beside them {len(of_users)} users, {len(of_users) / seconds:.0f} a second, all verified and "
-        f"recorded, p99 {1000 * p99:.1f} ms"
+        f"\n{figures}; beside them {len(of_users)} users, {len(of_users) / seconds:.0f} a second: "
+        f"{len(verified)} verified and recorded, {len(missing)} lost, p99 {1000 * p99:.1f} ms"
     )
