@@ -248,6 +248,16 @@ async def test_closing_waits_for_a_summary_that_is_being_written() -> None:
     assert [summary.count for summary in summaries.recorded] == [5]
 
 
+async def test_closing_writes_a_summary_that_failed_and_the_window_after_it() -> None:
+    summaries = Summaries([False])
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 12)
+    await summaries.begun.acquire()
+    recorded(flood, CLIENT, 3)
+    await flood.close()
+    assert [summary.count for summary in summaries.recorded] == [2, 3]
+
+
 async def test_closing_twice_writes_nothing_twice() -> None:
     summaries = Summaries()
     flood = flood_control(summaries)

@@ -40,6 +40,15 @@ def test_an_empty_bucket_fills_evenly_up_to_its_burst(clock: Clock, seconds: flo
     assert taken(buckets, "a") == tokens
 
 
+def test_a_rate_that_divides_no_second_is_rounded_down(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=3, burst=1, clock=clock)
+    buckets.take("a")
+    clock.now += 333_333_333
+    assert not buckets.take("a")
+    clock.now += 1
+    assert buckets.take("a")
+
+
 def test_each_key_has_a_bucket_of_its_own(clock: Clock) -> None:
     buckets = TokenBuckets(per_second=1, burst=3, clock=clock)
     assert [taken(buckets, key) for key in ("a", "b", "a")] == [3, 3, 0]
