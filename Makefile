@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock' pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock clean
+.PHONY: help run test faults check lock clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,13 +18,16 @@ run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print re
 
 test: .venv/test.stamp ## Run every test and demand full branch coverage (ARGS="-k logout" runs some, without the demand)
 ifdef ARGS
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m 'not fault' $(ARGS)
 else
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage run -m pytest -m 'not fault'
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 endif
+
+faults: .venv/test.stamp ## Break everything on purpose, under 20 minutes (ARGS="-k sigkill --repeat 20" runs some, many times)
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks are current
 	@$(BIN)/ruff check

@@ -167,9 +167,8 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
 def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
     """Build the app in a worker of several; what cannot be used ends the worker with one line."""
     leave_out_of_collections()
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 - this is a worker
-    stop_when_readable(parent.sentinel)
+    if (parent := multiprocessing.parent_process()) is not None:
+        stop_when_readable(parent.sentinel)
     try:
         metrics = count_in(directory)
     except OSError as error:

@@ -39,6 +39,8 @@ CLOSE_WITHIN = 0.25
 """Seconds to wait for a disk at shutdown."""
 CHUNK = 1 << 16
 """Bytes read from the spool at once."""
+MAX_KEPT = 10_000
+"""Lines that are kept in memory at the most while the spool's disk does not answer."""
 APPEND = 1 << 20
 """Bytes written to the spool at once."""
 
@@ -169,9 +171,6 @@ class EventLog:
                     await self._write_through_spool()
                 except Exception as error:  # noqa: BLE001 - a mistake of ours must not end this task
                     logger.error("the spool failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
-                    for line in self._appending:
-                        self._lose(line, "it failed unexpectedly")
-                    self._appending = ()
                     await asyncio.sleep(GRACE)
                 self._trouble = None
                 continue
@@ -275,11 +274,9 @@ class EventLog:
             replay.stop()
 
     async def _append_fresh(self) -> None:
-        lines = _fitting(self._fresh, APPEND)
+        self._appending = lines = _fitting(self._fresh, APPEND)
         for _ in lines:
             self._fresh.popleft()
-        # What a late write to the event log has taken meanwhile needs no second place.
-        self._appending = lines = [line for line in lines if not line.is_taken]
         try:
             await self._in_spool(self._spool.append, b"".join(line.data for line in lines))
         except Exception as error:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
@@ -294,15 +291,19 @@ class EventLog:
         self._appending = ()
 
     async def _in_spool(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call a function of the spool; meanwhile nobody waits longer than he may."""
+        """Call a function of the spool; meanwhile nobody waits longer than he may.
+
+        Lines whose callers were told that they are not recorded are kept all the same: a disk that is slow for a moment
+        takes them yet.
+        """
         call = self._spool_thread.call(function, *arguments)
         started = self._loop.time()
         while not await self._finished(call, max(self._next_deadline(), started + GRACE)):
             now = self._loop.time()
-            for line in self._appending:
+            for line in (*self._appending, *self._fresh):
                 if line.deadline <= now:
                     line.tell(recorded=False)
-            while self._fresh and self._fresh[0].deadline <= now:
+            while len(self._fresh) > MAX_KEPT:
                 self._lose(self._fresh.popleft(), "its disk does not answer")
         return call.result()
 

@@ -1,5 +1,6 @@
 """The files and directories that the spool is made of."""
 
+import errno
 import fcntl
 import os
 import re
@@ -111,6 +112,8 @@ class Claim:
             return None
         claim = cls(path, descriptor)
         try:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "it belongs to another user")
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if claim.is_there():
                 claim.segments.extend(segments(path))

@@ -232,12 +232,7 @@ class Spool:
             if path in held:
                 continue
             try:
-                if path.lstat().st_uid != os.geteuid():
-                    self._warn_once(path, "it belongs to another user")
-                    continue
                 claim = Claim.hold(path)
-            except FileNotFoundError:
-                continue
             except OSError as error:
                 self._warn_once(path, error.strerror)
                 continue

@@ -24,6 +24,8 @@ class CallThread:
     def call(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         """Have a function called; give what it returns or raises as a future of the event loop."""
         future: asyncio.Future[T] = self._loop.create_future()
+        # Whoever asked may have gone when it fails; that is no reason for asyncio to complain.
+        future.add_done_callback(_retrieve)
         self._calls.put((future, function, arguments))
         return future
 
@@ -45,6 +47,11 @@ class CallThread:
                 return  # the event loop is closed, nobody waits any more
             # A future refers to its traceback, which refers to this frame.
             del call, future, function, arguments, result, problem
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _settle(future: asyncio.Future[Any], result: object, problem: Exception | None) -> None:

@@ -277,7 +277,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    rng = random.Random(SEED)  # noqa: S311 - the same tokens in every run
+    rng = random.Random(SEED)
     tokens = [random_token(rng) for _ in range(TOKENS)]
     verifier = Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER)
 

@@ -1,0 +1,165 @@
+"""Told to stop, or killed, in the middle of the work: what was acknowledged is there."""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import Figure
+from tests.faults.load import burst, running
+from tests.faults.outcome import Failure, Outcome
+from tests.faults.reader import serve_to_pipe
+from tests.faults.requests import logouts, valid
+from tests.support.lines import read_line, read_lines
+from tests.support.processes import Server, serve
+
+RATE = 500
+"""Requests per second while the signal comes."""
+TERMINATIONS = 3
+"""Of each kind; there are eight."""
+KILLS = 25
+"""Of each kind; there are two."""
+EXIT_WITHIN = 10.0
+"""Seconds."""
+
+
+class Log:
+    """An event log that is a file or a pipe, and the spool beside it."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.kind = kind
+        directory.mkdir(exist_ok=True)
+        # Not *.jsonl: after a SIGKILL its last line may be torn, and tests/conftest.py would read it.
+        self.file = directory / "events.log"
+        self.spool = directory / "spool"
+        self._piped: list[dict[str, Any]] = []
+
+    @contextmanager
+    def serve(self, **settings: str) -> Iterator[Server]:
+        """Start a service that writes here; what it wrote to a pipe is read when it has ended."""
+        own = {"EVENT_SPOOL_DIR": str(self.spool)} | settings
+        if self.kind == "file":
+            with serve(settings=own | {"EVENT_LOG": str(self.file)}) as server:
+                yield server
+            return
+        with serve_to_pipe(own) as (server, reader):
+            yield server
+        self._piped += reader.events()
+
+    def event_ids(self) -> set[str]:
+        """The ids of all whole lines in the log and in the spool."""
+        lines = self.file.read_bytes().splitlines(keepends=True) if self.file.exists() else []
+        for path in self.spool.rglob("*.jsonl"):
+            lines += path.read_bytes().splitlines(keepends=True)
+        whole = [read_line(line) for line in lines if line.endswith(b"\n") and line[:1] == b"{"]
+        return {event["event_id"] for event in [*whole, *self._piped]}
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """A ``SIGTERM`` under load, and what came of it. Times are in seconds on ``time.monotonic``."""
+
+    outcome: Outcome
+    signalled: float
+    exited: float
+    exit_code: int
+
+    def unanswered(self, failure: Failure, *, before: bool) -> int:
+        """How many requests that were sent in full before the signal, or after it, ended in this way."""
+        return sum(
+            request.failure is failure and request.sent is not None and (request.sent < self.signalled) is before
+            for request in self.outcome.unanswered
+        )
+
+
+def terminate_under_load(log: Log, workers: int, *, close: bool) -> Termination:
+    with log.serve(WORKERS=str(workers)) as server:
+        # Enough for each worker to have answered before the load begins.
+        burst(server.url, logouts(close=True), count=20 * workers, connections=4)
+        with running(server.url, logouts([*valid(20), None], close=close), rate=RATE) as load:
+            time.sleep(random.uniform(0.3, 0.6))
+            signalled = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            exit_code = server.process.wait(2 * EXIT_WITHIN)
+            exited = time.monotonic()
+            return Termination(load.stop(), signalled, exited, exit_code)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("close", [True, False], ids=["a connection each", "connections kept"])
+def test_sigterm_under_load_loses_nothing_and_cuts_nobody_off(
+    tmp_path: Path, kind: str, workers: int, close: bool, figure: Figure
+) -> None:
+    """24 times in all. What counts as cut off, of requests that were sent in full:
+
+    - sent before the signal: every one without an answer, on whichever connection;
+    - sent after it on a connection of their own: those that were reset instead of refused or answered. At most one in
+      three terminations, because a connection that the kernel makes between the server's last accept(2) and its
+      close(2) of the listener is nobody's fault; it takes microseconds;
+    - sent after it on a connection that had been used: none, because a server may close one that it takes for idle, and
+      a client must be ready for it (RFC 9112, section 9.5). They are shown.
+    """
+    runs = []
+    for number in range(TERMINATIONS):
+        log = Log(tmp_path / str(number), kind)
+        run = terminate_under_load(log, workers, close=close)
+        runs.append(run)
+        assert not set(run.outcome.recorded) - log.event_ids()
+        assert len(run.outcome.recorded) > RATE / 10, "there was no load"
+        assert set(run.outcome.statuses) == {200}
+        assert run.exit_code == 0
+    figure("seconds to the exit", max(run.exited - run.signalled for run in runs), "s", bound=EXIT_WITHIN)
+    figure("used connections closed on a request", sum(run.unanswered(Failure.STALE, before=False) for run in runs))
+    before = sum(run.unanswered(failure, before=True) for run in runs for failure in Failure)
+    figure("sent before the signal, never answered", before, bound=0)
+    after = sum(run.unanswered(Failure.RESET, before=False) for run in runs)
+    figure("sent after the signal, reset", after, bound=1)
+    assert not sum(run.outcome.failures[Failure.TIMEOUT] for run in runs)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, kind: str, figure: Figure) -> None:
+    """25 kills each of a service that is started again and again on the same log and the same spool."""
+    log = Log(tmp_path, kind)
+    acknowledged: set[str] = set()
+    for _ in range(KILLS):
+        with log.serve() as server, running(server.url, logouts([*valid(20), None]), rate=RATE) as load:
+            time.sleep(random.uniform(0.05, 0.8))
+            server.process.kill()
+            server.process.wait()
+            outcome = load.stop()
+        assert set(outcome.statuses) <= {200}
+        acknowledged |= set(outcome.recorded)
+        missing = acknowledged - log.event_ids()
+        assert not missing, f"{len(missing)} of {len(acknowledged)}"
+    figure(f"events acknowledged before {KILLS} kills", len(acknowledged))
+    assert len(acknowledged) > KILLS * RATE / 10, "there was no load"
+
+
+@pytest.mark.fault
+def test_no_torn_line_survives_a_restart(tmp_path: Path, figure: Figure) -> None:
+    """A kill in the middle of write(2) is rare; so after each kill the beginning of a line is put where it would be."""
+    log = Log(tmp_path, "file")
+    acknowledged: set[str] = set()
+    torn = 0
+    for _ in range(5):
+        with log.serve() as server:
+            outcome = burst(server.url, logouts(), count=10, connections=1)
+            acknowledged |= set(outcome.recorded)
+            events = read_lines(log.file.read_bytes().splitlines(keepends=True))
+            assert {event["event_id"] for event in events} == acknowledged
+            server.process.kill()
+        whole = log.file.read_bytes().splitlines(keepends=True)[-1]
+        with log.file.open("ab") as file:
+            file.write(whole[: random.randrange(1, len(whole) - 1)])
+            torn += 1
+    figure("torn lines mended", torn - 1)
