@@ -5,64 +5,75 @@ of its own, so that no call goes uncounted.
 """
 
 import asyncio
-import ipaddress
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from ipaddress import IPv4Address, IPv6Address
 
 from service.diagnostics import where
+from service.events.token_buckets import TokenBuckets
 from service.events.types import UserLogoutSuppressed, new_event_id, now
 from service.metrics import Metrics
 
 logger = logging.getLogger("service.flood")
 
 BURST_SECONDS = 10
-"""Seconds over which the rate is counted: so many seconds' worth may come at once."""
+"""So many seconds' worth may come at once."""
 PROCESS_FACTOR = 4
 """How many clients at their limit the whole process records."""
 WINDOW = 10.0
 """Seconds that one summary covers."""
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Address = IPv4Address | IPv6Address
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Window:
+    """Suppressed calls that one summary will count. It opens with the first of them."""
+
     event_id: str
     start: str
+    end: str = ""
     count: int = 0
 
 
 class FloodControl:
     """Says whether a call without a proven identity is recorded by itself, and counts those that are not.
 
-    ``limits`` has no token bucket; its sliding window counter gives the same bound, at most ``burst + rate * t`` calls
-    within ``t`` seconds, with two numbers a client, which it forgets after 20 s.
+    Every call gets a line of its own or is counted in exactly one summary, the one whose ``event_id`` it was told. A
+    summary that was not recorded is tried again as it is, every 10 s; meanwhile the calls gather in one further window,
+    which lasts until then.
 
     Args:
-        per_second: what one client (an IPv4 address, an IPv6 /64) may have recorded.
+        per_second: what one client (an IPv4 address, an IPv6 /64) may have recorded; ten times as much at once.
         record: records a summary; tells, when awaited, whether it is recorded.
         metrics: counts what is suppressed.
+        clock: gives nanoseconds, and never goes back.
+        window: seconds from the first suppressed call to its summary.
     """
 
     def __init__(
-        self, per_second: int, record: Callable[[UserLogoutSuppressed], Awaitable[bool]], metrics: Metrics
+        self,
+        per_second: int,
+        record: Callable[[UserLogoutSuppressed], Awaitable[bool]],
+        metrics: Metrics,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        window: float = WINDOW,
     ) -> None:
-        """Needs a running event loop."""
-        self._client = RateLimitItemPerSecond(per_second * BURST_SECONDS, BURST_SECONDS)
-        self._process = RateLimitItemPerSecond(per_second * BURST_SECONDS * PROCESS_FACTOR, BURST_SECONDS)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._clients = TokenBuckets(per_second=per_second, burst=per_second * BURST_SECONDS, clock=clock)
+        of_process = per_second * PROCESS_FACTOR
+        self._process = TokenBuckets(per_second=of_process, burst=of_process * BURST_SECONDS, clock=clock)
         self._record = record
         # From the start at 0, so that Prometheus sees the first increase, too.
         self._suppressed = {auth: metrics.suppressed.labels(auth) for auth in ("absent", "rejected", "unverifiable")}
-        self._loop = asyncio.get_running_loop()
-        self._window: _Window | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: set[asyncio.Task[None]] = set()
+        self._seconds = window
+        self._open: _Window | None = None
+        self._over: _Window | None = None
+        self._closing = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
 
     def admits(self, address: Address | None) -> bool:
         """Tell whether this call is recorded by itself.
@@ -70,76 +81,71 @@ class FloodControl:
         Args:
             address: of the client; all whose address is unknown count as one.
         """
-        # Looked at first: no number is kept for a client while the process has no room for him anyway. Taken from last:
+        # Looked at first: no bucket is kept for a client while the process has no room for him anyway. Taken from last:
         # a client over his own limit uses up nobody else's.
-        return (
-            self._limiter.test(self._process, "process")
-            and self._limiter.hit(self._client, "client", _key(address))
-            and self._limiter.hit(self._process, "process")
-        )
+        return self._process.has_token(None) and self._clients.take(_client(address)) and self._process.take(None)
 
     def suppress(self, auth: str) -> str:
-        """Count a call instead of recording it.
+        """Count a call instead of recording it. Needs a running event loop.
 
         Args:
             auth: the verdict: ``absent``, ``rejected`` or ``unverifiable``.
 
         Returns:
-            The ``event_id`` of the summary that will tell of it.
+            The ``event_id`` of the summary that counts it.
         """
         self._suppressed[auth].inc()
-        if self._window is None:
-            self._open(_Window(new_event_id(), now()))
-        window = self._window
-        assert window is not None, "just opened"  # noqa: S101 - tells mypy
-        window.count += 1
-        return window.event_id
+        if self._open is None:
+            self._open = _Window(event_id=new_event_id(), start=now())
+        self._open.count += 1
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_summaries(), name="flood control")
+        return self._open.event_id
 
     async def close(self) -> None:
-        """Write what was counted so far."""
-        for _ in range(2):  # once more for what was being refused in the first place
-            self._end_window()
-            while self._writing:
-                await asyncio.wait(self._writing)
-        if self._window is not None and self._timer is not None:
-            self._timer.cancel()
-            logger.error("%d suppressed calls could not be recorded", self._window.count)
+        """Write at once what is still to be written. To be called when no more calls come."""
+        self._closing.set()
+        if self._writer is not None:
+            await self._writer
+        while self._over or self._open:
+            if not await self._write_summary():
+                missing = sum(window.count for window in (self._over, self._open) if window)
+                logger.error("%d suppressed calls could not be recorded", missing)
+                return
 
-    def _open(self, window: _Window) -> None:
-        self._window = window
-        self._timer = self._loop.call_later(WINDOW, self._end_window)
+    async def _write_summaries(self) -> None:
+        """Write a summary every 10 s, for as long as there is something to write."""
+        while self._over or self._open:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._closing.wait()
+            if self._closing.is_set():
+                break
+            await self._write_summary()
+        self._writer = None
 
-    def _end_window(self) -> None:
-        window, self._window = self._window, None
-        if self._timer is not None:
-            self._timer.cancel()
-        if window is not None:
-            task = asyncio.create_task(self._write(window), name="flood summary")
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
-
-    async def _write(self, window: _Window) -> None:
-        end = now()
+    async def _write_summary(self) -> bool:
+        """Write the window that is over; where none is left from before, the open one is over now."""
+        if self._over is None:
+            self._over, self._open = self._open, None
+            assert self._over is not None  # noqa: S101 - who calls has looked
+            self._over.end = now()
+        over = self._over
         summary = UserLogoutSuppressed(
-            event_id=window.event_id, timestamp=end, count=window.count, window_start=window.start, window_end=end
+            event_id=over.event_id, timestamp=now(), count=over.count, window_start=over.start, window_end=over.end
         )
         try:
             recorded = await self._record(summary)
-        except Exception as error:  # noqa: BLE001 - what was counted must not be forgotten
+        except Exception as error:  # noqa: BLE001 - our own mistakes must not end the counting either
             logger.error("a summary was not recorded: %s", where(error))  # noqa: TRY400 - see where()
             recorded = False
         if recorded:
-            return
-        # It goes into the next summary.
-        if self._window is None:
-            self._open(window)
-        else:
-            self._window.start = window.start
-            self._window.count += window.count
+            self._over = None
+        return recorded
 
 
-def _key(address: Address | None) -> str:
+def _client(address: Address | None) -> bytes:
     """What counts as one client: who has an IPv6 network can have any address in its /64."""
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)
+    if address is None:
+        return b""
+    return address.packed[:8] if isinstance(address, IPv6Address) else address.packed

@@ -275,6 +275,89 @@ async def test_the_user_agent_is_recorded_where_asked_for(open_client: OpenClien
     assert events.one()["user_agent"] == "curl/8 ?"
 
 
+# --- Flood control ---------------------------------------------------------------------------------------------------
+
+BURST = 10
+"""Calls that one client may make at once with ``flood_per_second=1``; in the tests no second passes."""
+
+
+async def test_a_flood_is_answered_200_and_counted_in_one_summary(open_client: OpenClient, events: EventFile) -> None:
+    async with open_client(flood_per_second=1) as client:
+        answers = [await client.delete(SESSION) for _ in range(100)]
+        lines = events.new()
+    summary = events.one()
+    assert {answer.status_code for answer in answers} == {200}
+    assert BURST <= len(lines) < 100
+    assert {line["event"] for line in lines} == {"user_logout"}
+    assert (summary["event"], summary["count"]) == ("user_logout_suppressed", 100 - len(lines))
+
+
+async def test_the_answer_to_a_suppressed_call_names_the_summary_that_counts_it(
+    open_client: OpenClient, events: EventFile
+) -> None:
+    async with open_client(flood_per_second=1) as client:
+        answers = [(await client.delete(SESSION)).json() for _ in range(100)]
+    *lines, summary = events.new()
+    recorded = [answer["event_id"] for answer in answers if answer["recorded"]]
+    suppressed = [answer["event_id"] for answer in answers if not answer["recorded"]]
+    assert recorded == [line["event_id"] for line in lines]
+    assert suppressed == [summary["event_id"]] * summary["count"]
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("garbage"), bearer(token(key=private_key("forger")))])
+async def test_what_proves_nothing_can_be_suppressed(
+    open_client: OpenClient, events: EventFile, headers: dict[str, str]
+) -> None:
+    async with open_client(flood_per_second=1) as client:
+        for _ in range(50):
+            await client.delete(SESSION, headers=headers)
+    assert events.new()[-1]["event"] == "user_logout_suppressed"
+
+
+@pytest.mark.parametrize("proof", [token, expired], ids=["verified", "expired"])
+async def test_who_is_proven_is_always_recorded(
+    open_client: OpenClient, events: EventFile, proof: Callable[[], str]
+) -> None:
+    async with open_client(flood_per_second=1) as client:
+        flood = [(await client.delete(SESSION)).json()["recorded"] for _ in range(50)]
+        proven = [(await client.delete(SESSION, headers=bearer(proof()))).json()["recorded"] for _ in range(50)]
+    assert not all(flood)
+    assert all(proven)
+    assert len([line for line in events.new() if line["user_id"]]) == 50
+
+
+async def test_who_is_proven_takes_nothing_from_a_limit(open_client: OpenClient, events: EventFile) -> None:
+    async with open_client(flood_per_second=1) as client:
+        for _ in range(100):
+            await client.delete(SESSION, headers=bearer(token()))
+        events.new()
+        answers = [(await client.delete(SESSION)).json()["recorded"] for _ in range(BURST)]
+    assert all(answers)
+
+
+async def test_one_clients_flood_leaves_room_for_another(settings: Callable[..., Settings], events: EventFile) -> None:
+    async with LifespanManager(create_app(settings(flood_per_second=1))) as manager:
+
+        async def logout(host: str) -> bool:
+            transport = httpx.ASGITransport(manager.app, client=(host, 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                recorded: bool = (await client.delete(SESSION)).json()["recorded"]
+                return recorded
+
+        flood = [await logout("203.0.113.77") for _ in range(100)]
+        other = await logout("198.51.100.1")
+    assert (flood[-1], other) == (False, True)
+    assert events.new()[-1]["event"] == "user_logout_suppressed"
+
+
+async def test_the_session_cookie_of_a_suppressed_call_is_expired_all_the_same(open_client: OpenClient) -> None:
+    async with open_client(flood_per_second=1) as client:
+        for _ in range(50):
+            response = await client.delete(SESSION, headers={"Cookie": "__session=a.b.c"})
+    assert response.json()["recorded"] is False
+    assert response.headers.get_list("set-cookie") == ["__session=; Max-Age=0; Path=/"]
+
+
 # --- What is promised when things fail -------------------------------------------------------------------------------
 
 

@@ -1,236 +1,372 @@
-"""The bound, the count, and what happens to a count that cannot be written."""
+"""Flood control alone: a clock that is set, windows that end when the test lets the event loop turn."""
 
 import asyncio
-import ipaddress
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import logging
+from collections.abc import Iterable
+from ipaddress import ip_address
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.events import flood
-from service.events.flood import BURST_SECONDS, PROCESS_FACTOR, FloodControl
+from service.events.flood import BURST_SECONDS, PROCESS_FACTOR, Address, FloodControl
+from service.events.token_buckets import SECOND
 from service.events.types import UserLogoutSuppressed
 from service.metrics import Metrics
+from tests.events.test_token_buckets import Clock
 
-SOMEBODY = ipaddress.ip_address("203.0.113.7")
-ANOTHER = ipaddress.ip_address("203.0.113.8")
-
-
-class Written:
-    """Keeps the summaries; ``answers`` says in turn what becomes of them, after that each is recorded."""
-
-    def __init__(self, *answers: bool | Exception) -> None:
-        self.summaries: list[UserLogoutSuppressed] = []
-        self.refused: list[UserLogoutSuppressed] = []
-        self._answers = iter(answers)
-
-    async def record(self, summary: UserLogoutSuppressed) -> bool:
-        answer = next(self._answers, True)
-        (self.summaries if answer is True else self.refused).append(summary)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    @property
-    def counts(self) -> list[int]:
-        return [summary.count for summary in self.summaries]
+NEVER = 3600
+"""Seconds of a window that does not end while a test runs."""
+CLIENT = ip_address("203.0.113.77")
+STRANGERS = [ip_address(f"198.51.{network}.{host}") for network in range(200) for host in range(256)]
 
 
-class Clock:
-    """Stands in for the module ``time`` where ``limits`` reads the time; it takes no clock."""
+class Summaries:
+    """Stands in for the recorder.
 
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
+    Args:
+        outcomes: what it says of each summary in turn, or raises; after that it takes all.
+    """
 
-    def time(self) -> float:
-        return self.now
+    def __init__(self, outcomes: Iterable[bool | Exception] = ()) -> None:
+        self.tried: list[UserLogoutSuppressed] = []
+        self.recorded: list[UserLogoutSuppressed] = []
+        self.begun = asyncio.Semaphore(0)
+        self.ended = asyncio.Semaphore(0)
+        self._outcomes = iter(outcomes)
 
+    def take_all(self) -> None:
+        """Record whatever comes from now on."""
+        self._outcomes = iter(())
 
-Open = Callable[..., FloodControl]
-
-
-@pytest.fixture
-async def open_control() -> AsyncIterator[Open]:
-    """Opens a flood control with a rate of 5 per second unless told otherwise."""
-    controls: list[FloodControl] = []
-
-    def open_(written: Written | None = None, *, per_second: int = 5, metrics: Metrics | None = None) -> FloodControl:
-        controls.append(FloodControl(per_second, (written or Written()).record, metrics or Metrics()))
-        return controls[-1]
-
-    yield open_
-    for control in controls:
-        await control.close()
-
-
-def admitted(control: FloodControl, calls: int, address: Any = SOMEBODY) -> int:
-    return sum(control.admits(address) for _ in range(calls))
-
-
-# --- Who is admitted -------------------------------------------------------------------------------------------------
+    async def record(self, event: UserLogoutSuppressed) -> bool:
+        self.tried.append(event)
+        self.begun.release()
+        await asyncio.sleep(0)  # calls go on while it is being written
+        self.ended.release()
+        outcome = next(self._outcomes, True)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome:
+            self.recorded.append(event)
+        return outcome
 
 
-async def test_a_burst_of_ten_seconds_worth_is_admitted_and_no_more(
-    open_control: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("limits.storage.memory.time", Clock())
-    assert admitted(open_control(), 1000) == 5 * BURST_SECONDS
+def flood_control(
+    summaries: Summaries,
+    *,
+    per_second: int = 1,
+    window: float = NEVER,
+    clock: Clock | None = None,
+    metrics: Metrics | None = None,
+) -> FloodControl:
+    return FloodControl(per_second, summaries.record, metrics or Metrics(), clock=clock or Clock(), window=window)
 
 
-@given(steps=st.lists(st.tuples(st.floats(0, 15), st.integers(0, 200)), max_size=30))
-def test_within_any_time_no_more_than_burst_and_rate_are_admitted(steps: list[tuple[float, int]]) -> None:
-    """The token bucket's bound; ``limits`` rounds down, hence the one."""
-
-    async def run() -> None:
-        control = FloodControl(5, Written().record, Metrics())
-        clock, seen = Clock(), [(0.0, 0)]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("limits.storage.memory.time", clock)
-            for pause, calls in steps:
-                clock.now += pause
-                seen.append((clock.now, seen[-1][1] + admitted(control, calls)))
-        for start in range(1, len(seen)):
-            for later in seen[start:]:
-                assert later[1] - seen[start - 1][1] <= 50 + 5 * (later[0] - seen[start][0]) + 1
-        await control.close()
-
-    asyncio.run(run())
+def call(flood: FloodControl, address: Address | None = CLIENT, auth: str = "absent") -> str | None:
+    """One call: None when it gets a line of its own, else the ``event_id`` that it is told."""
+    return None if flood.admits(address) else flood.suppress(auth)
 
 
-async def test_one_clients_flood_is_not_anothers(open_control: Open) -> None:
-    control = open_control()
-    admitted(control, 10_000)
-    assert admitted(control, 40, ANOTHER) == 40
+def recorded(flood: FloodControl, address: Address | None, calls: int) -> int:
+    """Of so many calls, those that get a line of their own."""
+    return sum(call(flood, address) is None for _ in range(calls))
 
 
-async def test_many_clients_share_what_the_process_records(open_control: Open) -> None:
-    control = open_control()
-    total = sum(admitted(control, 20, ipaddress.ip_address(f"198.51.100.{number}")) for number in range(100))
-    assert total <= 5 * BURST_SECONDS * PROCESS_FACTOR + 1
-    assert total >= 5 * BURST_SECONDS * PROCESS_FACTOR
+# --- Which calls are suppressed --------------------------------------------------------------------------------------
 
 
-async def test_no_number_is_kept_for_strangers_while_the_process_has_no_room(open_control: Open) -> None:
-    control = open_control(per_second=1)
-    for number in range(10_000):
-        control.admits(ipaddress.IPv4Address(number))
-    storage: Any = control._limiter.storage
-    assert len(storage.storage) <= 2 * (BURST_SECONDS * PROCESS_FACTOR + 1)
+async def test_one_client_has_a_burst_of_ten_seconds() -> None:
+    flood = flood_control(Summaries(), per_second=50)
+    assert recorded(flood, CLIENT, 20_000) == 500
+    await flood.close()
+
+
+async def test_one_clients_limit_fills_again() -> None:
+    clock = Clock()
+    flood = flood_control(Summaries(), per_second=50, clock=clock)
+    recorded(flood, CLIENT, 20_000)
+    clock.now += 2 * SECOND
+    assert recorded(flood, CLIENT, 20_000) == 100
+    await flood.close()
+
+
+async def test_all_clients_together_have_four_times_as_much() -> None:
+    flood = flood_control(Summaries())
+    assert sum(recorded(flood, stranger, 3) for stranger in STRANGERS[:100]) == PROCESS_FACTOR * 10
+    await flood.close()
+
+
+async def test_a_client_over_its_limit_takes_nothing_from_the_others() -> None:
+    flood = flood_control(Summaries())
+    recorded(flood, CLIENT, 20_000)
+    assert sum(recorded(flood, stranger, 1) for stranger in STRANGERS[:100]) == (PROCESS_FACTOR - 1) * 10
+    await flood.close()
+
+
+async def test_while_the_process_has_no_room_a_client_uses_up_nothing_of_its_own() -> None:
+    clock = Clock()
+    flood = flood_control(Summaries(), clock=clock)
+    for stranger in STRANGERS[:PROCESS_FACTOR]:
+        recorded(flood, stranger, 10)
+    assert recorded(flood, CLIENT, 1000) == 0
+    clock.now += 10 * SECOND
+    assert recorded(flood, CLIENT, 1000) == 10
+    await flood.close()
+
+
+async def test_no_bucket_is_kept_of_strangers_when_the_process_has_no_room() -> None:
+    flood = flood_control(Summaries())
+    for stranger in STRANGERS:
+        call(flood, stranger)
+    assert len(flood._clients) == PROCESS_FACTOR * BURST_SECONDS
+    await flood.close()
+
+
+async def test_the_number_of_buckets_is_bounded_however_many_strangers_come() -> None:
+    """50,000 addresses within 50 s, over and over the limit of the process."""
+    clock = Clock()
+    flood = flood_control(Summaries(), per_second=50, clock=clock)
+    most = 0
+    for stranger in STRANGERS:
+        call(flood, stranger)
+        most = max(most, len(flood._clients))
+        clock.now += SECOND // 1000
+    assert most <= 2 * (PROCESS_FACTOR * 500 + PROCESS_FACTOR)
+    await flood.close()
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "are_one"),
+    ("one", "other"),
     [
-        pytest.param("203.0.113.7", "203.0.113.8", False, id="two IPv4 addresses"),
-        pytest.param("2001:db8:1:2::1", "2001:db8:1:2:ffff::1", True, id="one IPv6 /64"),
-        pytest.param("2001:db8:1:2::1", "2001:db8:1:3::1", False, id="two IPv6 /64"),
-        pytest.param(None, None, True, id="nobody knows"),
-        pytest.param(None, "203.0.113.7", False, id="only one is known"),
+        pytest.param("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", id="an IPv6 /64"),
+        pytest.param(None, None, id="no address"),
     ],
 )
-async def test_what_counts_as_one_client(
-    open_control: Open, first: str | None, second: str | None, are_one: bool
-) -> None:
-    control = open_control()
-    addresses = [None if text is None else ipaddress.ip_address(text) for text in (first, second)]
-    assert admitted(control, 50, addresses[0]) == 50
-    assert admitted(control, 50, addresses[1]) == (0 if are_one else 50)
+async def test_what_is_one_client_shares_a_limit(one: str | None, other: str | None) -> None:
+    flood = flood_control(Summaries())
+    first, second = (None if text is None else ip_address(text) for text in (one, other))
+    assert (recorded(flood, first, 20), recorded(flood, second, 20)) == (10, 0)
+    await flood.close()
 
 
-# --- What is counted -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("203.0.113.77", "203.0.113.78", id="two IPv4 addresses"),
+        pytest.param("2001:db8:1:2::1", "2001:db8:1:3::1", id="two IPv6 networks"),
+        pytest.param("::", None, id="zeros and no address"),
+        pytest.param("0.0.0.0", None, id="IPv4 zeros and no address"),
+    ],
+)
+async def test_what_are_two_clients_have_a_limit_each(one: str, other: str | None) -> None:
+    flood = flood_control(Summaries())
+    first, second = ip_address(one), None if other is None else ip_address(other)
+    assert (recorded(flood, first, 20), recorded(flood, second, 20)) == (10, 10)
+    await flood.close()
 
 
-async def test_what_was_suppressed_is_one_summary(open_control: Open) -> None:
-    written = Written()
-    control = open_control(written)
-    ids = {control.suppress("absent") for _ in range(7)}
-    await control.close()
-    (summary,) = written.summaries
-    assert summary.count == 7
-    assert ids == {summary.event_id}
-    assert summary.window_start <= summary.window_end == summary.timestamp
+async def test_the_suppressed_are_counted_by_their_verdict() -> None:
+    metrics = Metrics()
+    flood = flood_control(Summaries(), metrics=metrics)
+    for auth in ["absent"] * 12 + ["rejected"] * 3:
+        call(flood, CLIENT, auth)
+    await flood.close()
+    counted = {
+        auth: metrics.registry.get_sample_value("clerk_logout_calls_suppressed_total", {"auth": auth})
+        for auth in ("absent", "rejected", "unverifiable")
+    }
+    assert counted == {"absent": 2, "rejected": 3, "unverifiable": 0}
 
 
-async def test_a_window_ends_by_itself(open_control: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flood, "WINDOW", 0.0)
-    recorded = asyncio.Event()
+# --- The summaries ---------------------------------------------------------------------------------------------------
 
-    class Telling(Written):
-        async def record(self, summary: UserLogoutSuppressed) -> bool:
-            recorded.set()
-            return await super().record(summary)
 
-    written = Telling()
-    control = open_control(written)
-    control.suppress("absent")
-    await asyncio.wait_for(recorded.wait(), timeout=10)
-    recorded.clear()
-    control.suppress("rejected")
-    await asyncio.wait_for(recorded.wait(), timeout=10)
-    assert written.counts == [1, 1]
-    first, second = written.summaries
+async def test_without_a_suppressed_call_there_is_no_summary() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries)
+    recorded(flood, CLIENT, 10)
+    await flood.close()
+    assert summaries.tried == []
+
+
+async def test_a_window_that_is_over_is_one_summary() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    told = [call(flood) for _ in range(25)]
+    await summaries.ended.acquire()
+    (summary,) = summaries.recorded
+    assert summary.count == 15
+    assert told == [None] * 10 + [summary.event_id] * 15
+    assert summary.window_start <= summary.window_end <= summary.timestamp
+    await flood.close()
+
+
+async def test_after_a_window_the_next_suppressed_call_opens_another() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    for calls in (11, 2):
+        recorded(flood, CLIENT, calls)
+        await summaries.ended.acquire()
+        await asyncio.sleep(0)
+    first, second = summaries.recorded
+    assert (first.count, second.count) == (1, 2)
     assert first.event_id != second.event_id
     assert first.window_end <= second.window_start
+    await flood.close()
 
 
-async def test_nothing_suppressed_is_no_summary(open_control: Open) -> None:
-    written = Written()
-    await open_control(written).close()
-    assert written.summaries == []
+async def test_a_call_that_comes_while_a_summary_is_written_is_counted_in_the_next() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 11)
+    await summaries.begun.acquire()
+    told = call(flood)
+    for _ in range(2):
+        await summaries.ended.acquire()
+    assert [(summary.count, summary.event_id == told) for summary in summaries.recorded] == [(1, False), (1, True)]
+    await flood.close()
 
 
-async def test_the_verdicts_of_the_suppressed_are_counted(open_control: Open) -> None:
-    metrics = Metrics()
-    control = open_control(metrics=metrics)
-    for auth in ("absent", "absent", "rejected"):
-        control.suppress(auth)
-    for auth, count in (("absent", 2), ("rejected", 1)):
-        assert metrics.registry.get_sample_value("clerk_logout_calls_suppressed_total", {"auth": auth}) == count
-
-
-@pytest.mark.parametrize("refusal", [False, RuntimeError("a mistake of ours")], ids=["not recorded", "an error"])
-async def test_a_summary_that_was_not_recorded_goes_into_the_next(
-    open_control: Open, refusal: bool | Exception
-) -> None:
-    written = Written(refusal)
-    control = open_control(written)
-    control.suppress("absent")
-    await control.close()
-    assert written.counts == [1]
-    assert written.summaries[0].window_start == written.refused[0].window_start
-
-
-async def test_a_summary_that_was_not_recorded_joins_a_window_that_is_open_already(open_control: Open) -> None:
-    decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    class Slow(Written):
-        async def record(self, summary: UserLogoutSuppressed) -> bool:
-            if not decided.done():
-                self.refused.append(summary)
-                return await decided
-            return await super().record(summary)
-
-    written = Slow()
-    control = open_control(written)
-    control.suppress("absent")
-    control._end_window()
+async def test_closing_writes_an_open_window_at_once() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=NEVER)
+    recorded(flood, CLIENT, 15)
     await asyncio.sleep(0)
-    control.suppress("absent")
-    control.suppress("absent")
-    decided.set_result(False)
+    assert summaries.tried == []
+    await flood.close()
+    assert [summary.count for summary in summaries.recorded] == [5]
+
+
+async def test_closing_waits_for_a_summary_that_is_being_written() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 15)
+    await summaries.begun.acquire()
+    await flood.close()
+    assert [summary.count for summary in summaries.recorded] == [5]
+
+
+async def test_closing_writes_a_summary_that_failed_and_the_window_after_it() -> None:
+    summaries = Summaries([False])
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 12)
+    await summaries.begun.acquire()
+    recorded(flood, CLIENT, 3)
+    await flood.close()
+    assert [summary.count for summary in summaries.recorded] == [2, 3]
+
+
+async def test_closing_twice_writes_nothing_twice() -> None:
+    summaries = Summaries()
+    flood = flood_control(summaries)
+    recorded(flood, CLIENT, 15)
+    await flood.close()
+    await flood.close()
+    assert len(summaries.tried) == 1
+
+
+@pytest.mark.parametrize("failure", [False, ValueError("eyJ.secret")], ids=["not recorded", "the recorder breaks"])
+async def test_a_summary_that_was_not_recorded_is_tried_again_unchanged(failure: bool | Exception) -> None:
+    """Those whom it counts were told its id."""
+    summaries = Summaries([failure, failure])
+    flood = flood_control(summaries, window=0)
+    told = [call(flood) for _ in range(12)][-1]
     for _ in range(3):
-        await asyncio.sleep(0)
-    await control.close()
-    assert written.counts == [3]
-    assert written.summaries[0].window_start == written.refused[0].window_start
+        await summaries.ended.acquire()
+    assert [summary.event_id for summary in summaries.tried] == [told] * 3
+    assert {(summary.count, summary.window_start, summary.window_end) for summary in summaries.tried} == {
+        (2, summaries.tried[0].window_start, summaries.tried[0].window_end)
+    }
+    assert [earlier.timestamp <= later.timestamp for earlier, later in pairwise(summaries.tried)] == [True, True]
+    await flood.close()
 
 
-async def test_a_summary_that_cannot_be_recorded_at_the_end_is_told(
-    open_control: Open, caplog: pytest.LogCaptureFixture
+async def test_while_no_summary_is_recorded_the_calls_gather_in_one_more_window() -> None:
+    summaries = Summaries([False] * 1000)
+    flood = flood_control(summaries, window=0)
+    recorded(flood, CLIENT, 10)
+    for _ in range(100):
+        call(flood)
+        await summaries.begun.acquire()
+    summaries.take_all()
+    await flood.close()
+    assert len(summaries.tried) > 100
+    assert len(summaries.recorded) == 2
+    assert sum(summary.count for summary in summaries.recorded) == 100
+
+
+async def test_what_broke_is_said_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    flood = flood_control(Summaries([ValueError("eyJ.secret")]))
+    recorded(flood, CLIENT, 11)
+    await flood.close()
+    assert caplog.messages[0].startswith("a summary was not recorded: ValueError in test_flood.py:")
+    assert "secret" not in caplog.text
+
+
+async def test_calls_that_no_summary_counts_at_the_end_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    flood = flood_control(Summaries([False]))
+    recorded(flood, CLIENT, 17)
+    await flood.close()
+    assert caplog.messages == ["7 suppressed calls could not be recorded"]
+
+
+# --- Whatever happens ------------------------------------------------------------------------------------------------
+
+_clients = st.sampled_from([None, *STRANGERS[:6], ip_address("2001:db8::1"), ip_address("2001:db8::2")])
+_calls = st.tuples(_clients, st.integers(1, 15))
+_steps = st.lists(
+    st.tuples(st.lists(_calls, max_size=4), st.integers(0, 5 * SECOND), st.integers(0, 6)), min_size=1, max_size=30
+)
+
+
+@given(steps=_steps, outcomes=st.lists(st.booleans(), max_size=20))
+async def test_lines_and_counts_of_summaries_add_up_to_the_calls(
+    steps: list[tuple[list[tuple[Address | None, int]], int, int]], outcomes: list[bool]
 ) -> None:
-    control = open_control(Written(*[False] * 3))
-    control.suppress("absent")
-    await control.close()
-    assert "1 suppressed calls could not be recorded" in caplog.text
+    """And each suppressed call was told the summary that counts it."""
+    summaries, clock = Summaries(outcomes), Clock()
+    flood = flood_control(summaries, clock=clock, window=0)
+    told: list[str | None] = []
+    for calls, pause, turns in steps:
+        for client, count in calls:
+            told += [call(flood, client) for _ in range(count)]
+        clock.now += pause
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    summaries.take_all()
+    await flood.close()
+    assert {summary.event_id: summary.count for summary in summaries.recorded} == {
+        event_id: told.count(event_id) for event_id in told if event_id is not None
+    }
+    assert len({summary.event_id for summary in summaries.recorded}) == len(summaries.recorded)
+    assert told.count(None) + sum(summary.count for summary in summaries.recorded) == len(told)
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.sampled_from(STRANGERS[:6]), st.integers(0, SECOND) | st.just(0)), min_size=1, max_size=300
+    ),
+    per_second=st.integers(1, 3),
+)
+async def test_the_lines_of_a_client_and_of_all_keep_to_their_bounds(
+    calls: list[tuple[Address, int]], per_second: int
+) -> None:
+    clock = Clock()
+    flood = flood_control(Summaries(), per_second=per_second, clock=clock)
+    lines: list[tuple[Address, int]] = []
+    for client, pause in calls:
+        clock.now += pause
+        lines += [(client, clock.now) for _ in range(10) if call(flood, client) is None]
+    await flood.close()
+    for client in STRANGERS[:6]:
+        hold_to_bound([time for address, time in lines if address == client], per_second)
+    hold_to_bound([time for _, time in lines], PROCESS_FACTOR * per_second)
+
+
+def hold_to_bound(times: list[int], per_second: int) -> None:
+    """From the first line to any other: at most the burst, and the rate times the time between them."""
+    for count, time in enumerate(times, 1):
+        assert (count - 10 * per_second) * SECOND <= per_second * (time - times[0])

@@ -75,10 +75,10 @@ def emitted(values: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def is_valid(line: dict[str, Any]) -> bool:
+def is_valid(line: dict[str, Any], schema: dict[str, Any] = SCHEMA) -> bool:
     """What both drafts say; they have to agree."""
-    by_draft_7 = jsonschema_rs.Draft7Validator(SCHEMA | {"$schema": DRAFT_7}, validate_formats=True).is_valid(line)
-    by_2020_12 = jsonschema_rs.Draft202012Validator(SCHEMA, validate_formats=True).is_valid(line)
+    by_draft_7 = jsonschema_rs.Draft7Validator(schema | {"$schema": DRAFT_7}, validate_formats=True).is_valid(line)
+    by_2020_12 = jsonschema_rs.Draft202012Validator(schema, validate_formats=True).is_valid(line)
     assert by_draft_7 == by_2020_12
     return by_2020_12
 
@@ -225,6 +225,67 @@ def test_a_line_without_a_key_that_is_always_there_is_refused(key: str) -> None:
     del line[key]
     assert not is_valid(line)
 
+
+# --- The summary of flood control ------------------------------------------------------------------------------------
+
+SUMMARY_SCHEMA = schemas()["user_logout_suppressed"]
+TIME = "2026-11-21T09:44:18.123456Z"
+
+
+def emitted_summary() -> dict[str, Any]:
+    summary = UserLogoutSuppressed(event_id=EVENT_ID, timestamp=TIME, count=1, window_start=TIME, window_end=TIME)
+    event: dict[str, Any] = orjson.loads(line_of(summary))
+    return event
+
+
+def test_a_summary_as_it_is_emitted_is_valid() -> None:
+    assert is_valid(emitted_summary(), SUMMARY_SCHEMA)
+
+
+def test_a_summary_has_exactly_the_keys_that_its_schema_describes_and_requires() -> None:
+    assert list(emitted_summary()) == list(SUMMARY_SCHEMA["properties"]) == SUMMARY_SCHEMA["required"]
+
+
+def test_a_key_that_a_later_version_adds_to_a_summary_is_allowed() -> None:
+    assert is_valid(emitted_summary() | {"country": "AT"}, SUMMARY_SCHEMA)
+
+
+@pytest.mark.parametrize("key", ["event_id", "timestamp", "schema_version", "service", "service_version"])
+def test_what_both_events_say_is_described_alike(key: str) -> None:
+    rules = [
+        {name: rule for name, rule in schema["properties"][key].items() if name != "description"}
+        for schema in (SCHEMA, SUMMARY_SCHEMA)
+    ]
+    assert rules[0] == rules[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"count": 0}, id="of no call"),
+        pytest.param({"count": 1.5}, id="of half a call"),
+        pytest.param({"count": None}, id="without a count"),
+        pytest.param({"window_start": None}, id="without a start"),
+        pytest.param({"window_end": "2026-11-21T09:44:18Z"}, id="a time without microseconds"),
+        pytest.param({"auth": "absent"}, id="a verdict on many calls"),
+        pytest.param({"user_id": "user_2xyzUVW"}, id="a user"),
+        pytest.param({"request_id": "r"}, id="one request of many"),
+        pytest.param({"dedupe_key": "user_logout:sess_2abcDEF"}, id="a session as dedupe_key"),
+        pytest.param({"source": "clerk_webhook"}, id="another source"),
+    ],
+)
+def test_a_summary_that_is_never_emitted_is_refused(change: dict[str, Any]) -> None:
+    assert not is_valid(emitted_summary() | change, SUMMARY_SCHEMA)
+
+
+@pytest.mark.parametrize("key", SUMMARY_SCHEMA["required"])
+def test_a_summary_without_one_of_its_keys_is_refused(key: str) -> None:
+    line = emitted_summary()
+    del line[key]
+    assert not is_valid(line, SUMMARY_SCHEMA)
+
+
+# --- Any event within its bounds -------------------------------------------------------------------------------------
 
 _identifiers = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
 _identities = st.fixed_dictionaries(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.events.types import UserLogout, new_event_id, now
+from service.events.types import UserLogout, UserLogoutSuppressed, new_event_id, now
 
 EVENT_ID = "01990000-0000-7000-8000-000000000000"
 IDENTITY = {"user_id": "user_2xyzUVW", "session_id": "sess_2abcDEF"}
@@ -72,6 +72,24 @@ def test_who_initiated_it_follows_from_the_identity(identity: dict[str, str], in
 
 def test_the_source_is_the_frontend() -> None:
     assert fields()["source"] == "frontend"
+
+
+def test_a_summary_has_the_keys_of_a_logout_and_its_own() -> None:
+    summary = UserLogoutSuppressed(event_id=EVENT_ID, timestamp="c", count=3, window_start="a", window_end="b").fields()
+    assert list(summary) == [*fields(), "count", "window_start", "window_end"]
+
+
+def test_a_summary_claims_nothing_about_single_calls() -> None:
+    summary = UserLogoutSuppressed(event_id=EVENT_ID, timestamp="c", count=3, window_start="a", window_end="b").fields()
+    assert {key: value for key, value in summary.items() if value is not None} == {
+        "event_id": EVENT_ID,
+        "dedupe_key": EVENT_ID,
+        "timestamp": "c",
+        "source": "frontend",
+        "count": 3,
+        "window_start": "a",
+        "window_end": "b",
+    }
 
 
 def test_an_event_does_not_change() -> None:

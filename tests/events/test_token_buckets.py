@@ -1,0 +1,133 @@
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.events.token_buckets import SECOND, SWEEP_FROM, TokenBuckets
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self, now: int = 0) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(now=12_345_678_901_234)
+
+
+def taken(buckets: TokenBuckets, key: str, tries: int = 1000) -> int:
+    return sum(buckets.take(key) for _ in range(tries))
+
+
+def test_a_full_bucket_gives_its_burst_and_no_more(clock: Clock) -> None:
+    assert taken(TokenBuckets(per_second=5, burst=50, clock=clock), "a") == 50
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens"), [(0.1, 0), (0.2, 1), (0.39, 1), (1, 5), (9.9, 49), (10, 50), (11, 50), (86400, 50)]
+)
+def test_an_empty_bucket_fills_evenly_up_to_its_burst(clock: Clock, seconds: float, tokens: int) -> None:
+    buckets = TokenBuckets(per_second=5, burst=50, clock=clock)
+    taken(buckets, "a")
+    clock.now += round(seconds * SECOND)
+    assert taken(buckets, "a") == tokens
+
+
+def test_a_rate_that_divides_no_second_is_rounded_down(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=3, burst=1, clock=clock)
+    buckets.take("a")
+    clock.now += 333_333_333
+    assert not buckets.take("a")
+    clock.now += 1
+    assert buckets.take("a")
+
+
+def test_each_key_has_a_bucket_of_its_own(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=1, burst=3, clock=clock)
+    assert [taken(buckets, key) for key in ("a", "b", "a")] == [3, 3, 0]
+
+
+def test_looking_takes_nothing_and_remembers_nothing(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=1, burst=1, clock=clock)
+    assert [buckets.has_token("a") for _ in range(3)] == [True] * 3
+    assert len(buckets) == 0
+    assert buckets.take("a")
+    assert not buckets.has_token("a")
+
+
+def test_being_refused_costs_nothing(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=1, burst=1, clock=clock)
+    assert taken(buckets, "a", tries=1_000_000) == 1
+    clock.now += SECOND
+    assert buckets.take("a")
+
+
+def test_full_buckets_are_forgotten(clock: Clock) -> None:
+    """A million strangers, of whom each comes once, at 1,000 a second: a bucket of theirs is full again after 1 s."""
+    buckets = TokenBuckets(per_second=1, burst=10, clock=clock)
+    most = 0
+    for stranger in range(1_000_000):
+        assert buckets.take(str(stranger))
+        most = max(most, len(buckets))
+        clock.now += SECOND // 1000
+    assert most <= 2 * 1000
+
+
+def test_an_empty_bucket_is_not_forgotten_while_others_are(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=1, burst=10, clock=clock)
+    taken(buckets, "flooder")
+    for stranger in range(10 * SWEEP_FROM):
+        buckets.take(str(stranger))
+        clock.now += SECOND // 10_000
+    assert taken(buckets, "flooder") == 1, "1 s went by"
+
+
+@given(
+    per_second=st.integers(1, 1_000_000),
+    burst=st.integers(1, 100),
+    start=st.integers(0, 10**18),
+    pauses=st.lists(st.integers(0, 3 * SECOND) | st.integers(0, 3000), min_size=1, max_size=300),
+)
+def test_within_any_time_no_more_than_burst_and_rate_are_taken(
+    per_second: int, burst: int, start: int, pauses: list[int]
+) -> None:
+    """Exactly, in whole numbers: between any two tokens, both counted."""
+    clock = Clock(start)
+    buckets = TokenBuckets(per_second=per_second, burst=burst, clock=clock)
+    times = []
+    for pause in pauses:
+        clock.now += pause
+        if buckets.take("a"):
+            times.append(clock.now)
+    for first, began in enumerate(times):
+        for last, ended in enumerate(times[first:], first):
+            assert (last - first + 1 - burst) * SECOND <= per_second * (ended - began)
+
+
+@given(
+    per_second=st.integers(1, 1000),
+    burst=st.integers(1, 100),
+    pauses=st.lists(st.integers(0, 2 * SECOND), min_size=1, max_size=100),
+)
+def test_who_keeps_to_the_rate_is_never_refused(per_second: int, burst: int, pauses: list[int]) -> None:
+    clock = Clock()
+    buckets = TokenBuckets(per_second=per_second, burst=burst, clock=clock)
+    per_token = -(-SECOND // per_second)
+    for pause in pauses:
+        clock.now += per_token + pause
+        assert buckets.take("a")
+
+
+def _default_clock() -> Callable[[], int]:
+    return TokenBuckets(per_second=1, burst=1)._clock
+
+
+def test_the_clock_is_one_that_nobody_can_set() -> None:
+    assert _default_clock().__name__ == "monotonic_ns"
