@@ -9,12 +9,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from service.diagnostics import where
 from service.events.lines import MAX_LINE
 from service.events.outputs import Output
+from service.events.pending import PendingLine, fitting
 from service.events.replay import Replay
 from service.events.spool import Spool
 from service.events.thread import CallThread
@@ -49,25 +49,6 @@ class _NotTakenError(Exception):
     """The event log takes no line now; its text says why."""
 
 
-@dataclass(slots=True, eq=False)
-class _Line:
-    data: bytes
-    recorded: asyncio.Future[bool]
-    deadline: float
-    is_late: bool = False
-    """It is part of a write to the event log that has not come back."""
-    is_taken: bool = False
-    """The event log has taken it, late."""
-    is_given_up: bool = False
-    """Nobody else took it, so it is lost unless that write took it."""
-
-    def tell(self, *, recorded: bool) -> None:
-        """Tell whoever waits, if it is still unknown to him."""
-        # A request that was cancelled has cancelled what it waited for; its line is written all the same.
-        if not self.recorded.done():
-            self.recorded.set_result(recorded)
-
-
 class EventLog:
     """An append-only log over one output, with a spool behind it. Lines leave in the order in which they came.
 
@@ -89,9 +70,9 @@ class EventLog:
         self._loop = asyncio.get_running_loop()
         self._log_thread = CallThread("event log") if output.may_block else None
         self._spool_thread = CallThread("spool")
-        self._fresh: deque[_Line] = deque()
-        self._appending: Sequence[_Line] = ()
-        self._late: Sequence[_Line] = ()
+        self._fresh: deque[PendingLine] = deque()
+        self._appending: Sequence[PendingLine] = ()
+        self._late: Sequence[PendingLine] = ()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._tasks: tuple[asyncio.Task[NoReturn], ...] = ()
@@ -130,7 +111,7 @@ class EventLog:
         if len(line) > MAX_LINE or not line or line.find(b"\n") != len(line) - 1:
             raise ValueError(f"not one line of at most {MAX_LINE} bytes")
         recorded: asyncio.Future[bool] = self._loop.create_future()
-        self._fresh.append(_Line(line, recorded, self._loop.time() + ANSWER_WITHIN))
+        self._fresh.append(PendingLine(line, recorded, self._loop.time() + ANSWER_WITHIN))
         self._idle.clear()
         self._wake.set()
         return recorded
@@ -183,7 +164,7 @@ class EventLog:
         Raises:
             _NotTakenError: not one line was taken in time.
         """
-        lines = _fitting(self._fresh, self._output.max_write)
+        lines = fitting(self._fresh, self._output.max_write)
         data = b"".join(line.data for line in lines)
         until = max(lines[0].deadline - (ANSWER_WITHIN - LOG_PATIENCE), self._loop.time() + GRACE)
         try:
@@ -218,7 +199,7 @@ class EventLog:
         finally:
             self._loop.remove_writer(self._output.fileno())
 
-    async def _call_log(self, lines: Sequence[_Line], data: bytes, until: float) -> int:
+    async def _call_log(self, lines: Sequence[PendingLine], data: bytes, until: float) -> int:
         """Write to an output that may block, in its thread."""
         assert self._log_thread is not None, "this output may block"  # noqa: S101 - tells mypy
         if not self._late:
@@ -274,7 +255,7 @@ class EventLog:
             replay.stop()
 
     async def _append_fresh(self) -> None:
-        self._appending = lines = _fitting(self._fresh, APPEND)
+        self._appending = lines = fitting(self._fresh, APPEND)
         for _ in lines:
             self._fresh.popleft()
         try:
@@ -314,7 +295,7 @@ class EventLog:
 
     # --- What cannot be recorded, and what is to be told ---
 
-    def _lose(self, line: _Line, problem: str) -> None:
+    def _lose(self, line: PendingLine, problem: str) -> None:
         line.tell(recorded=False)
         if not self._is_losing:
             self._is_losing = True
@@ -374,14 +355,3 @@ class EventLog:
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _fitting(lines: deque[_Line], room: int) -> list[_Line]:
-    """The first lines that fit into so many bytes."""
-    fitting: list[_Line] = []
-    for line in lines:
-        room -= len(line.data)
-        if room < 0:
-            break
-        fitting.append(line)
-    return fitting
