@@ -737,11 +737,29 @@ async def test_a_spool_that_hangs_delays_nobody(open_log: Open, spool: FaultySpo
     started = loop.time()
     assert await append(log, line(3)) == [False]
     assert loop.time() - started < SOON
-    assert log.lost == 1, "this one was not even given to the disk"
+    assert log.lost == 0, "it is kept until the disk answers"
     output.refuses = None
     spool.let_go()
-    await until(lambda: output.content == line(1) + line(2))
-    assert log.lost == 1
+    await until(lambda: output.content == line(1) + line(2) + line(3))
+    assert log.lost == 0
+
+
+@pytest.mark.usefixtures("hasty_callers")
+async def test_no_more_than_so_many_lines_are_kept_while_the_spool_hangs(
+    open_log: Open, spool: FaultySpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.events.log.MAX_KEPT", 2)
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await open_log(output)
+    spool.hang()
+    assert await append(log, line(1)) == [False]
+    assert await append(log, *(line(number) for number in range(2, 7))) == [False] * 5
+    await until(lambda: log.lost == 3)
+    output.refuses = None
+    spool.let_go()
+    await until(lambda: output.content == line(1) + line(5) + line(6))
+    assert log.lost == 3
 
 
 @pytest.mark.usefixtures("hasty_callers")
