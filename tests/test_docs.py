@@ -10,6 +10,7 @@ import pytest
 
 from service.clerk.verdict import Auth, Reason
 from service.events.schemas import schemas
+from service.metrics import Metrics
 from service.settings import Settings
 from tests.support.lines import read_line
 from tests.support.processes import TIMEOUT
@@ -110,6 +111,30 @@ def test_the_env_example_shows_the_real_defaults() -> None:
         default = Settings.model_fields[name.lower()].default
         default = ",".join(default) if isinstance(default, tuple) else default
         assert text == json.dumps(default).strip('"')
+
+
+def test_the_table_of_metrics_lists_every_metric() -> None:
+    metrics = Metrics()
+    assert metrics.keys_fetched_at  # made on demand
+    shown = {row[0].strip("`"): row[1] for row in table("## Running it blind")}
+    assert shown == {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in metrics.registry.collect()
+    }
+
+
+def test_the_table_of_alerts_lists_every_alert_with_its_severity() -> None:
+    rules = Path("deploy/alerts.yml").read_text("utf-8")
+    alerts = re.findall(r"- alert: (\w+)\n(?:.*\n)+?          severity: (\w+)", rules)
+    assert [(row[0].strip("`"), row[1]) for row in table("## Running it blind", "stay silent.")] == alerts
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    rows = table("### Seen to hold")
+    tests = "".join(path.read_text("utf-8") for path in Path("tests/faults").glob("test_*.py"))
+    assert len(rows) >= 11
+    for row in rows:
+        assert f"def {row[1].strip('`')}(" in tests
 
 
 def test_every_make_command_that_readme_names_exists() -> None:

@@ -1,4 +1,4 @@
-"""Clients that send nothing, slowly, far too much, or do not read; each test prints its figure."""
+"""Clients that send nothing, slowly, far too much, or do not read."""
 
 import contextlib
 import http.client
@@ -16,6 +16,7 @@ from typing import Self
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.faults.conftest import Figure
 from tests.support.processes import TIMEOUT, Server, request_under_way, serve
 from tests.support.signing import token
 
@@ -105,7 +106,7 @@ class Idlers:
 
 
 @pytest.mark.usefixtures("many_files")
-def test_silent_and_dripping_connections_harm_nobody_and_are_closed() -> None:
+def test_silent_and_dripping_connections_harm_nobody_and_are_closed(figure: Figure) -> None:
     with serve() as server:
         before = logouts(server, until=lambda count: count >= 1500)
         idlers = Idlers(server.address)
@@ -116,14 +117,11 @@ def test_silent_and_dripping_connections_harm_nobody_and_are_closed() -> None:
         idlers.close()
         files = psutil.Process(server.process.pid).num_fds()
         assert server.stop() == 0
-    print(  # noqa: T201 - the figure
-        f"\n{SILENT} silent and {DRIPPING} dripping connections: closed after {min(idlers.lived):.1f} to"
-        f" {max(idlers.lived):.1f} s; {len(beside)} logouts beside them, p99 {p99(beside) * 1000:.1f} ms"
-        f" (without them {p99(before) * 1000:.1f} ms); {files} open files afterwards"
-    )
     assert len(idlers.lived) == SILENT + DRIPPING
-    assert max(idlers.lived) < CLOSED_WITHIN
-    assert p99(beside) < 2 * p99(before) + 0.010
+    figure("idle connections: the last one closed after", max(idlers.lived), "s", bound=CLOSED_WITHIN)
+    figure("p99 of logouts without them", p99(before) * 1000, "ms")
+    figure("p99 of logouts beside them", p99(beside) * 1000, "ms", bound=2 * p99(before) * 1000 + 10)
+    figure("open files afterwards", files)
 
 
 class Pulse:
@@ -175,7 +173,7 @@ def send(server: Server, head: bytes) -> bytes:
         return connection.recv(4096)[9:12]
 
 
-def test_headers_of_any_size_stall_nobody_and_leave_nothing_behind() -> None:
+def test_headers_of_any_size_stall_nobody_and_leave_nothing_behind(figure: Figure) -> None:
     with serve() as server:
         process = psutil.Process(server.process.pid)
         for head in [*HEADS.values()] * 20:  # what is allocated once is allocated now
@@ -187,19 +185,16 @@ def test_headers_of_any_size_stall_nobody_and_leave_nothing_behind() -> None:
             statuses = {name: {send(server, head) for _ in range(100)} for name, head in HEADS.items()}
         memory_after = process.memory_info().rss
         assert server.stop() == 0
-    print(  # noqa: T201 - the figure
-        f"\nheads of 8 KB to 8 MB, {100 * len(HEADS)} requests: the worst of {len(pulse.seconds)} answers of /healthz"
-        f" took {max(pulse.seconds) * 1000:.1f} ms (without them {max(noise.seconds) * 1000:.1f} ms);"
-        f" memory {memory / 1e6:.1f} MB, afterwards {memory_after / 1e6:.1f} MB"
-    )
     assert {name: status for name, status in statuses.items() if name.startswith("8 KB")} == {
         "8 KB in one header": {b"200"},
         "8 KB in many headers": {b"431"},
         "8 KB in the URL": {b"200"},
     }
     assert {status for name in HEADS if name.startswith(("512", "8192")) for status in statuses[name]} == {b"431"}
-    assert max(pulse.seconds) < max(STALL, 2 * max(noise.seconds))
-    assert memory_after < memory * 1.1
+    worst, without = max(pulse.seconds), max(noise.seconds)
+    figure("slowest /healthz without the heads", without * 1000, "ms")
+    figure("slowest /healthz beside the heads", worst * 1000, "ms", bound=max(STALL, 2 * without) * 1000)
+    figure("memory afterwards, of that before", memory_after / memory, bound=1.1)
 
 
 def stop_time(server: Server) -> float:
@@ -210,14 +205,13 @@ def stop_time(server: Server) -> float:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_client_that_does_not_read_cannot_hold_the_end_up(workers: str) -> None:
+def test_a_client_that_does_not_read_cannot_hold_the_end_up(workers: str, figure: Figure) -> None:
     with serve(settings={"WORKERS": workers}) as server, request_under_way(server.address):
         seconds = stop_time(server)
-    print(f"\nSIGTERM while a client does not read, WORKERS={workers}: {seconds:.1f} s")  # noqa: T201 - the figure
-    assert seconds < MAX_STOP
+    figure(f"end while a client does not read, WORKERS={workers}", seconds, "s", bound=MAX_STOP)
 
 
-def test_pipelined_requests_hold_up_neither_others_nor_the_end() -> None:
+def test_pipelined_requests_hold_up_neither_others_nor_the_end(figure: Figure) -> None:
     """100,000 of them, of one client that reads its answers."""
     request = b"DELETE /v1/auth/session HTTP/1.1\r\nHost: service\r\n\r\n"
     with serve() as server, socket.create_connection(server.address, TIMEOUT) as client:
@@ -239,9 +233,5 @@ def test_pipelined_requests_hold_up_neither_others_nor_the_end() -> None:
         seconds = stop_time(server)
         for thread in threads:
             thread.join(TIMEOUT)
-    print(  # noqa: T201 - the figure
-        f"\n100,000 pipelined requests: the worst of {len(pulse.seconds)} answers of /healthz beside them took"
-        f" {max(pulse.seconds) * 1000:.1f} ms; SIGTERM meanwhile: {seconds:.1f} s"
-    )
-    assert max(pulse.seconds) < 1
-    assert seconds < MAX_STOP
+    figure("slowest /healthz beside 100,000 pipelined requests", max(pulse.seconds) * 1000, "ms", bound=1000)
+    figure("end meanwhile", seconds, "s", bound=MAX_STOP)

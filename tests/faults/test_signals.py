@@ -146,6 +146,30 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, kind: str, figur
 
 
 @pytest.mark.fault
+def test_what_waits_in_the_spool_survives_sigkill_and_is_delivered_by_the_next(tmp_path: Path, figure: Figure) -> None:
+    """Nobody reads the pipe, so lines go to the spool; ten processes die with theirs, the eleventh delivers all."""
+    settings = {"EVENT_SPOOL_DIR": str(tmp_path / "spool")}
+    acknowledged: set[str] = set()
+    seen: set[str] = set()
+    for _ in range(10):
+        with serve_to_pipe(settings) as (server, reader):
+            reader.pause()
+            with running(server.url, logouts([*valid(20), None]), rate=RATE) as load:
+                time.sleep(random.uniform(0.4, 1.0))
+                server.process.kill()
+                server.process.wait()
+                acknowledged |= set(load.stop().recorded)
+        seen |= {event["event_id"] for event in reader.events()}
+    waiting = acknowledged - seen
+    assert len(waiting) > RATE, "hardly anything waited in the spool"
+    with serve_to_pipe(settings) as (server, reader):
+        assert server.stop() == 0
+    seen |= {event["event_id"] for event in reader.events()}
+    figure("events that waited for the next process", len(waiting))
+    figure("of them missing", len(waiting - seen), bound=0)
+
+
+@pytest.mark.fault
 def test_no_torn_line_survives_a_restart(tmp_path: Path, figure: Figure) -> None:
     """A kill in the middle of write(2) is rare; so after each kill the beginning of a line is put where it would be."""
     log = Log(tmp_path, "file")
