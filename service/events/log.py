@@ -73,6 +73,7 @@ class EventLog:
         self._fresh: deque[PendingLine] = deque()
         self._appending: Sequence[PendingLine] = ()
         self._late: Sequence[PendingLine] = ()
+        self._taken_late = b""
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._tasks: tuple[asyncio.Task[NoReturn], ...] = ()
@@ -215,6 +216,7 @@ class EventLog:
     def _came_back(self, call: asyncio.Future[int]) -> None:
         """A late write is over: those it did not take, and nobody else took, are lost."""
         taken = 0 if call.exception() else call.result()
+        self._taken_late = b"".join(line.data for line in self._late)[:taken]
         for line in self._late:
             taken -= len(line.data)
             line.is_late = False
@@ -245,6 +247,8 @@ class EventLog:
                     else:
                         if not replay.waiting:
                             return
+                if await self._skip_taken(replay):
+                    continue
                 if not self._late and (taken := replay.go_on()):
                     await self._in_spool(self._spool.delivered, len(taken))
                     self._metrics.replayed.inc(taken.count(b"\n"))
@@ -252,7 +256,19 @@ class EventLog:
                 elif not self._fresh:
                     await self._wake.wait()
         finally:
+            self._taken_late = b""
             replay.stop()
+
+    async def _skip_taken(self, replay: Replay) -> bool:
+        """Pass over what a late write has taken after all; tell whether there was such a thing."""
+        taken, rest = self._taken_late[: len(replay.waiting)], self._taken_late[len(replay.waiting) :]
+        self._taken_late = b""
+        if not taken or not replay.waiting.startswith(taken):
+            return False
+        self._taken_late = rest
+        replay.waiting = replay.waiting[len(taken) :]
+        await self._in_spool(self._spool.delivered, len(taken))
+        return True
 
     async def _append_fresh(self) -> None:
         self._appending = lines = fitting(self._fresh, APPEND)

@@ -575,6 +575,21 @@ async def test_when_the_write_comes_back_delivery_goes_on_in_order(open_log: Ope
     assert log.lost == 0
 
 
+@pytest.mark.parametrize("count", [2, 2000], ids=["little", "more than is read from the spool at once"])
+@pytest.mark.parametrize("share", [1, 2], ids=["all", "a part"])
+@pytest.mark.usefixtures("soon")
+async def test_what_a_late_write_took_after_all_is_not_delivered_again(open_log: Open, count: int, share: int) -> None:
+    lines = numbered(count)
+    hanging = HangingOutput([60 * count // share])
+    log = await open_log(hanging)
+    assert all(await append(log, *lines))
+    assert await append(log, line(9999)) == [True]
+    hanging.let_go()
+    await until(lambda: hanging.content.endswith(line(9999)))
+    await until(log._idle.is_set)
+    assert hanging.content == b"".join(lines) + line(9999)
+
+
 @pytest.mark.usefixtures("hasty_callers")
 async def test_what_a_late_write_takes_while_the_spool_hangs_is_not_lost(
     open_log: Open, hanging: HangingOutput, spool: FaultySpool

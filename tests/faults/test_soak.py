@@ -50,8 +50,9 @@ def test_a_million_requests_leave_memory_and_open_files_as_they_were(tmp_path: P
     finally:
         event_log.unlink()
 
-    assert recorded == REQUESTS
-    assert lines == REQUESTS
+    # Where the disk is slow for a moment, an answer may say so, and a line may come twice; none may be missing.
+    assert len(lines) == REQUESTS
+    figure("answers that said not recorded in time", REQUESTS - recorded)
     assert set(verdicts) == {"verified", "absent", "rejected", "expired"}
     figure("requests", REQUESTS)
     figure("requests per second", REQUESTS / seconds)
@@ -70,13 +71,13 @@ def open_files_at_rest(process: psutil.Process) -> int:
     return int(process.num_fds())
 
 
-def count(event_log: Path) -> tuple[int, Counter[str]]:
-    """Count the lines, and the verdicts of a sample that is held against the schema."""
-    lines, verdicts = 0, Counter[str]()
+def count(event_log: Path) -> tuple[set[bytes], Counter[str]]:
+    """Give the event ids, and count the verdicts of a sample that is held against the schema."""
+    lines, verdicts = set[bytes](), Counter[str]()
     with event_log.open("rb") as file:
         for line in file:
-            lines += 1
             assert line.endswith(b"}\n")
+            lines.add(line.partition(b'"event_id":"')[2][:36])
             if random.randrange(SAMPLED) == 0:
                 verdicts[read_line(line)["auth"]] += 1
     return lines, verdicts
