@@ -1,5 +1,6 @@
 """Fixtures that every room uses. No test reads event lines but through ``tests.support.lines``."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,18 @@ def every_emitted_line_holds_to_its_schema(tmp_path: Path) -> Iterator[None]:
     for path in tmp_path.rglob("*.jsonl*"):
         with path.open("rb") as file:
             read_lines(file)
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """For tests that start uvicorn in this process: it configures the logging of the whole of it."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

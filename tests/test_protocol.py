@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import socket
 import threading
 import weakref
@@ -26,16 +25,7 @@ BIG = 8 * 1024 * 1024
 TOO_LARGE = b'{"success":false,"message":"Request Header Fields Too Large"}'
 
 
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """uvicorn configures the logging of the whole process."""
-    root = logging.getLogger()
-    level, handlers = root.level, [*root.handlers]
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 class App:

@@ -287,18 +287,22 @@ def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, 
 
 def test_workers_that_cannot_start_are_a_failure(tmp_path: Path) -> None:
     """The event log is an inherited descriptor, which the parent has and its workers have not."""
+    # A high number, because a low one may be something else's in the worker.
+    number = 900
     with (tmp_path / "inherited").open("wb") as inherited:
+        os.dup2(inherited.fileno(), number)
+    try:
         done = subprocess.run(
             [sys.executable, "-m", "service", "serve"],
-            env=environment(
-                EVENT_LOG=f"/proc/self/fd/{inherited.fileno()}", EVENT_SPOOL_DIR=str(tmp_path / "spool"), WORKERS="2"
-            ),
-            pass_fds=[inherited.fileno()],
+            env=environment(EVENT_LOG=f"/proc/self/fd/{number}", EVENT_SPOOL_DIR=str(tmp_path / "spool"), WORKERS="2"),
+            pass_fds=[number],
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
             check=False,
         )
+    finally:
+        os.close(number)
     assert done.returncode == 2
     assert "EVENT_LOG: cannot be opened for writing" in done.stderr
 

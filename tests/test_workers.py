@@ -1,12 +1,58 @@
+"""The ends of workers; how whole processes end is in test_server."""
+
 import asyncio
 import os
 import signal
+import socket
 
-from service.workers import stop_when_readable
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.server import configure, listen
+from service.workers import WorkerProcess, WorkerServer, stop_when_readable
+from tests.support.processes import TIMEOUT
+
+
+async def hello(_: Request) -> Response:
+    return Response("hello")
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+async def test_who_waits_to_be_accepted_at_the_end_is_answered() -> None:
+    """The kernel has made the connection and has the request; nobody has looked at either."""
+    config = configure(Starlette(routes=[Route("/", hello)]), log_level="critical")
+    server = WorkerServer(config)
+    with listen("127.0.0.1", 0) as listener, socket.socket() as client:
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([listener])
+        address = listener.getsockname()
+        client.connect(address)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")
+        async with asyncio.timeout(TIMEOUT):
+            await server.shutdown([listener])
+            client.settimeout(0)
+            answer = await asyncio.get_running_loop().sock_recv(client, 4096)
+        with socket.socket() as late:
+            assert late.connect_ex(address) != 0
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close" in answer
+    assert answer.endswith(b"hello")
+
+
+async def test_a_worker_ends_as_our_server_does() -> None:
+    worker = WorkerProcess(configure(Starlette(), log_level="critical", workers=2), [])
+    assert isinstance(worker.server, WorkerServer)
+    assert worker.server is worker.server
+    worker.parent_conn.close()
+    worker.child_conn.close()
 
 
 async def test_a_process_ends_when_the_descriptor_of_its_parent_becomes_readable() -> None:
-    """And says so once, although the descriptor stays readable; how workers end is in test_server."""
+    """And says so once, although the descriptor stays readable."""
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, signals.put_nowait, signal.SIGTERM)
