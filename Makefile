@@ -53,11 +53,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv .venv || { echo 'this Python lacks venv; on Debian: apt-get install python3-venv' >&2; rm -rf .venv; exit 1; }
 
 .venv/run.stamp: deploy/requirements.txt | $(BIN)/python
-	@echo 'installing what the service needs (once)'
+	@echo 'installing what the service needs (once, about a minute)'
 	@$(PIP) -r $<
 	@touch $@
 
 .venv/test.stamp: tests/requirements.txt | $(BIN)/python
-	@echo 'installing what the tests need (once)'
+	@echo 'installing what the tests need (once, about a minute)'
 	@$(PIP) -r $<
 	@touch $@

@@ -122,14 +122,18 @@ def load_pem_key(settings: Settings) -> PemKey | None:
         raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
 
 
-def open_event_log(settings: Settings) -> Output:
+def open_event_log(settings: Settings, *, must_open: bool = True) -> Output:
     """Open what ``EVENT_LOG`` names.
 
+    Args:
+        settings: name it.
+        must_open: False where it was open before: what cannot be opened now may be opened later.
+
     Raises:
-        ConfigurationError: it cannot be opened.
+        ConfigurationError: it cannot be opened, and must be.
     """
     try:
-        return open_output(settings.event_log, fsync=settings.event_fsync)
+        return open_output(settings.event_log, fsync=settings.event_fsync, must_open=must_open)
     except OSError as error:
         raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
 

@@ -134,6 +134,12 @@ def _describe(settings: Settings) -> Iterator[str]:
     else:
         yield "authorized parties: any (set CLERK_AUTHORIZED_PARTIES; until then browsers on other origins cannot call)"
     yield f"issuer: {settings.clerk_issuer or 'any (CLERK_ISSUER is not set)'}"
+    # The rest as it is: a mistyped name shows here as a default.
+    for name in ("event_fsync", "event_client_ip", "event_user_agent", "flood_per_second"):
+        yield f"{name.upper()}: {json.dumps(getattr(settings, name))}"
+    yield f"FORWARDED_ALLOW_IPS: {', '.join(settings.forwarded_allow_ips) or 'none'}"
+    for name in ("host", "port", "workers", "log_level"):
+        yield f"{name.upper()}: {getattr(settings, name)}"
 
 
 def _explain(verdict: Verdict) -> Iterator[str]:
@@ -171,7 +177,10 @@ def sandbox(port: int, clerk_port: int) -> None:
 
 
 async def _sandbox(port: int, clerk_port: int, event_log: Path) -> None:
-    with listen("127.0.0.1", port) as service_socket, listen("127.0.0.1", clerk_port) as clerk_socket:
+    with (
+        listen("127.0.0.1", port, setting="--port") as service_socket,
+        listen("127.0.0.1", clerk_port, setting="--clerk-port") as clerk_socket,
+    ):
         service_url, clerk_url = url_of(service_socket), url_of(clerk_socket)
         instance = Instance(issuer=clerk_url, secret_key="sk_test_sandbox")  # noqa: S106 - opens nothing but the sandbox
         settings = Settings(

@@ -43,6 +43,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._stopping = False  # no further request is answered
         self._refusal: HTTPStatus | None = None
         self._lingering = False
+        self._half_closed = False  # the client sends no more, but may still read
 
     # What the socket tells.
 
@@ -83,6 +84,11 @@ class HttpProtocol(HttpToolsProtocol):
             if self._held > MAX_HEAD or len(self.headers) > MAX_FIELDS:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
                 return
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it, uvicorn gives None
+        """Tell whether the client, who has closed his side, is still to be answered (RFC 9112, section 9.6)."""
+        self._half_closed = True
+        return not (self._lingering or (self._is_idle() and not self._unparsed))
 
     # What the parser tells.
 
@@ -143,6 +149,8 @@ class HttpProtocol(HttpToolsProtocol):
             data, self._unparsed = self._unparsed, b""
             self.flow.resume_reading()
             self.data_received(data)
+            if self._half_closed and self._is_idle():
+                self.transport.close()
 
     def shutdown(self) -> None:
         """Close after the response under way; what was pipelined behind it is left unanswered.
@@ -189,7 +197,7 @@ class HttpProtocol(HttpToolsProtocol):
         A socket that is closed while data arrives answers it with a reset, and the reset makes the client lose the
         response that it has not read yet (RFC 9112, section 9.6).
         """
-        if not (self._receiving or self._refusal is not None or self.flow.read_paused):
+        if self._half_closed or not (self._receiving or self._refusal is not None or self.flow.read_paused):
             self._raw.close()
             return
         self._lingering = True

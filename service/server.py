@@ -34,11 +34,16 @@ STARTUP_FAILURE = 3
 BACKLOG = 2048
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
     """Open the listening socket.
 
+    Args:
+        host: an address, or a name that leads to one.
+        port: 0 for any.
+        setting: where the port was set, for the message.
+
     Raises:
-        ConfigurationError: its text names HOST or PORT.
+        ConfigurationError: its text names HOST or where the port was set.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -49,9 +54,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigurationError("HOST", "cannot be resolved to an address") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigurationError("PORT", f"{port} on {host} is in use already") from None
+            raise ConfigurationError(setting, f"{port} on {host} is in use already") from None
         if error.errno == errno.EACCES:
-            raise ConfigurationError("PORT", f"{port} may not be opened by this user (below 1024?)") from None
+            raise ConfigurationError(setting, f"{port} may not be opened by this user (below 1024?)") from None
         raise ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}") from None
 
 
@@ -153,6 +158,8 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
     leave_out_of_collections()
     with listen(settings.host, settings.port) as listener:
         exit_cleanly_on_signals()
+        # uvicorn's supervisor takes it for "replace the workers"; a single process would die of it at once.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         logger.info("listening on %s", url_of(listener))
         processes = []
         if settings.workers == 1:
@@ -165,7 +172,7 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
 
 
 def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
-    """Build the app in a worker of several; what cannot be used ends the worker with one line."""
+    """Build the app in a worker of several."""
     leave_out_of_collections()
     if (parent := multiprocessing.parent_process()) is not None:
         stop_when_readable(parent.sentinel)
@@ -174,8 +181,5 @@ def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
     except OSError as error:
         logger.error("this worker counts for itself alone: %s", error.strerror)  # noqa: TRY400 - one line
         metrics = Metrics()
-    try:
-        return create_app(settings, open_event_log(settings), metrics)
-    except ConfigurationError as error:
-        logger.critical("%s", error)
-        sys.exit(STARTUP_FAILURE)
+    # The parent could open the event log. A worker that takes the place of a dead one must start while it cannot be.
+    return create_app(settings, open_event_log(settings, must_open=False), metrics)

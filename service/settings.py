@@ -196,6 +196,15 @@ class _EnvironmentSettings(Settings):
         )
 
 
+_MESSAGES = {
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+"""For pydantic's kinds of problems that have a plainer wording."""
+
+
 def load_settings() -> Settings:
     """Read the environment and ``.env``.
 
@@ -213,9 +222,11 @@ def load_settings() -> Settings:
 
 
 def _first_problem(error: ValidationError) -> ConfigurationError:
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    problem = error.errors(include_url=False, include_input=False)[0]
     # The one rule over several fields, "some key is set", has no field of its own.
     variable, *place = problem["loc"] or ("clerk_jwt_key",)
     # The value itself is never shown: it may be a secret that went into the wrong variable.
     entry = f"entry {int(place[0]) + 1} " if place else ""
-    return ConfigurationError(str(variable).upper(), entry + problem["msg"].removeprefix("Value error, "))
+    text = _MESSAGES.get(problem["type"], "{message}")
+    message = problem["msg"].removeprefix("Value error, ")
+    return ConfigurationError(str(variable).upper(), entry + text.format(message=message, **problem.get("ctx", {})))

@@ -47,6 +47,15 @@ def test_check_explains_the_configuration(check: Check) -> None:
         "spool: spool, at most 1073741824 bytes",
         f"authorized parties and CORS origins: {ORIGIN}",
         f"issuer: {ISSUER}",
+        "EVENT_FSYNC: false",
+        "EVENT_CLIENT_IP: false",
+        "EVENT_USER_AGENT: false",
+        "FLOOD_PER_SECOND: 50",
+        "FORWARDED_ALLOW_IPS: 127.0.0.1/32, ::1/128",
+        "HOST: 127.0.0.1",
+        "PORT: 8000",
+        "WORKERS: 1",
+        "LOG_LEVEL: info",
         "keys: one RSA key of 2048 bits from CLERK_JWT_KEY; Clerk is not asked",
     ]
     assert result.exit_code == 0

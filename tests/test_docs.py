@@ -116,7 +116,7 @@ def test_the_env_example_shows_the_real_defaults() -> None:
 def test_the_table_of_metrics_lists_every_metric() -> None:
     metrics = Metrics()
     assert metrics.keys_fetched_at  # made on demand
-    shown = {row[0].strip("`"): row[1] for row in table("## Running it blind")}
+    shown = {row[0].strip("`"): row[1] for row in table("## Monitoring")}
     assert shown == {
         family.name + ("_total" if family.type == "counter" else ""): family.type
         for family in metrics.registry.collect()
@@ -126,7 +126,7 @@ def test_the_table_of_metrics_lists_every_metric() -> None:
 def test_the_table_of_alerts_lists_every_alert_with_its_severity() -> None:
     rules = Path("deploy/alerts.yml").read_text("utf-8")
     alerts = re.findall(r"- alert: (\w+)\n(?:.*\n)+?          severity: (\w+)", rules)
-    assert [(row[0].strip("`"), row[1]) for row in table("## Running it blind", "stay silent.")] == alerts
+    assert [(row[0].strip("`"), row[1]) for row in table("## Monitoring", "stay silent.")] == alerts
 
 
 def test_each_promise_names_a_test_that_exists() -> None:

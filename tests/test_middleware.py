@@ -177,3 +177,11 @@ async def test_one_that_breaks_after_its_answer_began_counts_once() -> None:
     with pytest.raises(RuntimeError):
         await call(breaks_late, metrics)
     assert counted(metrics) == ['{method="GET",path="/",status="200"} 1.0']
+
+
+def test_what_should_never_happen_is_counted_from_zero() -> None:
+    """Prometheus does not see a series' first increase when the series begins with it."""
+    metrics = Metrics()
+    Durations(metrics, ["/v1/auth/session"], ["DELETE"])
+    labels = {"method": "DELETE", "path": "/v1/auth/session", "status": "500"}
+    assert metrics.registry.get_sample_value("clerk_logout_request_duration_seconds_count", labels) == 0

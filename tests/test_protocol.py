@@ -180,6 +180,22 @@ def test_pipelined_requests_are_answered_in_their_order(running: Running) -> Non
     assert bodies(reader[0]) == [b"/%d" % number for number in range(count)] + [b"/" + b"a" * 50_000]
 
 
+@pytest.mark.parametrize("count", [1, 3, 2000], ids=["one", "some", "more than are parsed at once"])
+def test_a_client_that_sends_no_more_is_answered(running: Running, count: int) -> None:
+    with running.connection() as connection:
+        connection.sendall(b"GET /hold HTTP/1.1\r\n\r\n" + b"".join(GET % number for number in range(count)))
+        connection.shutdown(socket.SHUT_WR)
+        assert running.app.held.wait(TIMEOUT)
+        running.app.let_go.set()
+        assert bodies(received(connection)) == [b"/hold"] + [b"/%d" % number for number in range(count)]
+
+
+def test_a_client_that_sends_no_more_and_waits_for_nothing_is_closed(running: Running) -> None:
+    with running.connection() as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert received(connection) == b""
+
+
 def test_what_is_refused_does_not_overtake_what_is_served(running: Running) -> None:
     with running.connection() as connection:
         connection.sendall(b"GET /hold HTTP/1.1\r\n\r\n" + GET % 1 + b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 300)

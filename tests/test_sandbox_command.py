@@ -120,7 +120,7 @@ def test_a_port_in_use_is_one_line(sandbox: Sandbox) -> None:
         timeout=TIMEOUT,
         check=False,
     )
-    assert done.stderr == f"clerk-logout: PORT: {port} on 127.0.0.1 is in use already\n"
+    assert done.stderr == f"clerk-logout: --port: {port} on 127.0.0.1 is in use already\n"
     assert done.returncode == 2
 
 

@@ -285,26 +285,33 @@ def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, 
     assert done.stdout == ""
 
 
-def test_workers_that_cannot_start_are_a_failure(tmp_path: Path) -> None:
-    """The event log is an inherited descriptor, which the parent has and its workers have not."""
-    # A high number, because a low one may be something else's in the worker.
-    number = 900
-    with (tmp_path / "inherited").open("wb") as inherited:
-        os.dup2(inherited.fileno(), number)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "service", "serve"],
-            env=environment(EVENT_LOG=f"/proc/self/fd/{number}", EVENT_SPOOL_DIR=str(tmp_path / "spool"), WORKERS="2"),
-            pass_fds=[number],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-    finally:
-        os.close(number)
-    assert done.returncode == 2
-    assert "EVENT_LOG: cannot be opened for writing" in done.stderr
+def test_a_worker_starts_while_the_event_log_cannot_be_opened(tmp_path: Path) -> None:
+    """One that takes the place of a dead one must not take the others down with it."""
+    event_log = tmp_path / "events.jsonl"
+    with serve(settings={"WORKERS": "2", "EVENT_LOG": str(event_log)}) as server:
+        acknowledged = [one_logout(server.address)]
+        event_log.rename(tmp_path / "events.jsonl.1")
+        event_log.mkdir()
+        workers = psutil.Process(server.process.pid).children()
+        # multiprocessing has a child of its own, which tracks what is to be cleaned up.
+        workers = [worker for worker in workers if "resource_tracker" not in " ".join(worker.cmdline())]
+        assert len(workers) == 2
+        for worker in workers:
+            worker.kill()
+        acknowledged += [one_logout(server.address) for _ in range(20)]
+        assert server.process.poll() is None
+        event_log.rmdir()
+        assert server.stop() == 0
+    lines = (tmp_path / "events.jsonl.1").read_bytes() + event_log.read_bytes()
+    events = read_lines(lines.splitlines(keepends=True))
+    assert all(json.loads(body)["recorded"] for _, body in acknowledged)
+    assert {json.loads(body)["event_id"] for _, body in acknowledged} == {event["event_id"] for event in events}
+
+
+def test_sighup_ends_a_single_process_as_sigterm_does(tmp_path: Path) -> None:
+    with serve(settings={"EVENT_LOG": str(tmp_path / "events.jsonl")}) as server:
+        assert one_logout(server.address)[0] == 200
+        assert server.stop(signal.SIGHUP) == 0
 
 
 def test_a_port_in_use_is_named() -> None:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from starlette.types import Scope
 
+MAX_HOPS = 32
+"""Entries of ``X-Forwarded-For`` that are looked at; a request has not passed more proxies."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # What proxies put around an address: `203.0.113.7:51234`, `[2001:db8::1]:51234`, `[2001:db8::1]`.
@@ -40,7 +43,8 @@ class ClientAddress:
 def _forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[str]:
     """The entries of all ``X-Forwarded-For`` headers, the last one first; empty ones do not count (RFC 9110, 5.6.1)."""
     values = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
-    entries = (entry.strip(" \t") for entry in reversed(",".join(values).split(",")))
+    # What is left of so many is one entry, and no address.
+    entries = (entry.strip(" \t") for entry in reversed(",".join(values).rsplit(",", MAX_HOPS)))
     return filter(None, entries)
 
 

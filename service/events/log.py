@@ -80,6 +80,7 @@ class EventLog:
         self._spool_hangs = False
         self._trouble: str | None = None
         self._reported: str | None = None
+        self._spool_reported: str | None = None
         self._is_losing = self._lost_lately = False
         self.lost = 0
         """Lines that neither the output nor the spool took."""
@@ -92,6 +93,7 @@ class EventLog:
     async def start(self) -> None:
         """Adopt what other processes left in the spool, and begin to write."""
         await self._finished(self._spool_thread.call(self._spool.look_after), self._loop.time() + START_WITHIN)
+        self._report()
         self._tasks = (
             asyncio.create_task(self._write_for_ever(), name="event log"),
             asyncio.create_task(self._look_after_spool(), name="spool"),
@@ -351,6 +353,11 @@ class EventLog:
         elif self._reported and not self._trouble:
             logger.warning("the event log (%s) takes lines again, and has taken what waited", self._output.name)
         self._reported = self._trouble
+        if self.problem and not self._spool_reported:
+            logger.error("the spool takes no lines: %s; what the event log does not take is lost", self.problem)
+        elif self._spool_reported and not self.problem:
+            logger.warning("the spool takes lines again")
+        self._spool_reported = self.problem
         if self._is_losing and not self._lost_lately:
             self._is_losing = False
             logger.warning("no event was lost lately; %d were lost so far", self.lost)

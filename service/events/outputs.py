@@ -125,11 +125,14 @@ class LogFile:
         name: what to call it in messages, if not by its path.
         follow: look before each write whether the path still leads to the open file.
         fsync: return from ``write`` only after fdatasync(2).
+        must_open: else a file that cannot be opened now is opened by the first ``write`` that can.
     """
 
     may_block = True
 
-    def __init__(self, path: str, *, name: str | None = None, follow: bool = True, fsync: bool = False) -> None:
+    def __init__(
+        self, path: str, *, name: str | None = None, follow: bool = True, fsync: bool = False, must_open: bool = True
+    ) -> None:
         """Open it.
 
         Raises:
@@ -140,7 +143,13 @@ class LogFile:
         self._follow = follow
         self._fsync = fsync
         self._torn = False
-        self._open()
+        self._fd = -1
+        self.max_write = FILE_WRITE
+        try:
+            self._open()
+        except OSError:
+            if must_open:
+                raise
 
     def _open(self) -> None:
         flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -183,24 +192,26 @@ class LogFile:
             if self._torn and exclusive and self._is_readable:
                 self._torn = not self._cut_off(lines[whole:taken])
         if whole == 0:
-            raise OSError(errno.ENOSPC, "only a part of a line was taken")
+            raise OSError(errno.ENOSPC, "no space for more than a part of a line")
         if self._fsync:
             os.fdatasync(self._fd)
         return whole
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _open_again_if_moved(self) -> None:
         try:
-            moved = not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+            moved = self._fd < 0 or not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
         except FileNotFoundError:
             moved = True
         if moved:
             old = self._fd
             self._open()
-            os.close(old)
+            if old >= 0:
+                os.close(old)
             self._torn = False
 
     def _write_to_reader(self, lines: bytes) -> int:
@@ -256,14 +267,14 @@ def _takes_more(descriptor: int) -> bool:
     return bool(poll.poll(READER_PATIENCE_MS))
 
 
-def open_output(event_log: str, *, fsync: bool = False) -> Output:
+def open_output(event_log: str, *, fsync: bool = False, must_open: bool = True) -> Output:
     """Open what ``EVENT_LOG`` names: ``-`` or a path.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, and must be.
     """
     if event_log != "-":
-        return LogFile(event_log, fsync=fsync)
+        return LogFile(event_log, fsync=fsync, must_open=must_open)
     if not stat.S_ISREG(os.fstat(1).st_mode):
         return StandardOutput()
     try:

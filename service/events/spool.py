@@ -156,6 +156,8 @@ class Spool:
         return next((claim for claim in (self._begun, *self._adopted, self._own) if claim and claim.segments), None)
 
     def _begin_segment(self) -> Segment:
+        if self._own is not None and not self._own.is_there():
+            self._forget_own()
         own = self._hold_own()
         self._number += 1
         path = own.path / f"{self._number:08}.jsonl"

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.endpoints.client import ClientAddress
+from service.endpoints.client import MAX_HOPS, ClientAddress
 
 PROXIES = ("10.0.0.0/8", "2001:db8:ffff::/48")
 
@@ -100,6 +100,13 @@ def test_behind_a_proxy_it_is_the_rightmost_address_that_is_no_proxy(forwarded_f
 )
 def test_an_entry_that_is_no_address_makes_the_caller_unknown(entry: str) -> None:
     assert address("10.0.0.1", f"203.0.113.77, {entry}, 10.1.1.1") is None
+
+
+def test_of_a_long_list_only_the_end_is_looked_at() -> None:
+    """15,000 addresses, every one of them a proxy's, would hold the event loop."""
+    assert address("10.0.0.1", ",".join(["203.0.113.77"] + ["10.0.0.1"] * (MAX_HOPS - 1))) == "203.0.113.77"
+    assert address("10.0.0.1", ",".join(["203.0.113.77"] + ["10.0.0.1"] * MAX_HOPS)) == "203.0.113.77"
+    assert address("10.0.0.1", ",".join(["203.0.113.77"] + ["10.0.0.1"] * (MAX_HOPS + 1))) is None
 
 
 def test_other_headers_say_nothing() -> None:

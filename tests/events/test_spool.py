@@ -307,6 +307,13 @@ def test_a_directory_that_was_removed_is_made_anew(open_spool: OpenSpool, direct
     assert take_all(spool) == line(1)
 
 
+def test_a_directory_that_was_removed_is_made_anew_by_the_first_line(open_spool: OpenSpool, directory: Path) -> None:
+    spool = open_spool()
+    shutil.rmtree(directory)
+    spool.append(line(1))
+    assert take_all(spool) == line(1)
+
+
 def test_lines_that_somebody_removed_are_told_and_forgotten(
     open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
