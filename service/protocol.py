@@ -108,7 +108,8 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.headers) > MAX_FIELDS:
             raise ValueError("too many header fields")
         super().on_headers_complete()
-        if self._stopping:
+        if self._stopping or self.parser.should_upgrade():
+            # After an Upgrade, which is not heeded, the parser would drop what the client has sent behind it.
             self.cycle.keep_alive = False
         self._since = self.loop.time()
 

@@ -7,6 +7,7 @@ import socket
 import time
 from contextlib import suppress
 from types import FrameType
+from typing import ClassVar
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
@@ -48,7 +49,9 @@ def _accept_all(listener: socket.socket) -> list[socket.socket]:
 
 
 class WorkerProcess(multiprocess.Process):
-    """uvicorn's worker process with our server."""
+    """uvicorn's worker process with our server; whoever waits for it waits no longer once the end has begun."""
+
+    is_ending: ClassVar[bool] = False
 
     @property
     def server(self) -> uvicorn.Server:
@@ -56,6 +59,26 @@ class WorkerProcess(multiprocess.Process):
         if self._server is None:
             self._server = WorkerServer(self.config)
         return self._server
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Tell whether the worker answers within so many seconds."""
+        until = time.monotonic() + timeout
+        try:
+            self.parent_conn.send(b"ping")
+            while not self.parent_conn.poll(0.1):
+                if WorkerProcess.is_ending:
+                    return True  # the end will see to it
+                if time.monotonic() > until:
+                    return False
+            self.parent_conn.recv()
+        except (OSError, EOFError):
+            return False
+        return True
+
+    def join(self) -> None:
+        """Wait for the worker's end."""
+        while self.process.is_alive() and not WorkerProcess.is_ending:
+            self.process.join(0.1)
 
 
 # uvicorn's supervisor names the class where it starts, restarts and adds workers, and takes no other.
@@ -82,6 +105,7 @@ class Supervisor(multiprocess.Multiprocess):
                 worker.kill()
             os._exit(128 + number)
         self._told_to_stop_at = time.monotonic()
+        WorkerProcess.is_ending = True
         self.signal_queue.append(number)
 
     def terminate_all(self) -> None:
@@ -97,7 +121,7 @@ class Supervisor(multiprocess.Multiprocess):
             worker.process.join(max(0.0, until - time.monotonic()))
             if worker.exitcode is None:
                 worker.kill()
-            worker.join()
+            worker.process.join()
 
 
 def stop_when_readable(descriptor: int) -> None:

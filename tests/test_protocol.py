@@ -190,6 +190,14 @@ def test_a_client_that_sends_no_more_is_answered(running: Running, count: int) -
         assert bodies(received(connection)) == [b"/hold"] + [b"/%d" % number for number in range(count)]
 
 
+def test_a_request_that_asks_for_an_upgrade_is_answered_and_is_the_last(running: Running) -> None:
+    """What stands behind it would be lost in the parser; so its sender is told at once, and comes again."""
+    upgrade = b"GET /1 HTTP/1.1\r\nHost: service\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+    answer = running.exchange(upgrade + GET % 2)
+    assert bodies(answer) == [b"/1"]
+    assert b"connection: close" in answer
+
+
 def test_a_client_that_sends_no_more_and_waits_for_nothing_is_closed(running: Running) -> None:
     with running.connection() as connection:
         connection.shutdown(socket.SHUT_WR)

@@ -1,9 +1,13 @@
 """The ends of workers; how whole processes end is in test_server."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import socket
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 from starlette.applications import Starlette
@@ -43,12 +47,51 @@ async def test_who_waits_to_be_accepted_at_the_end_is_answered() -> None:
     assert answer.endswith(b"hello")
 
 
-async def test_a_worker_ends_as_our_server_does() -> None:
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
+    """One that is not started; its end of the pipe is ``child_conn``."""
+    monkeypatch.setattr(WorkerProcess, "is_ending", False)
     worker = WorkerProcess(configure(Starlette(), log_level="critical", workers=2), [])
-    assert isinstance(worker.server, WorkerServer)
-    assert worker.server is worker.server
+    yield worker
     worker.parent_conn.close()
     worker.child_conn.close()
+
+
+def test_a_worker_ends_as_our_server_does(worker: WorkerProcess) -> None:
+    assert isinstance(worker.server, WorkerServer)
+    assert worker.server is worker.server
+
+
+def test_a_worker_that_answers_is_well(worker: WorkerProcess) -> None:
+    worker.child_conn.send(True)  # noqa: FBT003 - uvicorn's own
+    assert worker.ping(timeout=TIMEOUT)
+    assert worker.child_conn.recv() == b"ping"
+
+
+def test_a_worker_that_does_not_answer_is_not(worker: WorkerProcess) -> None:
+    assert not worker.ping(timeout=0)
+
+
+def test_a_worker_that_has_gone_is_not(worker: WorkerProcess) -> None:
+    worker.child_conn.close()
+    assert not worker.ping(timeout=TIMEOUT)
+
+
+def test_nobody_waits_for_a_worker_s_answer_once_the_end_has_begun(worker: WorkerProcess) -> None:
+    WorkerProcess.is_ending = True
+    assert worker.ping(timeout=TIMEOUT)
+
+
+def test_nobody_waits_for_a_worker_s_end_once_the_end_of_all_has_begun(worker: WorkerProcess) -> None:
+    worker.process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(TIMEOUT,))
+    worker.process.start()
+    ending = threading.Timer(0.2, setattr, (WorkerProcess, "is_ending", True))
+    ending.start()
+    worker.join()
+    assert worker.process.is_alive()
+    worker.process.kill()
+    worker.process.join()
+    ending.join()
 
 
 async def test_a_process_ends_when_the_descriptor_of_its_parent_becomes_readable() -> None:
