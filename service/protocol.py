@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -18,6 +19,8 @@ DEADLINE = 15.0
 """Seconds that a connection may wait for a request, for the rest of one, or for its client to take the response."""
 LAST_CALL = 0.1
 """Seconds that an idle connection stays open when the service begins to end."""
+RESERVE = 64
+"""Open files that no connection may take: the event log and the spool need some."""
 LINGER = 2.0
 """Seconds that a client which is still sending has to read its last response before its connection is cut."""
 
@@ -53,6 +56,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._raw, self.transport = transport, PoliteTransport(transport, self._hang_up, lambda: self._lingering)
         self._since = self.loop.time()
         self._timer = self.loop.call_later(self.deadline, self._cut_when_overdue)
+        if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""

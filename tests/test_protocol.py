@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import resource
 import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -196,6 +197,19 @@ def test_a_request_that_asks_for_an_upgrade_is_answered_and_is_the_last(running:
     answer = running.exchange(upgrade + GET % 2)
     assert bodies(answer) == [b"/1"]
     assert b"connection: close" in answer
+
+
+def test_connections_leave_some_open_files_to_the_service(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr("service.protocol.RESERVE", soft - 2)
+    with running.connection() as first, running.connection() as second:
+        for connection in (first, second):
+            connection.sendall(GET % 1)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        with running.connection() as third, suppress(ConnectionResetError):
+            assert third.recv(100) == b""
+        first.sendall(GET % 2)
+        assert first.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_a_client_that_sends_no_more_and_waits_for_nothing_is_closed(running: Running) -> None:

@@ -17,6 +17,7 @@ import uuid_utils
 from service.events.lines import LINE_START, MAX_LINE, first_lines
 
 PROBE = "probe"
+REST = ".rest"
 _is_name = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
@@ -61,6 +62,19 @@ class Segment:
             self.read += bad
             self.passed_over += bad
         return b""
+
+    def keep_what_is_left(self) -> None:
+        """Shorten the file to what is still to be read, so that nobody reads the rest of it again."""
+        if not 0 < self.read < self.size:
+            return
+        rest = self.path.with_suffix(REST)
+        with suppress(OSError):  # then all of it is read again
+            with self.path.open("rb") as old, rest.open("wb") as new:
+                old.seek(self.read)
+                new.write(old.read(self.left))
+                new.flush()
+                os.fdatasync(new.fileno())
+            rest.rename(self.path)
 
     def close(self) -> None:
         """Close the file; ``next_lines`` opens it again."""
@@ -137,9 +151,11 @@ class Claim:
         """Give it up; a directory without lines is removed."""
         for segment in self.segments:
             segment.close()
+            segment.keep_what_is_left()
         if not self.segments:
             with suppress(OSError):
-                (self.path / PROBE).unlink(missing_ok=True)
+                for file in (self.path / PROBE, *self.path.glob(f"*{REST}")):
+                    file.unlink(missing_ok=True)
                 self.path.rmdir()
         os.close(self.descriptor)
 

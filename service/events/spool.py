@@ -18,7 +18,7 @@ from service.events.segment import PROBE, Claim, Segment, claimable, segments
 
 logger = logging.getLogger("service.spool")
 
-SEGMENT_BYTES = 4 << 20
+SEGMENT_BYTES = 1 << 20
 """Bytes after which the next segment begins."""
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -85,6 +85,8 @@ class Spool:
         try:
             if self.size + self._elsewhere + len(lines) > self._max_bytes:
                 raise OSError(errno.EDQUOT, "it holds EVENT_SPOOL_MAX_BYTES")
+            if self._own is not None and not self._own.is_there():
+                self._forget_own()
             segment = self._current or self._begin_segment()
             try:
                 write_all(segment.descriptor, lines)
@@ -156,8 +158,6 @@ class Spool:
         return next((claim for claim in (self._begun, *self._adopted, self._own) if claim and claim.segments), None)
 
     def _begin_segment(self) -> Segment:
-        if self._own is not None and not self._own.is_there():
-            self._forget_own()
         own = self._hold_own()
         self._number += 1
         path = own.path / f"{self._number:08}.jsonl"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # the package ships no types
 import pytest
 
 from tests.faults.conftest import Figure
@@ -123,6 +124,18 @@ def test_sigterm_under_load_loses_nothing_and_cuts_nobody_off(
     after = sum(run.unanswered(Failure.RESET, before=False) for run in runs)
     figure("sent after the signal, reset", after, bound=1)
     assert not sum(run.outcome.failures[Failure.TIMEOUT] for run in runs)
+
+
+@pytest.mark.fault
+def test_workers_that_hang_cannot_hold_the_end_up(tmp_path: Path, figure: Figure) -> None:
+    log = Log(tmp_path, "file")
+    with log.serve(WORKERS="4") as server:
+        burst(server.url, logouts(close=True), count=100, connections=4)
+        for worker in psutil.Process(server.process.pid).children():
+            worker.suspend()
+        started = time.monotonic()
+        assert server.stop() == 0
+        figure("end of four workers that hang", time.monotonic() - started, "s", bound=EXIT_WITHIN)
 
 
 @pytest.mark.fault
