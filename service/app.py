@@ -20,7 +20,7 @@ from service.endpoints.client import ClientAddress
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
-from service.endpoints.metrics import MetricsText
+from service.endpoints.metrics import KEPT_FOR, MetricsText
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRoute
@@ -76,12 +76,13 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         with_user_agent=settings.event_user_agent,
     )
     metrics = metrics or Metrics()
+    metrics_text = MetricsText(metrics.exposed, kept_for=KEPT_FOR if settings.workers == 1 else 0)
     routes = [
         ExactRoute("/v1/auth/session", logout.delete, methods=["DELETE"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),
-        ExactRoute("/metrics", MetricsText(metrics.exposed).get, methods=["GET"]),
+        ExactRoute("/metrics", metrics_text.get, methods=["GET"]),
     ]
     durations = Durations(metrics, [route.path for route in routes], METHODS)
     middleware = [Middleware(ResponseHeaders, durations)]
@@ -171,6 +172,8 @@ def check_spool(settings: Settings) -> None:
             path = path.parent
     except OSError as error:
         raise ConfigurationError("EVENT_SPOOL_DIR", f"cannot be used: {error.strerror}") from None
+    if path == Path(settings.event_spool_dir).absolute() and path.stat().st_uid not in {0, os.geteuid()}:
+        raise ConfigurationError("EVENT_SPOOL_DIR", "belongs to another user, who could put events of his own there")
     if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(
             "EVENT_SPOOL_DIR", "cannot be written to; name a directory on local disk that this user may write to"

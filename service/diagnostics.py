@@ -4,9 +4,11 @@ JSON, because a line may quote what a stranger sent, and JSON escapes every cont
 """
 
 import logging
+import threading
 from contextlib import suppress
 from logging.config import dictConfig
 from pathlib import PurePath
+from queue import Full, Queue
 from typing import Any
 
 import structlog
@@ -15,6 +17,10 @@ from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
 MAX_MESSAGE = 400
 """Characters of a message; as JSON escapes they are six times as many bytes at the most."""
+MAX_WAITING = 1000
+"""Diagnostics that wait for a file that does not answer; more are dropped."""
+CLOSE_WITHIN = 0.25
+"""Seconds to wait for such a file at the end."""
 MAX_EXCEPTION = 1500
 """Characters of a traceback, counted from its end."""
 
@@ -38,20 +44,43 @@ class StderrHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._stderr: InheritedDescriptor | None = InheritedDescriptor(2)
+        # A file on a disk that hangs holds a thread, not the event loop.
+        self._lines: Queue[bytes | None] = Queue(MAX_WAITING)
+        self._thread: threading.Thread | None = None
+        if self._stderr.may_block:
+            self._thread = threading.Thread(target=self._write_lines, name="stderr", daemon=True)
+            self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line, or drop it."""
-        line = self.format(record).encode("utf-8", "backslashreplace")
-        if self._stderr is not None:
+        line = self.format(record).encode("utf-8", "backslashreplace")[: ATOMIC_WRITE - 1] + b"\n"
+        if self._thread is not None:
+            with suppress(Full):
+                self._lines.put_nowait(line)
+        elif self._stderr is not None:
             with suppress(OSError):  # its reader is behind or gone, and there is nowhere to say so
-                self._stderr.write(line[: ATOMIC_WRITE - 1] + b"\n")
+                self._stderr.write(line)
+
+    def _write_lines(self) -> None:
+        stderr = self._stderr
+        assert stderr is not None, "it has just been opened"  # noqa: S101 - tells mypy
+        while (line := self._lines.get()) is not None:
+            with suppress(OSError):
+                stderr.write(line)
 
     def close(self) -> None:
         """Close our own description of stderr."""
         super().close()
         stderr, self._stderr = self._stderr, None  # logging may close a handler twice
-        if stderr is not None:
-            stderr.close()
+        if stderr is None:
+            return
+        if self._thread is not None:
+            with suppress(Full):
+                self._lines.put_nowait(None)
+            self._thread.join(CLOSE_WITHIN)
+            if self._thread.is_alive():
+                return  # it hangs in a write, and the descriptor with it
+        stderr.close()
 
 
 class NoStrangers(logging.Filter):

@@ -3,6 +3,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import orjson
 import pytest
 import structlog
 
-from service.diagnostics import StderrHandler, configure_logging, logging_config, where
+from service.diagnostics import MAX_WAITING, StderrHandler, configure_logging, logging_config, where
 from service.events.log import EventLog
 from service.events.outputs import LogFile
 from service.events.recorder import Recorder
 from service.events.spool import Spool
 from service.events.types import UserLogout, new_event_id, now
 from service.metrics import Metrics
+from service.nonblocking import InheritedDescriptor
 from tests.support.lines import EventFile
 
 
@@ -33,6 +35,13 @@ def root() -> Iterator[logging.Logger]:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
+def close_handlers() -> None:
+    """A file is written to by a thread; a handler that is closed has written."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, StderrHandler):
+            handler.close()
+
+
 @pytest.fixture
 def said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], dict[str, Any]]:
     """Does something and gives the one line that was said about it on stderr."""
@@ -41,6 +50,7 @@ def said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> Callable[[C
     def while_(doing: Callable[[], object]) -> dict[str, Any]:
         configure_logging("info")
         doing()
+        close_handlers()
         captured = capfd.readouterr()
         (line,) = captured.err.splitlines()
         assert captured.out == ""
@@ -101,10 +111,34 @@ def test_a_closed_handler_says_nothing_and_can_be_closed_again(capfd: pytest.Cap
     assert capfd.readouterr().err == ""
 
 
+def test_a_file_that_does_not_answer_holds_nobody_up(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More is said than is kept for it, and the end does not wait for it either."""
+    writing, answer = threading.Event(), threading.Event()
+
+    def hang(_: InheritedDescriptor, line: bytes) -> int:
+        writing.set()
+        assert answer.wait(30)
+        return len(line)
+
+    monkeypatch.setattr(InheritedDescriptor, "write", hang)
+    monkeypatch.setattr("service.diagnostics.CLOSE_WITHIN", 0)
+    handler = StderrHandler()
+    handler.emit(logging.makeLogRecord({"msg": "first"}))
+    assert writing.wait(30)
+    for _ in range(MAX_WAITING + 1):
+        handler.emit(logging.makeLogRecord({"msg": "another"}))
+    handler.close()
+    answer.set()
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_below_the_level_is_not_said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("error")
     logger.warning("not said")
     logger.error("said")
+    close_handlers()
     assert root.level == logging.ERROR
     assert json.loads(capfd.readouterr().err)["message"] == "said"
 

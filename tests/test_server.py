@@ -292,9 +292,7 @@ def test_a_worker_starts_while_the_event_log_cannot_be_opened(tmp_path: Path) ->
         acknowledged = [one_logout(server.address)]
         event_log.rename(tmp_path / "events.jsonl.1")
         event_log.mkdir()
-        workers = psutil.Process(server.process.pid).children()
-        # multiprocessing has a child of its own, which tracks what is to be cleaned up.
-        workers = [worker for worker in workers if "resource_tracker" not in " ".join(worker.cmdline())]
+        workers = server.workers()
         assert len(workers) == 2
         for worker in workers:
             worker.kill()

@@ -21,10 +21,14 @@ class MetricsText:
 
     Args:
         exposed: what is shown; of several workers the numbers of all.
+        kept_for: seconds that a text is kept. With several workers 0: an older text of another one would go back.
         clock: seconds.
     """
 
-    def __init__(self, exposed: Collector, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, exposed: Collector, *, kept_for: float = KEPT_FOR, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._kept_for = kept_for
         self._exposed = exposed
         self._clock = clock
         self._kept: dict[str, tuple[float, bytes]] = {}
@@ -36,7 +40,7 @@ class MetricsText:
         until, text = self._kept.get(accepted, (-math.inf, b""))
         if self._clock() >= until:
             text = encode(self._exposed)
-            self._kept[accepted] = self._clock() + KEPT_FOR, text
+            self._kept[accepted] = self._clock() + self._kept_for, text
         return Response(text, headers={"Content-Type": content_type})
 
 

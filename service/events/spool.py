@@ -244,7 +244,8 @@ class Spool:
                 claim.close()
             else:
                 size = sum(segment.size for segment in claim.segments)
-                logger.warning("%d bytes of events that a process left behind are delivered now", size)
+                if size:
+                    logger.warning("%d bytes of events that a process left behind are delivered now", size)
                 self._adopted.append(claim)
                 self.size += size
         self._elsewhere = elsewhere

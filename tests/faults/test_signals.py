@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # the package ships no types
 import pytest
 
 from tests.faults.conftest import Figure
@@ -131,7 +130,7 @@ def test_workers_that_hang_cannot_hold_the_end_up(tmp_path: Path, figure: Figure
     log = Log(tmp_path, "file")
     with log.serve(WORKERS="4") as server:
         burst(server.url, logouts(close=True), count=100, connections=4)
-        for worker in psutil.Process(server.process.pid).children():
+        for worker in server.workers():
             worker.suspend()
         started = time.monotonic()
         assert server.stop() == 0

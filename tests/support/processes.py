@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO
 
+import psutil  # type: ignore[import-untyped]
+
 from tests.support.signing import ORIGIN, pem
 
 TIMEOUT = 30
@@ -53,6 +55,11 @@ class Server:
     def address(self) -> tuple[str, int]:
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         return host, int(port)
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes; multiprocessing has a child of its own beside them."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if not any("resource_tracker" in part for part in child.cmdline())]
 
     def stop(self, signal_number: int = 15) -> int:
         """Send a signal, give the exit code; collects the rest of the diagnostics."""
