@@ -1,6 +1,7 @@
 """What holds for the application as a whole; its endpoints have tests of their own."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import respx
 from asgi_lifespan import LifespanManager
 
-from service.app import CORS_HEADERS, create_app
+from service.app import CORS_HEADERS, check_spool, create_app
 from service.events import log as log_module
 from service.settings import ConfigurationError, Settings
 from tests.conftest import OpenClient
@@ -275,3 +276,13 @@ async def test_a_request_without_a_token_is_answered_while_clerk_hangs(
     async with open_client(**WITH_SECRET_KEY) as client:
         await client.delete(SESSION)
     assert events.one()["auth"] == "absent"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory to another user")
+def test_a_spool_directory_of_another_user_is_refused(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    """Who owns it could put events of his own there."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o777)
+    os.chown(theirs, 12345, 12345)
+    with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: belongs to another user"):
+        check_spool(settings(event_spool_dir=str(theirs)))

@@ -16,6 +16,7 @@ from service.events.lines import MAX_LINE
 from service.events.outputs import Output
 from service.events.pending import PendingLine, fitting
 from service.events.replay import Replay
+from service.events.reporter import Reporter
 from service.events.spool import Spool
 from service.events.thread import CallThread
 from service.metrics import Metrics
@@ -79,9 +80,7 @@ class EventLog:
         self._tasks: tuple[asyncio.Task[NoReturn], ...] = ()
         self._spool_hangs = False
         self._trouble: str | None = None
-        self._reported: str | None = None
-        self._spool_reported: str | None = None
-        self._is_losing = self._lost_lately = False
+        self._reporter = Reporter(output.name)
         self.lost = 0
         """Lines that neither the output nor the spool took."""
 
@@ -93,7 +92,7 @@ class EventLog:
     async def start(self) -> None:
         """Adopt what other processes left in the spool, and begin to write."""
         await self._finished(self._spool_thread.call(self._spool.look_after), self._loop.time() + START_WITHIN)
-        self._report()
+        self._reporter.look(self._trouble, self.problem, self.lost)
         self._tasks = (
             asyncio.create_task(self._write_for_ever(), name="event log"),
             asyncio.create_task(self._look_after_spool(), name="spool"),
@@ -315,21 +314,14 @@ class EventLog:
 
     def _lose(self, line: PendingLine, problem: str) -> None:
         line.tell(recorded=False)
-        if not self._is_losing:
-            self._is_losing = True
-            logger.error(
-                "events are being lost: neither the event log (%s: %s) nor the spool (%s) takes them",
-                self._output.name,
-                self._trouble or "it has to wait for the spool",
-                problem,
-            )
+        self._reporter.losing(self._trouble, problem)
         line.is_given_up = True
         if not line.is_late and not line.is_taken:
             self._count_lost()
 
     def _count_lost(self) -> None:
         self.lost += 1
-        self._lost_lately = True
+        self._reporter.lost_one()
         self._metrics.lost.inc()
 
     async def _look_after_spool(self) -> NoReturn:
@@ -343,25 +335,7 @@ class EventLog:
             self._metrics.spool_bytes.set(self._spool.size)
             if self._spool.size:
                 self._wake.set()
-            self._report()
-
-    def _report(self) -> None:
-        if self._trouble and not self._reported:
-            logger.warning(
-                "the event log (%s) takes no lines: %s; events wait in the spool", self._output.name, self._trouble
-            )
-        elif self._reported and not self._trouble:
-            logger.warning("the event log (%s) takes lines again, and has taken what waited", self._output.name)
-        self._reported = self._trouble
-        if self.problem and not self._spool_reported:
-            logger.error("the spool takes no lines: %s; what the event log does not take is lost", self.problem)
-        elif self._spool_reported and not self.problem:
-            logger.warning("the spool takes lines again")
-        self._spool_reported = self.problem
-        if self._is_losing and not self._lost_lately:
-            self._is_losing = False
-            logger.warning("no event was lost lately; %d were lost so far", self.lost)
-        self._lost_lately = False
+            self._reporter.look(self._trouble, self.problem, self.lost)
 
     async def _finished(self, call: asyncio.Future[T], until: float) -> bool:
         """Wait for a future until a moment of the loop's time, without cancelling it; tell whether it is done."""

@@ -765,3 +765,18 @@ def test_a_redirected_standard_output_that_we_may_not_open_is_written_where_it_s
         output.write(b"line\n")
         output.close()
     assert path.read_bytes() == b"line\n"
+
+
+def test_a_file_that_need_not_be_there_yet_is_opened_by_the_first_write_that_can(tmp_path: Path) -> None:
+    path = tmp_path / "later" / "events.log"
+    output = LogFile(str(path), must_open=False)
+    with pytest.raises(FileNotFoundError):
+        output.write(b"line\n")
+    path.parent.mkdir()
+    assert output.write(b"line\n") == 5
+    output.close()
+    assert path.read_bytes() == b"line\n"
+
+
+def test_a_file_that_never_was_there_can_be_closed(tmp_path: Path) -> None:
+    LogFile(str(tmp_path / "never" / "events.log"), must_open=False).close()
