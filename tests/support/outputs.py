@@ -42,7 +42,7 @@ class FakeOutput:
             raise takes
         whole = lines.rfind(b"\n", 0, takes) + 1
         if whole == 0:
-            raise OSError("only a part of a line was taken")
+            raise OSError("no space for more than a part of a line")
         self.content += lines[:whole]
         return whole
 
