@@ -463,7 +463,7 @@ async def test_a_full_disk_under_log_and_spool_is_a_200_that_says_not_recorded(
     async with open_client(event_log="/dev/full", event_spool_dir=str(tmp_path / "file")) as client:
         answers = [(await client.delete(SESSION)) for _ in range(3)]
     assert [(answer.status_code, answer.json()["recorded"]) for answer in answers] == [(200, False)] * 3
-    assert len(caplog.messages) == 1
+    assert sum("events are being lost" in message for message in caplog.messages) == 1
 
 
 async def test_hostile_requests_leave_nothing_in_the_diagnostics(
