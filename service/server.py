@@ -174,7 +174,8 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
 def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
     """Build the app in a worker of several."""
     leave_out_of_collections()
-    if (parent := multiprocessing.parent_process()) is not None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # pragma: no cover - only so in a worker, which ends by a signal, and its coverage with it
         stop_when_readable(parent.sentinel)
     try:
         metrics = count_in(directory)

@@ -111,6 +111,14 @@ def test_a_closed_handler_says_nothing_and_can_be_closed_again(capfd: pytest.Cap
     assert capfd.readouterr().err == ""
 
 
+def test_a_closed_handler_of_a_pipe_says_nothing_either(capfd: pytest.CaptureFixture[str]) -> None:
+    handler = StderrHandler()
+    handler.close()
+    handler._thread = None  # what is not a file has none
+    handler.emit(logging.makeLogRecord({"msg": "late"}))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_file_that_does_not_answer_holds_nobody_up(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,7 +181,7 @@ def test_pipelined_requests_are_answered_in_their_order(running: Running) -> Non
     assert bodies(reader[0]) == [b"/%d" % number for number in range(count)] + [b"/" + b"a" * 50_000]
 
 
-@pytest.mark.parametrize("count", [1, 3, 2000], ids=["one", "some", "more than are parsed at once"])
+@pytest.mark.parametrize("count", [0, 1, 3, 2000], ids=["alone", "one", "some", "more than are parsed at once"])
 def test_a_client_that_sends_no_more_is_answered(running: Running, count: int) -> None:
     with running.connection() as connection:
         connection.sendall(b"GET /hold HTTP/1.1\r\n\r\n" + b"".join(GET % number for number in range(count)))

@@ -587,6 +587,16 @@ def test_an_empty_directory_is_removed_at_the_end(open_spool: OpenSpool, directo
     assert list(directory.iterdir()) == []
 
 
+def test_an_empty_file_that_was_left_is_removed_without_a_word(
+    open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = leave(directory, b"")
+    spool = open_spool()
+    assert take_all(spool) == b""
+    assert not left.exists()
+    assert caplog.records == []
+
+
 def test_an_empty_directory_that_was_left_is_removed(open_spool: OpenSpool, directory: Path) -> None:
     left = leave(directory)
     (left / "probe").touch()
