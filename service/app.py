@@ -1,9 +1,7 @@
 """The one place that joins the rooms: settings in, application out."""
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import __version__
-from service.clerk.backend_api import backend_api, client_problem
-from service.clerk.keys import KeyRing, PemKey
+from service.clerk.keys import PemKey
 from service.clerk.verifier import Verifier
 from service.endpoints.client import ClientAddress
+from service.endpoints.context import RequestFacts
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
@@ -27,12 +25,15 @@ from service.endpoints.routing import ExactRoute
 from service.endpoints.state import AppState, Part
 from service.events.flood import FloodControl
 from service.events.log import EventLog
-from service.events.outputs import Output, open_output
+from service.events.outputs import Output
 from service.events.recorder import Recorder
 from service.events.spool import Spool
 from service.metrics import Metrics
 from service.middleware import Durations, ResponseHeaders
-from service.settings import ConfigurationError, Settings
+from service.resources import load_pem_key, open_event_log, open_keys
+from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import RevocationList
+from service.settings import Settings
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS")
 """What our paths have between them; OPTIONS is the browsers' preflight."""
@@ -69,12 +70,14 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     """
     pem_key = load_pem_key(settings)
     origins = settings.clerk_authorized_parties
-    logout = Logout(
-        origins=frozenset(origins),
-        client_address=ClientAddress(settings.forwarded_allow_ips),
+    client_address = ClientAddress(settings.forwarded_allow_ips)
+    facts = RequestFacts(
+        origins=origins,
+        client_address=client_address,
         with_client_ip=settings.event_client_ip,
         with_user_agent=settings.event_user_agent,
     )
+    logout = Logout(client_address, facts)
     metrics = metrics or Metrics()
     metrics_text = MetricsText(metrics.exposed, kept_for=KEPT_FOR if settings.workers == 1 else 0)
     routes = [
@@ -109,104 +112,6 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     return app
 
 
-def load_pem_key(settings: Settings) -> PemKey | None:
-    """Parse ``CLERK_JWT_KEY``, or give None where it is not set.
-
-    Raises:
-        ConfigurationError: it cannot be used.
-    """
-    if settings.clerk_jwt_key is None:
-        return None
-    try:
-        return PemKey(settings.clerk_jwt_key.get_secret_value())
-    except ValueError as error:
-        raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
-
-
-def open_event_log(settings: Settings, *, must_open: bool = True) -> Output:
-    """Open what ``EVENT_LOG`` names.
-
-    Args:
-        settings: name it.
-        must_open: False where it was open before: what cannot be opened now may be opened later.
-
-    Raises:
-        ConfigurationError: it cannot be opened, and must be.
-    """
-    try:
-        return open_output(settings.event_log, fsync=settings.event_fsync, must_open=must_open)
-    except OSError as error:
-        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
-
-
-def check_event_log(settings: Settings) -> None:
-    """Check that the event log could be opened, without creating it or disturbing who reads it.
-
-    Whoever asks may be another user than the service's, and must not leave a file that the service cannot open.
-
-    Raises:
-        ConfigurationError: it could not be opened.
-    """
-    path = Path(settings.event_log)
-    try:
-        is_fifo, exists = path.is_fifo(), path.exists()
-    except OSError as error:
-        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
-    if settings.event_log == "-" or (exists and not is_fifo):
-        open_event_log(settings).close()
-    elif not os.access(path if is_fifo else path.parent, os.W_OK):
-        raise ConfigurationError(
-            "EVENT_LOG", "cannot be opened for writing: its directory is not there, or not allowed"
-        )
-
-
-def check_spool(settings: Settings) -> None:
-    """Check that the spool's directory is there or could be made, without making it.
-
-    Raises:
-        ConfigurationError: neither.
-    """
-    path = Path(settings.event_spool_dir).absolute()
-    try:
-        while not path.exists():
-            path = path.parent
-    except OSError as error:
-        raise ConfigurationError("EVENT_SPOOL_DIR", f"cannot be used: {error.strerror}") from None
-    if path == Path(settings.event_spool_dir).absolute() and path.stat().st_uid not in {0, os.geteuid()}:
-        raise ConfigurationError("EVENT_SPOOL_DIR", "belongs to another user, who could put events of his own there")
-    if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigurationError(
-            "EVENT_SPOOL_DIR", "cannot be written to; name a directory on local disk that this user may write to"
-        )
-
-
-def check_clerk_api(settings: Settings) -> None:
-    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates.
-
-    Raises:
-        ConfigurationError: it could not.
-    """
-    if settings.clerk_jwt_key is None and (problem := client_problem(settings.clerk_api_url)) is not None:
-        raise ConfigurationError("CLERK_API_URL", problem)
-
-
-@asynccontextmanager
-async def open_keys(
-    settings: Settings, pem_key: PemKey | None, metrics: Metrics | None = None
-) -> AsyncIterator[PemKey | KeyRing]:
-    """Open the keys that verify tokens: the PEM, else a key ring that keeps itself fresh from Clerk."""
-    if pem_key is not None or settings.clerk_secret_key is None:
-        assert pem_key is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
-        yield pem_key
-        return
-    secret_key = settings.clerk_secret_key.get_secret_value()
-    async with (
-        backend_api(settings.clerk_api_url, secret_key) as api,
-        KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring,
-    ):
-        yield ring
-
-
 def _lifespan(
     settings: Settings, pem_key: PemKey | None, event_log: Output | None, metrics: Metrics
 ) -> Callable[[Starlette], AbstractAsyncContextManager[AppState]]:
@@ -226,9 +131,16 @@ def _lifespan(
                 authorized_parties=settings.clerk_authorized_parties,
                 issuer=settings.clerk_issuer,
             )
+            revocations = RevocationList(MemoryStore(), metrics)
             parts: dict[str, Part] = {"keys": keys, "spool": log}
             await stack.enter_async_context(readiness_counted(parts, metrics))
-            yield {"verifier": verifier, "recorder": recorder, "flood": flood, "parts": parts}
+            yield {
+                "verifier": verifier,
+                "recorder": recorder,
+                "flood": flood,
+                "revocations": revocations,
+                "parts": parts,
+            }
 
     return lifespan
 

@@ -13,7 +13,7 @@ import click
 import uvicorn
 
 from service import __version__
-from service.app import check_clerk_api, check_event_log, check_spool, create_app, load_pem_key, open_keys
+from service.app import create_app
 from service.clerk.keys import KeyRing, Keys, PemKey
 from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Auth, Verdict
@@ -21,6 +21,7 @@ from service.clerk.verifier import Verifier
 from service.diagnostics import configure_logging
 from service.events.schemas import schemas
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+from service.resources import check_clerk_api, check_event_log, check_spool, load_pem_key, open_keys
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.server import configure, exit_cleanly_on_signals, listen, url_of

@@ -64,6 +64,25 @@ class Metrics:
             ["auth"],
             registry=registry,
         )
+        self.revocations = Counter(
+            "clerk_logout_revocations", "Sessions put on the revocation list, or not.", ["result"], registry=registry
+        )
+        self.revocations_up = Gauge(
+            "clerk_logout_revocations_up",
+            "1 while the revocation list can be asked, else 0; of several workers the worst.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.session_checks = Counter(
+            "clerk_logout_session_checks", "Requests that the guard looked at.", ["result"], registry=registry
+        )
+        self.clerk_requests = Counter(
+            "clerk_logout_clerk_requests",
+            "Calls to Clerk's Backend API about sessions.",
+            ["call", "result"],
+            registry=registry,
+        )
+        self.webhooks = Counter("clerk_logout_webhooks", "Webhooks received.", ["result"], registry=registry)
         self.spool_bytes = Gauge(
             "clerk_logout_spool_bytes", "Bytes that wait in the spool.", registry=registry, multiprocess_mode="livesum"
         )

@@ -17,10 +17,11 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from service.app import check_clerk_api, check_spool, create_app, open_event_log
+from service.app import create_app
 from service.diagnostics import logging_config
 from service.metrics import Metrics
 from service.protocol import HttpProtocol
+from service.resources import check_clerk_api, check_spool, open_event_log
 from service.settings import ConfigurationError, Settings
 from service.worker_metrics import count_in, metrics_directory
 from service.workers import Supervisor, WorkerServer, stop_when_readable

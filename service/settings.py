@@ -5,9 +5,19 @@
 
 import ipaddress
 import re
+from base64 import b64decode
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    RedisDsn,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -18,6 +28,8 @@ from pydantic_settings import (
 )
 
 MAX_PORT = 65535
+MIN_SIGNING_KEY_BYTES = 16
+"""Standard Webhooks asks for 24 to 64; what is shorter than this was cut."""
 ORIGIN_MAX_LENGTH = 256
 """Characters. Keeps the event line within its 4,096 bytes."""
 
@@ -102,6 +114,34 @@ def _secret_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _signing_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        key = b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith("whsec_") or len(key) < MIN_SIGNING_KEY_BYTES:
+        raise ValueError(
+            "is not a signing secret; they start with whsec_ (Clerk dashboard, Webhooks, the endpoint's page)"
+        )
+    return value
+
+
+def _revocations_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text != "memory://" and not _is_redis_url(text):
+        raise ValueError("write memory://, or redis://host:6379/0 (rediss:// with TLS)")
+    return value
+
+
+def _is_redis_url(text: str) -> bool:
+    try:
+        RedisDsn(text)
+    except ValueError:
+        return False
+    return text.isprintable()
+
+
 def _issuer(value: str) -> str:
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("must be visible ASCII, exactly as in the token's iss, such as https://clerk.example.com")
@@ -133,6 +173,8 @@ class Settings(BaseSettings):
     clerk_authorized_parties: Origins = ()
     """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
     clerk_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
+    clerk_webhook_signing_secret: Annotated[SecretStr, AfterValidator(_signing_secret)] | None = None
+    """Signs Clerk's webhooks; without it none is taken."""
     event_log: Annotated[str, AfterValidator(_path)] = "-"
     """``-`` for standard output, else the path of a file that is appended to."""
     event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout"  # noqa: S108 - see Spool for what makes a shared directory safe
@@ -144,6 +186,12 @@ class Settings(BaseSettings):
     event_user_agent: bool = False
     flood_per_second: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Calls without a proven identity that one client may have recorded per second; bursts of ten times as many."""
+    revocations_url: Annotated[SecretStr, AfterValidator(_revocations_url)] = SecretStr("memory://")
+    """Where signed-out sessions are kept: ``memory://``, or ``redis://`` for several processes. May hold a password."""
+    revocations_fail: Literal["closed", "open"] = "closed"
+    """What the guard does while nobody can say whether a session is signed out: refuse, or let pass."""
+    reverification_max_age_minutes: Annotated[int, Field(ge=1, le=525_600)] | None = None
+    """How long ago the user may have proven who they are, to sign out everywhere; None asks for nothing."""
     forwarded_allow_ips: Networks = ("127.0.0.1/32", "::1/128")
     """Proxies whose ``X-Forwarded-For`` is believed."""
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"

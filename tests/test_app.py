@@ -10,8 +10,9 @@ import pytest
 import respx
 from asgi_lifespan import LifespanManager
 
-from service.app import CORS_HEADERS, check_spool, create_app
+from service.app import CORS_HEADERS, create_app
 from service.events import log as log_module
+from service.resources import check_spool
 from service.settings import ConfigurationError, Settings
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile

@@ -2,6 +2,9 @@
 
     ClerkError
     ├── ClerkApiError          a call to Clerk's Backend API failed
+    │   ├── ClerkNotFoundError     Clerk has no such thing
+    │   ├── ClerkRateLimitedError  too many calls; says when the next may come
+    │   └── ClerkRefusesKeyError   Clerk does not accept the secret key
     ├── KeyUnknownError        the instance has no key of this id
     └── KeysUnavailableError   whether it has could not be found out in time
 
@@ -15,6 +18,26 @@ class ClerkError(Exception):
 
 class ClerkApiError(ClerkError):
     """Clerk's Backend API did not do what was asked."""
+
+
+class ClerkNotFoundError(ClerkApiError):
+    """Clerk has no such thing (404)."""
+
+
+class ClerkRateLimitedError(ClerkApiError):
+    """Too many calls (429).
+
+    Attributes:
+        retry_after: seconds after which the next may come, at least 1.
+    """
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class ClerkRefusesKeyError(ClerkApiError):
+    """Clerk does not accept the secret key (401, 403)."""
 
 
 class KeyUnknownError(ClerkError):

@@ -40,7 +40,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token's signature proves. Each value is 1-128 visible ASCII characters."""
+    """Who a token's signature proves, and until when. Each id is 1-128 visible ASCII characters."""
 
     user_id: str
     session_id: str
@@ -48,6 +48,12 @@ class Identity:
     """The active organisation."""
     actor_id: str | None = None
     """The impersonator, when somebody acts as the user."""
+    issued_at: int = 0
+    """The token's ``iat``, in seconds since 1970."""
+    expires_at: int = 0
+    """The token's ``exp``, in seconds since 1970."""
+    factor_ages: tuple[int, int] | None = None
+    """Minutes since the first and the second factor were last verified (``fva``), -1 for never; None where odd."""
 
 
 @dataclass(frozen=True, slots=True)

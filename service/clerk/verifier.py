@@ -37,6 +37,11 @@ _identifier = re.compile(r"[!-~]{1,128}").fullmatch
 _RANK = {auth: rank for rank, auth in enumerate(Auth)}
 
 
+def longest_lifetime(identity: Identity) -> int:
+    """Give how many seconds a token of the same session that Clerk made just now can pass, whatever the clocks say."""
+    return identity.expires_at - identity.issued_at + 2 * LEEWAY
+
+
 class _CheckFailedError(Exception):
     """A check that the token does not pass. Never leaves this module."""
 
@@ -131,7 +136,7 @@ class Verifier:
             raise _CheckFailedError(
                 Reason.TOKEN_NOT_ACTIVE_YET, "nbf", f"at most {LEEWAY} s ahead of our clock", _ahead(not_before, now)
             )
-        identity = _identity(claims)
+        identity = _identity(claims, issued, expires)
         if expires <= now - LEEWAY:
             finding = Finding("exp", f"at most {LEEWAY} s behind our clock", f"{now - expires:.0f} s behind")
             return Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED, identity, finding)
@@ -216,11 +221,21 @@ def _is_identifier(value: object) -> bool:
     return isinstance(value, str) and _identifier(value) is not None
 
 
-def _identity(claims: Mapping[str, Any]) -> Identity:
+def _identity(claims: Mapping[str, Any], issued: int, expires: int) -> Identity:
     """Who the claims name. ``sub`` and ``sid`` are checked; of the rest, what is odd is left out."""
     is_v2 = claims.get("v") == 2  # noqa: PLR2004 - Clerk's token version
     org_id = _member(claims.get("o"), "id") if is_v2 else claims.get("org_id")
-    return Identity(claims["sub"], claims["sid"], _or_none(org_id), _or_none(_member(claims.get("act"), "sub")))
+    actor_id = _or_none(_member(claims.get("act"), "sub"))
+    ages = _factor_ages(claims.get("fva"))
+    return Identity(claims["sub"], claims["sid"], _or_none(org_id), actor_id, issued, expires, ages)
+
+
+def _factor_ages(value: object) -> tuple[int, int] | None:
+    if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - first and second factor
+        return None
+    first, second = value
+    # bool is an int in Python; -1 means never.
+    return (first, second) if type(first) is type(second) is int and min(value) >= -1 else None
 
 
 def _member(value: object, name: str) -> object:

@@ -2,10 +2,13 @@
 
 import ipaddress
 import re
+from collections.abc import Collection
+from typing import TypedDict
 
 from starlette.requests import Request
 
-from service.endpoints.client import Address
+from service.clerk.verdict import Identity
+from service.endpoints.client import Address, ClientAddress
 from service.endpoints.state import State
 
 USER_AGENT_MAX_LENGTH = 256
@@ -13,6 +16,70 @@ USER_AGENT_MAX_LENGTH = 256
 # W3C Trace Context, section 3.2: version-traceid-parentid-flags; a later version may append more.
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
+
+
+class Who(TypedDict):
+    """The keys of an event that a token's signature proves."""
+
+    user_id: str
+    session_id: str
+    org_id: str | None
+    actor_id: str | None
+
+
+class Facts(TypedDict):
+    """The keys of an event that its request gives."""
+
+    request_id: str
+    trace_id: str | None
+    origin: str | None
+    client_ip: str | None
+    user_agent: str | None
+
+
+def who(identity: Identity) -> Who:
+    """Give what an identity tells an event."""
+    return {
+        "user_id": identity.user_id,
+        "session_id": identity.session_id,
+        "org_id": identity.org_id,
+        "actor_id": identity.actor_id,
+    }
+
+
+class RequestFacts:
+    """Finds what a request tells its event.
+
+    Args:
+        origins: the allowed origins; another ``Origin`` header is not recorded.
+        client_address: finds the caller's address.
+        with_client_ip: record the caller's network.
+        with_user_agent: record the User-Agent.
+    """
+
+    def __init__(
+        self,
+        *,
+        origins: Collection[str],
+        client_address: ClientAddress,
+        with_client_ip: bool,
+        with_user_agent: bool,
+    ) -> None:
+        self._origins = frozenset(origins)
+        self._client_address = client_address
+        self._with_client_ip = with_client_ip
+        self._with_user_agent = with_user_agent
+
+    def __call__(self, request: Request[State]) -> Facts:
+        """Give the facts, each checked and bounded."""
+        origin = request.headers.get("origin")
+        return {
+            "request_id": request.state["request_id"],
+            "trace_id": trace_id(request),
+            "origin": origin if origin in self._origins else None,
+            "client_ip": client_network(self._client_address(request.scope)) if self._with_client_ip else None,
+            "user_agent": user_agent(request) if self._with_user_agent else None,
+        }
 
 
 def trace_id(request: Request[State]) -> str | None:

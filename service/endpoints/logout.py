@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.clerk.session_token import read_credentials
-from service.clerk.verdict import Verdict
+from service.clerk.verdict import ABSENT, Auth, Verdict
+from service.clerk.verifier import longest_lifetime
 from service.diagnostics import where
 from service.endpoints.client import ClientAddress
-from service.endpoints.context import client_network, trace_id, user_agent
+from service.endpoints.context import RequestFacts, who
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import State
 from service.events.types import UserLogout, new_event_id, now
@@ -24,29 +25,19 @@ class Logout:
     """The endpoint.
 
     Args:
-        origins: the allowed origins; another ``Origin`` header is not recorded.
-        client_address: finds the caller's address.
-        with_client_ip: record the caller's network.
-        with_user_agent: record the User-Agent.
+        client_address: finds the caller's address, for flood control.
+        facts: finds what the request tells its event.
     """
 
-    def __init__(
-        self,
-        *,
-        origins: frozenset[str],
-        client_address: ClientAddress,
-        with_client_ip: bool,
-        with_user_agent: bool,
-    ) -> None:
-        self._origins = origins
+    def __init__(self, client_address: ClientAddress, facts: RequestFacts) -> None:
         self._client_address = client_address
-        self._with_client_ip = with_client_ip
-        self._with_user_agent = with_user_agent
+        self._facts = facts
 
     async def delete(self, request: Request[State]) -> Response:
-        """Verify, record, and only then answer. The body of the request is not read."""
+        """Verify, record, have the session's tokens refused, and only then answer. The request's body is not read."""
         event_id, timestamp = new_event_id(), now()
         cookies: tuple[str, ...] = ()
+        verdict = ABSENT
         recorded = False
         try:
             credentials = read_credentials(request.scope["headers"])
@@ -61,6 +52,7 @@ class Logout:
                 recorded = await request.state["recorder"].record(event)
         except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
             logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
+        await _revoke(request, verdict)
         response = JSONResponse(
             {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
         )
@@ -69,20 +61,21 @@ class Logout:
         return response
 
     def _event(self, request: Request[State], verdict: Verdict, event_id: str, timestamp: str) -> UserLogout:
-        who = verdict.identity
-        origin = request.headers.get("origin")
+        auth, reason = verdict.auth.value, verdict.reason.value if verdict.reason else None
+        facts = self._facts(request)
+        if verdict.identity is None:
+            return UserLogout(event_id=event_id, timestamp=timestamp, auth=auth, reason=reason, **facts)
         return UserLogout(
-            event_id=event_id,
-            timestamp=timestamp,
-            auth=verdict.auth.value,
-            reason=verdict.reason.value if verdict.reason else None,
-            user_id=who.user_id if who else None,
-            session_id=who.session_id if who else None,
-            org_id=who.org_id if who else None,
-            actor_id=who.actor_id if who else None,
-            request_id=request.state["request_id"],
-            trace_id=trace_id(request),
-            origin=origin if origin in self._origins else None,
-            client_ip=client_network(self._client_address(request.scope)) if self._with_client_ip else None,
-            user_agent=user_agent(request) if self._with_user_agent else None,
+            event_id=event_id, timestamp=timestamp, auth=auth, reason=reason, **who(verdict.identity), **facts
         )
+
+
+async def _revoke(request: Request[State], verdict: Verdict) -> None:
+    """Have the session's tokens refused from now on. Only a token that is valid now may cause that."""
+    identity = verdict.identity
+    if verdict.auth is not Auth.VERIFIED or identity is None:
+        return
+    try:
+        await request.state["revocations"].revoke([identity.session_id], token_lifetime=longest_lifetime(identity))
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.error("a signed-out session was not put on the revocation list: %s", where(error))  # noqa: TRY400

@@ -6,6 +6,7 @@ from typing import Protocol, TypedDict
 from service.clerk.verifier import Verifier
 from service.events.flood import FloodControl
 from service.events.recorder import Recorder
+from service.revocations.revocation_list import RevocationList
 
 
 class Part(Protocol):
@@ -23,6 +24,7 @@ class AppState(TypedDict):
     verifier: Verifier
     recorder: Recorder
     flood: FloodControl
+    revocations: RevocationList
     parts: Mapping[str, Part]
     """By the names that ``/readyz`` shows."""
 

@@ -26,19 +26,35 @@ def new_event_id() -> str:
 
 def now() -> str:
     """Give the time as RFC 3339 in UTC with microseconds and ``Z``."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return _rfc3339(datetime.now(UTC))
+
+
+def timestamp_of(seconds: float) -> str:
+    """Give a time in seconds since 1970 in the same form.
+
+    Raises:
+        ValueError: it is not within the years 1 to 9999.
+    """
+    try:
+        return _rfc3339(datetime.fromtimestamp(seconds, UTC))
+    except (OverflowError, OSError):
+        raise ValueError("is not within the years 1 to 9999") from None
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserLogout:
-    """Somebody called the logout endpoint. ``user_id`` and ``session_id`` are both set or both None."""
+class SessionEvent:
+    """What all events about a session have in common. ``user_id`` and ``session_id`` are both set or both None."""
 
-    name: ClassVar[str] = "user_logout"
+    name: ClassVar[str]
 
     event_id: str
     timestamp: str
-    auth: str
-    reason: str | None
+    auth: str = "verified"
+    reason: str | None = None
     user_id: str | None = None
     session_id: str | None = None
     org_id: str | None = None
@@ -76,6 +92,89 @@ class UserLogout:
         if self.user_agent is not None:
             fields["user_agent"] = self.user_agent
         return fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserLogout(SessionEvent):
+    """Somebody called the logout endpoint."""
+
+    name: ClassVar[str] = "user_logout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserLogoutEverywhere(SessionEvent):
+    """Somebody ended all sessions of theirs, or all others.
+
+    Attributes:
+        scope: ``all`` or ``others``.
+        revoked_sessions: how many Clerk ended because of this call.
+        failed_sessions: how many it should have ended and did not.
+    """
+
+    name: ClassVar[str] = "user_logout_everywhere"
+
+    scope: str
+    revoked_sessions: int
+    failed_sessions: int
+
+    def fields(self) -> Mapping[str, object]:
+        """Give the line's further keys. Each call is an act of its own, so no two share a ``dedupe_key``."""
+        return {
+            **SessionEvent.fields(self),
+            "dedupe_key": self.event_id,
+            "scope": self.scope,
+            "revoked_sessions": self.revoked_sessions,
+            "failed_sessions": self.failed_sessions,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(SessionEvent):
+    """Clerk says that a session has ended.
+
+    Attributes:
+        cause: ``ended`` (signed out, kept in the client), ``removed`` (signed out) or ``revoked`` (by the application).
+        ended_at: Clerk's time of it, as ``timestamp``.
+    """
+
+    name: ClassVar[str] = "session_ended"
+
+    source: str = "clerk_webhook"
+    cause: str
+    ended_at: str
+
+    def fields(self) -> Mapping[str, object]:
+        """Give the line's further keys. Who had a session revoked, Clerk does not say."""
+        fields = {**SessionEvent.fields(self), "cause": self.cause, "ended_at": self.ended_at}
+        if self.cause == "revoked" and self.actor_id is None:
+            fields["initiated_by"] = None
+        return fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUsedAfterLogout(SessionEvent):
+    """A token of a signed-out session came to the guard.
+
+    Attributes:
+        logged_out_at: when the session was signed out, as ``timestamp``.
+        token_issued_at: when Clerk made the token, as ``timestamp``.
+        issued_after_logout: that was after the sign-out, so Clerk has never ended the session.
+    """
+
+    name: ClassVar[str] = "session_used_after_logout"
+
+    logged_out_at: str
+    token_issued_at: str
+    issued_after_logout: bool
+
+    def fields(self) -> Mapping[str, object]:
+        """Give the line's further keys."""
+        return {
+            **SessionEvent.fields(self),
+            "logged_out_at": self.logged_out_at,
+            "token_issued_at": self.token_issued_at,
+            "issued_after_logout": self.issued_after_logout,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
 from service.clerk.session_token import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
-from service.clerk.verifier import LEEWAY, PATIENCE, Verifier
+from service.clerk.verifier import LEEWAY, PATIENCE, Verifier, longest_lifetime
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, pem, private_key, token, token_of
 
 NOW = 1_790_000_000
@@ -179,12 +179,17 @@ def test_every_reason_is_tried_here() -> None:
 
 
 async def test_a_session_token_is_verified() -> None:
-    assert await verdict_on(session_token()) == Verdict(Auth.VERIFIED, None, Identity(USER, SESSION))
+    assert await verdict_on(session_token()) == Verdict(
+        Auth.VERIFIED, None, Identity(USER, SESSION, None, None, NOW, NOW + 60, (3, -1))
+    )
 
 
 async def test_an_expired_token_still_says_who_it_was() -> None:
     verdict = await verdict_on(session_token(), now=NOW + 3600)
-    assert (verdict.auth, verdict.identity) == (Auth.EXPIRED, Identity(USER, SESSION))
+    assert (verdict.auth, verdict.identity) == (
+        Auth.EXPIRED,
+        Identity(USER, SESSION, None, None, NOW, NOW + 60, (3, -1)),
+    )
 
 
 async def test_no_token_is_absent() -> None:
@@ -352,7 +357,9 @@ ODD = [
 
 @pytest.mark.parametrize("odd", ODD)
 async def test_an_odd_organisation_or_actor_is_left_out_and_nothing_else(odd: object) -> None:
-    assert await identity_of(o=odd, act=odd) == Identity(USER, SESSION)
+    identity = await identity_of(o=odd, act=odd)
+    assert (identity.org_id, identity.actor_id) == (None, None)
+    assert (identity.user_id, identity.session_id) == (USER, SESSION)
 
 
 @pytest.mark.parametrize("odd", [["org"], 5, True, {}, "", "x" * 129, "a b", "ä"], ids=lambda odd: repr(odd)[:20])
@@ -403,7 +410,27 @@ async def test_the_best_verdict_wins_wherever_it_stands(better: Auth, worse: Aut
 async def test_of_two_equally_good_tokens_the_first_wins() -> None:
     tokens = [session_token(exp=NOW - 60, sub="user_first"), session_token(exp=NOW - 60, sub="user_second")]
     verdict = await verifier().verify([text.encode() for text in tokens])
-    assert verdict.identity == Identity("user_first", SESSION)
+    assert verdict.identity is not None
+    assert verdict.identity.user_id == "user_first"
+
+
+@pytest.mark.parametrize(
+    ("fva", "ages"),
+    [
+        pytest.param([0, 7], (0, 7), id="both"),
+        pytest.param([12, -1], (12, -1), id="no second factor"),
+        *(
+            pytest.param(odd, None, id=json.dumps(odd))
+            for odd in (None, 5, "3,-1", [], [3], [3, -1, 0], [3, "1"], [3, 1.5], [True, 0], [-2, 0], [0, -2], {"0": 3})
+        ),
+    ],
+)
+async def test_the_factors_ages_are_two_whole_numbers_or_nothing(fva: object, ages: object) -> None:
+    assert (await identity_of(fva=fva)).factor_ages == ages
+
+
+async def test_a_token_made_just_now_can_pass_for_its_lifetime_and_the_clocks_leeways() -> None:
+    assert longest_lifetime(await identity_of(iat=NOW, exp=NOW + 60)) == 70
 
 
 async def test_nothing_is_verified_after_the_first_verified_token() -> None:

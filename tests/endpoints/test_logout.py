@@ -19,12 +19,15 @@ from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
 from service.endpoints.client import ClientAddress
+from service.endpoints.context import RequestFacts
 from service.endpoints.logout import Logout
 from service.events import log as log_module
 from service.events.flood import FloodControl
 from service.events.types import Event
 from service.metrics import Metrics
 from service.middleware import ResponseHeaders
+from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import RevocationList
 from service.settings import Settings
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile, read_lines
@@ -388,9 +391,16 @@ async def endpoint(*, recorder: Any, verifier: Any = None) -> AsyncIterator[http
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         flood = FloodControl(1000, recorder.record, Metrics())
-        yield {"verifier": verifier or Verifier(PemKey(pem())), "recorder": recorder, "flood": flood}
+        yield {
+            "verifier": verifier or Verifier(PemKey(pem())),
+            "recorder": recorder,
+            "flood": flood,
+            "revocations": RevocationList(MemoryStore()),
+        }
 
-    logout = Logout(origins=frozenset(), client_address=ClientAddress(()), with_client_ip=False, with_user_agent=False)
+    nobody = ClientAddress(())
+    facts = RequestFacts(origins=(), client_address=nobody, with_client_ip=False, with_user_agent=False)
+    logout = Logout(nobody, facts)
     app = Starlette(
         routes=[Route(SESSION, logout.delete, methods=["DELETE"])],
         middleware=[Middleware(ResponseHeaders)],

@@ -10,7 +10,7 @@ from clerk_backend_api.security.types import AuthenticateRequestOptions, AuthSta
 from joserfc.jwk import RSAKey
 
 from service.clerk.keys import KeyRing
-from service.clerk.verdict import Auth, Identity
+from service.clerk.verdict import Auth
 from service.clerk.verifier import Verifier
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance, Session
@@ -72,7 +72,9 @@ async def test_its_tokens_are_verified_with_its_own_jwks_for_60_seconds(
     verifier = await verifier_of(instance, clock, sdk)
     verdict = await verifier.verify(sent)
     assert verdict.auth is Auth.VERIFIED
-    assert verdict.identity == Identity("user_alice", session.id, "org_1", "user_admin")
+    who = verdict.identity
+    assert who is not None
+    assert (who.user_id, who.session_id, who.org_id, who.actor_id) == ("user_alice", session.id, "org_1", "user_admin")
     clock.now += 66
     assert (await verifier.verify(sent)).auth is Auth.EXPIRED
 

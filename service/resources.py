@@ -1,0 +1,113 @@
+"""What the settings name, opened: keys, Clerk's Backend API, the event log with its spool, the revocation list.
+
+``app.py`` opens all of it for the service; a guard in somebody else's application opens what it needs of it.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from service.clerk.backend_api import backend_api, client_problem
+from service.clerk.keys import KeyRing, PemKey
+from service.events.outputs import Output, open_output
+from service.metrics import Metrics
+from service.settings import ConfigurationError, Settings
+
+
+def load_pem_key(settings: Settings) -> PemKey | None:
+    """Parse ``CLERK_JWT_KEY``, or give None where it is not set.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    if settings.clerk_jwt_key is None:
+        return None
+    try:
+        return PemKey(settings.clerk_jwt_key.get_secret_value())
+    except ValueError as error:
+        raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
+
+
+def open_event_log(settings: Settings, *, must_open: bool = True) -> Output:
+    """Open what ``EVENT_LOG`` names.
+
+    Args:
+        settings: name it.
+        must_open: False where it was open before: what cannot be opened now may be opened later.
+
+    Raises:
+        ConfigurationError: it cannot be opened, and must be.
+    """
+    try:
+        return open_output(settings.event_log, fsync=settings.event_fsync, must_open=must_open)
+    except OSError as error:
+        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
+
+
+def check_event_log(settings: Settings) -> None:
+    """Check that the event log could be opened, without creating it or disturbing who reads it.
+
+    Whoever asks may be another user than the service's, and must not leave a file that the service cannot open.
+
+    Raises:
+        ConfigurationError: it could not be opened.
+    """
+    path = Path(settings.event_log)
+    try:
+        is_fifo, exists = path.is_fifo(), path.exists()
+    except OSError as error:
+        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
+    if settings.event_log == "-" or (exists and not is_fifo):
+        open_event_log(settings).close()
+    elif not os.access(path if is_fifo else path.parent, os.W_OK):
+        raise ConfigurationError(
+            "EVENT_LOG", "cannot be opened for writing: its directory is not there, or not allowed"
+        )
+
+
+def check_spool(settings: Settings) -> None:
+    """Check that the spool's directory is there or could be made, without making it.
+
+    Raises:
+        ConfigurationError: neither.
+    """
+    path = Path(settings.event_spool_dir).absolute()
+    try:
+        while not path.exists():
+            path = path.parent
+    except OSError as error:
+        raise ConfigurationError("EVENT_SPOOL_DIR", f"cannot be used: {error.strerror}") from None
+    if path == Path(settings.event_spool_dir).absolute() and path.stat().st_uid not in {0, os.geteuid()}:
+        raise ConfigurationError("EVENT_SPOOL_DIR", "belongs to another user, who could put events of his own there")
+    if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            "EVENT_SPOOL_DIR", "cannot be written to; name a directory on local disk that this user may write to"
+        )
+
+
+def check_clerk_api(settings: Settings) -> None:
+    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates.
+
+    Raises:
+        ConfigurationError: it could not.
+    """
+    if settings.clerk_jwt_key is None and (problem := client_problem(settings.clerk_api_url)) is not None:
+        raise ConfigurationError("CLERK_API_URL", problem)
+
+
+@asynccontextmanager
+async def open_keys(
+    settings: Settings, pem_key: PemKey | None, metrics: Metrics | None = None
+) -> AsyncIterator[PemKey | KeyRing]:
+    """Open the keys that verify tokens: the PEM, else a key ring that keeps itself fresh from Clerk."""
+    if pem_key is not None or settings.clerk_secret_key is None:
+        assert pem_key is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
+        yield pem_key
+        return
+    secret_key = settings.clerk_secret_key.get_secret_value()
+    async with (
+        backend_api(settings.clerk_api_url, secret_key) as api,
+        KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring,
+    ):
+        yield ring

@@ -1,0 +1,1 @@
+"""Which sessions no longer count, although their tokens would verify for a while yet."""

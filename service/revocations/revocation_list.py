@@ -1,0 +1,77 @@
+"""The revocation list: which sessions are signed out, for as long as a token of theirs could still pass.
+
+It is keyed on the session, never on the token: a session has a new token every minute. Clerk ends the session; this
+list covers the minute in which the tokens that Clerk has handed out already would still verify.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from service.metrics import Metrics
+from service.revocations.store import RevocationStore, RevocationsUnavailableError
+
+logger = logging.getLogger("service.revocations")
+
+LEAST_SECONDS = 75
+"""Clerk's session tokens live 60 s, clocks may differ by 5 s, and a token may have been handed out just now."""
+MOST_SECONDS = 24 * 3600
+
+
+class RevocationList:
+    """The list, over a store.
+
+    Args:
+        store: keeps it.
+        metrics: counts what is put on it.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, store: RevocationStore, metrics: Metrics | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._revoked = (metrics or Metrics()).revocations
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used at the moment, in one line; None while it can."""
+        return self._store.problem
+
+    async def revoke(self, session_ids: Sequence[str], *, at: float | None = None, token_lifetime: float = 0.0) -> bool:
+        """Put sessions on the list, until no token of theirs can pass any longer: at least 75 s, at most 24 h.
+
+        Args:
+            session_ids: the sessions.
+            at: when they were signed out, in seconds since 1970; now where that is later, or not known.
+            token_lifetime: seconds that a token of theirs that was made just now can pass, leeway included.
+
+        Returns:
+            Whether they are on it. Never raises: who signs somebody out has done so either way.
+        """
+        now = self._clock()
+        seconds = int(min(max(token_lifetime, LEAST_SECONDS), MOST_SECONDS))
+        try:
+            await self._store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
+        except RevocationsUnavailableError:
+            self._revoked.labels("failed").inc(len(session_ids))
+            return False
+        self._revoked.labels("ok").inc(len(session_ids))
+        return True
+
+    async def signed_out_at(self, session_id: str) -> float | None:
+        """Give when a session was signed out, in seconds since 1970, or None where it is not on the list.
+
+        Raises:
+            RevocationsUnavailableError: nobody can say.
+        """
+        return await self._store.find(session_id)
+
+    async def is_first_report(self, session_id: str, *, seconds: int) -> bool:
+        """Say whether nobody has reported this session within so many seconds.
+
+        Raises:
+            RevocationsUnavailableError: nobody can say.
+        """
+        return await self._store.claim(session_id, seconds=seconds)

@@ -1,0 +1,44 @@
+"""What a store of the revocation list does; one test suite holds all of them to it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class RevocationsUnavailableError(Exception):
+    """The store could not be asked, or did not answer in time. Its text is one line without a secret."""
+
+
+class RevocationStore(Protocol):
+    """Keeps, for each signed-out session, when that was; forgets it when its time is over.
+
+    Every method but ``close`` raises ``RevocationsUnavailableError`` where the store does not answer within 50 ms.
+    """
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used at the moment, in one line without a secret; None while it can. Asks nobody."""
+        ...
+
+    async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
+        """Put sessions on the list.
+
+        One that is on it already keeps the earlier ``at`` and the later end.
+
+        Args:
+            session_ids: Clerk's ids, 1-128 visible ASCII characters each.
+            at: when they were signed out, in seconds since 1970.
+            seconds: how long from now they are kept, at least 1.
+        """
+        ...
+
+    async def find(self, session_id: str) -> float | None:
+        """Give when the session was signed out, in seconds since 1970, or None where it is not on the list."""
+        ...
+
+    async def claim(self, session_id: str, *, seconds: int) -> bool:
+        """Say whether this is the first claim for the session within so many seconds, over all who share the store."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+        ...
