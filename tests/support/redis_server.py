@@ -5,11 +5,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.support.debian import need
 from tests.support.processes import TIMEOUT
+
+_LET_PASS = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  redis.call('PEXPIRE', key, redis.call('PTTL', key) - tonumber(ARGV[1]))
+end
+"""
 
 
 class RedisServer:
@@ -70,6 +76,18 @@ class RedisServer:
             answer = connection.recv(1 << 16)
         return answer.decode().removesuffix("\r\n")
 
+    def let_pass(self, seconds: float) -> None:
+        """Have time pass for all keys: those whose time is then over are gone."""
+        self.do("EVAL", _LET_PASS, "0", str(round(seconds * 1000)))
+
+    def left(self, key: str) -> float:
+        """Seconds until the key is gone; negative where it is not there, or stays for ever."""
+        return int(self.do("PTTL", key).removeprefix(":")) / 1000
+
+    def keys(self) -> int:
+        """How many there are."""
+        return int(self.do("DBSIZE").removeprefix(":"))
+
     def _answers(self) -> bool:
         try:
             return bool(self.do("PING"))
@@ -93,9 +111,8 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
         server.kill()
 
 
-async def until(condition: "object", timeout: float = TIMEOUT) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Wait until something that happens in the background has happened."""
-    assert callable(condition)
-    async with asyncio.timeout(timeout):
+    async with asyncio.timeout(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.005)
