@@ -6,6 +6,7 @@ that is given up has its connection closed, because the answer would still come 
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -178,7 +179,7 @@ def _in_words(error: BaseException) -> str:
         if isinstance(error, kind):
             return words
     if isinstance(error, OSError):
-        return f"it cannot be reached: {error.strerror.lower()}" if error.strerror else "it cannot be reached"
+        return f"it cannot be reached: {os.strerror(error.errno).lower()}" if error.errno else "it cannot be reached"
     if isinstance(error, exceptions.RedisError) and str(error) in _SAID:
         return _SAID[str(error)]
     if isinstance(error, exceptions.ResponseError):

@@ -12,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from service.revocations.memory_store import MemoryStore
 from service.revocations.redis_commands import REPORTED, REVOKED, RedisCommands
 from service.revocations.redis_store import RedisStore
-from service.revocations.store import RevocationStore
 from tests.revocations.conftest import Clock
 from tests.support.redis_server import RedisServer
 
@@ -37,7 +36,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.clock = Clock()
-        self.stores: list[RevocationStore] = []
+        self.stores: list[MemoryStore] | list[RedisStore] = []
         self.signed_out: dict[str, tuple[float, float]] = {}
         self.claimed: dict[str, float] = {}
 
@@ -147,7 +146,7 @@ class RedisModel(Model):
 
 def run(model: Callable[[], RuleBasedStateMachine], examples: int) -> None:
     limits = settings(max_examples=examples, stateful_step_count=25, deadline=None)
-    run_state_machine_as_test(model, settings=limits)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(model, settings=limits)  # type: ignore[arg-type]  # it calls what it is given
 
 
 def test_the_list_in_memory_is_that_of_the_model() -> None:

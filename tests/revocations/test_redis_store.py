@@ -4,8 +4,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from redis import exceptions
@@ -20,8 +20,8 @@ AT = 1_790_000_000.5
 
 
 @asynccontextmanager
-async def opened(url: str, **options: float) -> AsyncIterator[RedisStore]:
-    store = RedisStore(RedisCommands(url, **options))  # type: ignore[arg-type]  # by name
+async def opened(url: str, *, within: float = WITHIN) -> AsyncIterator[RedisStore]:
+    store = RedisStore(RedisCommands(url, within=within))
     await store.start()
     try:
         yield store
@@ -53,7 +53,7 @@ async def test_a_redis_that_is_killed_and_comes_back(own_redis: RedisServer, cap
         await store.add(["before"], at=AT, seconds=75)
         own_redis.kill()
         for _ in range(3):
-            with pytest.raises(RevocationsUnavailableError, match="^Redis: "):
+            with pytest.raises(RevocationsUnavailableError, match=r"^Redis: "):
                 await store.add(["during"], at=AT, seconds=75)
         await until(lambda: store._down_since is not None)
         assert store.problem == "Redis: it cannot be reached: connection refused"
@@ -76,14 +76,16 @@ async def test_a_redis_that_is_killed_and_comes_back(own_redis: RedisServer, cap
         assert await other.find("before") == AT
         assert await other.find("during") == AT
         assert await store.claim("during", seconds=60)
-    assert said(caplog).count("the revocation list cannot be used. Redis: it cannot be reached: connection refused") == 1
+    assert (
+        said(caplog).count("the revocation list cannot be used. Redis: it cannot be reached: connection refused") == 1
+    )
     assert "the revocation list can be used again" in said(caplog)
 
 
 async def test_a_redis_that_is_frozen_and_goes_on(own_redis: RedisServer) -> None:
     async with opened(own_redis.url) as store, opened(own_redis.url) as other:
         own_redis.freeze()
-        with pytest.raises(RevocationsUnavailableError, match="^Redis: it did not answer within 50 ms$"):
+        with pytest.raises(RevocationsUnavailableError, match=r"^Redis: it did not answer within 50 ms$"):
             await store.add(["sess_1"], at=AT, seconds=75)
         await until(lambda: store._down_since is not None)
         own_redis.thaw()
@@ -138,9 +140,7 @@ async def test_what_ended_while_it_waited_is_not_brought(own_redis: RedisServer,
     await store.close()
 
 
-async def test_an_idle_process_notices_an_outage_too(
-    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_idle_process_notices_an_outage_too(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.revocations.redis_store.LOOK_WHILE_UP_EVERY", 0.01)
     changes: list[bool] = []
     store = RedisStore(RedisCommands(own_redis.url), on_change=changes.append)
@@ -157,11 +157,11 @@ class Flaky(RedisCommands):
 
     lose_next = False
 
-    async def put(self, entries: "list[Entry] | tuple[Entry, ...] | object") -> None:  # type: ignore[override]
+    async def put(self, entries: Sequence[Entry]) -> None:
         if self.lose_next:
             self.lose_next = False
             raise RevocationsUnavailableError("lost")
-        await super().put(entries)  # type: ignore[arg-type]
+        await super().put(entries)
 
 
 async def test_one_lost_answer_is_no_outage(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -210,11 +210,11 @@ async def test_what_a_caller_gave_up_is_brought_by_the_next_look(own_redis: Redi
 
 
 @pytest.mark.parametrize("gives_up", ["the caller", "the time"])
-async def test_the_answer_to_a_command_that_was_given_up_is_nobody_elses(redis: RedisServer, gives_up: str) -> None:
-    commands = RedisCommands(redis.url, connections=1, within=5)
+async def test_the_answer_to_a_command_that_was_given_up_is_nobody_elses(own_redis: RedisServer, gives_up: str) -> None:
+    commands = RedisCommands(own_redis.url, connections=1, within=5)
     await commands.put([Entry("a", 1.0, 75), Entry("b", 2.0, 75)])
     for _ in range(20):
-        redis.do("CLIENT", "PAUSE", "5000", "ALL")
+        own_redis.freeze()
         if gives_up == "the time":
             commands._within = 0.01
             with pytest.raises(RevocationsUnavailableError):
@@ -225,7 +225,7 @@ async def test_the_answer_to_a_command_that_was_given_up_is_nobody_elses(redis: 
             await asyncio.sleep(0.005)  # that it waits for its answer cannot be awaited
             asking.cancel()
             await asyncio.wait({asking})
-        redis.do("CLIENT", "UNPAUSE")
+        own_redis.thaw()
         assert await commands.get("b") == 2.0
     await commands.close()
 
@@ -252,27 +252,18 @@ async def test_whoever_waits_for_a_connection_for_too_long_gives_up(own_redis: R
 
 
 async def test_connections_that_redis_closed_are_replaced_without_anybody_noticing(redis: RedisServer) -> None:
-    async with opened(redis.url, within=5) as store:
-        await store.add(["sess_1"], at=AT, seconds=75)
-        redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        assert await store.find("sess_1") == AT
-        assert store.problem is None
+    commands = RedisCommands(redis.url, within=5)
+    await commands.put([Entry("sess_1", AT, 75)])
+    (connection,) = commands._client.connection_pool._available_connections
+    redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    reader = connection._reader
+    assert reader is not None
+    await until(reader.at_eof)
+    assert await commands.get("sess_1") == AT
+    await commands.close()
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def said_by_redis(redis: RedisServer, *commands: str) -> Iterator[None]:
-    """Configure it, and take that back."""
-    before = [redis.do("CONFIG", "GET", command.split()[0]).split("\r\n")[-1] for command in commands]
-    for command in commands:
-        redis.do("CONFIG", "SET", *command.split())
-    try:
-        yield
-    finally:
-        for command, value in zip(commands, before, strict=True):
-            redis.do("CONFIG", "SET", command.split()[0], value)
 
 
 async def problem_of(url: str) -> str | None:
@@ -304,14 +295,14 @@ async def test_a_user_who_may_not_do_what_is_needed_is_told(redis: RedisServer) 
     assert await problem_of(redis.url.replace("//", "//reader:secret@")) is None
 
 
-async def test_too_many_clients_are_told() -> None:
+async def test_with_too_many_clients_it_waits_until_some_have_gone() -> None:
     with redis_server("--maxclients", "3") as server:
         held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
-        await asyncio.sleep(0.05)
-        problem = await problem_of(server.url)
-        for one in held:
-            one.close()
-    assert problem == "Redis: it has as many clients as it allows"
+        async with opened(server.url, within=5) as store:
+            assert store.problem is not None  # Redis says why, but its answer may be lost in the closing
+            for one in held:
+                one.close()
+            await until_up(store)
 
 
 async def test_a_redis_without_memory_is_told(redis: RedisServer) -> None:
@@ -358,12 +349,6 @@ async def test_what_is_not_redis_is_told() -> None:
         assert await problem_of(f"redis://127.0.0.1:{port}/0") == "Redis: what answers there is not Redis"
 
 
-async def test_a_redis_without_tls_is_told(redis: RedisServer) -> None:
-    problem = await problem_of(redis.url.replace("redis:", "rediss:"))
-    assert problem is not None
-    assert problem.startswith(("Redis: TLS with it failed", "Redis: the connection to it was lost", "Redis: it cannot"))
-
-
 def lost_because_of(cause: BaseException) -> BaseException:
     """As redis-py raises it."""
     try:
@@ -380,9 +365,13 @@ def lost_because_of(cause: BaseException) -> BaseException:
     [
         (exceptions.BusyLoadingError("secret"), "it is still loading its data"),
         (exceptions.ResponseError("MISCONF secret"), "it refused a command (MISCONF)"),
+        (exceptions.ConnectionError("max number of clients reached"), "it has as many clients as it allows"),
         (exceptions.ResponseError("secret"), "it refused a command"),
         (exceptions.ConnectionError("secret"), "the connection to it was lost"),
-        (lost_because_of(ConnectionRefusedError(111, "Connection refused")), "it cannot be reached: connection refused"),
+        (
+            lost_because_of(ConnectionRefusedError(111, "Connection refused")),
+            "it cannot be reached: connection refused",
+        ),
         (lost_because_of(OSError("several: secret")), "it cannot be reached"),
         (lost_because_of(ssl.SSLError(1, "secret")), "TLS with it failed; look at its certificate, and whether it "),
         (lost_because_of(socket.gaierror(-2, "secret")), "its host name cannot be resolved"),
@@ -407,7 +396,7 @@ async def test_a_resolver_that_hangs_is_asked_once() -> None:
 
     commands = RedisCommands("redis://redis.internal", within=0.01, resolve=resolve)
     for _ in range(5):
-        with pytest.raises(RevocationsUnavailableError, match="^its host name could not be looked up in time$"):
+        with pytest.raises(RevocationsUnavailableError, match=r"^its host name could not be looked up in time$"):
             await commands.resolve()
     assert asked == [("redis.internal", 6379)]
     answer.set_result([])
@@ -434,4 +423,3 @@ async def test_a_lookup_under_way_does_not_hold_up_the_end() -> None:
     with pytest.raises(RevocationsUnavailableError):
         await commands.resolve()
     await commands.close()
-    assert WITHIN == 0.05

@@ -87,9 +87,9 @@ async def test_an_unavailable_store_is_told_and_counted_and_raises_nothing_at_a_
 
 async def test_who_asks_an_unavailable_store_learns_that_nobody_can_say() -> None:
     revocations = RevocationList(Asked("it is down"))
-    with pytest.raises(RevocationsUnavailableError, match="^it is down$"):
+    with pytest.raises(RevocationsUnavailableError, match=r"^it is down$"):
         await revocations.signed_out_at("a")
-    with pytest.raises(RevocationsUnavailableError, match="^it is down$"):
+    with pytest.raises(RevocationsUnavailableError, match=r"^it is down$"):
         await revocations.is_first_report("a", seconds=60)
 
 

@@ -114,5 +114,5 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something that happens in the background has happened."""
     async with asyncio.timeout(TIMEOUT):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is that of another program
             await asyncio.sleep(0.005)
