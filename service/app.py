@@ -30,9 +30,7 @@ from service.events.recorder import Recorder
 from service.events.spool import Spool
 from service.metrics import Metrics
 from service.middleware import Durations, ResponseHeaders
-from service.resources import load_pem_key, open_event_log, open_keys
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
+from service.resources import load_pem_key, open_event_log, open_keys, open_revocations
 from service.settings import Settings
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS")
@@ -131,7 +129,7 @@ def _lifespan(
                 authorized_parties=settings.clerk_authorized_parties,
                 issuer=settings.clerk_issuer,
             )
-            revocations = RevocationList(MemoryStore(), metrics)
+            revocations = await stack.enter_async_context(open_revocations(settings, metrics))
             parts: dict[str, Part] = {"keys": keys, "spool": log}
             await stack.enter_async_context(readiness_counted(parts, metrics))
             yield {
@@ -140,6 +138,7 @@ def _lifespan(
                 "flood": flood,
                 "revocations": revocations,
                 "parts": parts,
+                "other_parts": {"revocations": revocations},
             }
 
     return lifespan

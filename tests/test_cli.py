@@ -20,6 +20,7 @@ from service.cli import main
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from tests.support.processes import TIMEOUT, environment
+from tests.support.redis_server import redis_server
 from tests.support.signing import ISSUER, ORIGIN, claims, header, pem, token, token_of
 
 Check = Callable[..., Result]
@@ -57,8 +58,38 @@ def test_check_explains_the_configuration(check: Check) -> None:
         "WORKERS: 1",
         "LOG_LEVEL: info",
         "keys: one RSA key of 2048 bits from CLERK_JWT_KEY; Clerk is not asked",
+        "revocation list: in memory, of each process by itself; ok",
     ]
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://user:sesame@127.0.0.1:1/3", "Redis at 127.0.0.1:1, database 3; Redis: it cannot be reached: "),
+        ("rediss://:sesame@127.0.0.1:1", "Redis at 127.0.0.1:1, database 0 with TLS; Redis: it cannot be reached: "),
+    ],
+)
+def test_check_says_where_the_revocation_list_is_and_shows_no_password(check: Check, url: str, said: str) -> None:
+    result = check(REVOCATIONS_URL=url)
+    assert f"revocation list: {said}" in result.output
+    assert "sesame" not in result.output
+    assert result.exit_code == 1
+
+
+def test_check_is_content_with_a_redis_that_answers(check: Check) -> None:
+    with redis_server() as redis:
+        result = check(REVOCATIONS_URL=redis.url)
+    assert f"revocation list: Redis at 127.0.0.1:{redis.port}, database 0; ok" in result.output
+    assert result.exit_code == 0
+
+
+def test_check_refuses_a_wrong_revocations_url_without_showing_it(check: Check) -> None:
+    result = check(REVOCATIONS_URL="redis://:sesame@127.0.0.1/zero")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("clerk-logout: REVOCATIONS_URL: ")
+    assert result.stderr.count("\n") == 1
+    assert "sesame" not in result.output + result.stderr
 
 
 def test_check_says_what_is_left_open(check: Check) -> None:

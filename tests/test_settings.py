@@ -334,3 +334,54 @@ def test_settings_survive_the_way_to_a_worker(env: pytest.MonkeyPatch) -> None:
     env.setenv("CLERK_AUTHORIZED_PARTIES", "https://a.example")
     settings = load_settings()
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - what multiprocessing does
+
+
+# --- The revocation list's URL ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "redis://localhost",
+        "redis://localhost/",
+        "redis://localhost:6379/15",
+        "redis://[::1]:6379/0",
+        "redis://:p%40ss@redis.internal:6379/0",
+        "rediss://user:password@redis.internal",
+    ],
+)
+def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
+    env.setenv("REVOCATIONS_URL", url)
+    assert load_settings().revocations_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory",
+        "memory://x",
+        "localhost:6379",
+        "http://localhost",
+        "unix:///run/redis.sock",
+        "redis://",
+        "redis://:6379",
+        "redis://localhost:port",
+        "redis://localhost:0",
+        "redis://localhost:65536",
+        "redis://localhost/zero",
+        "redis://localhost/0/1",
+        "redis://localhost/-1",
+        "redis://localhost/0?socket_timeout=10",
+        "redis://localhost/0?nonsense",
+        "redis://localhost/0#1",
+        "redis://:pa/ss@localhost",
+        "redis://[::1",
+        "redis://local host",
+        "redis://localhost/0\n",
+    ],
+)
+def test_another_revocations_url_is_refused_and_not_shown(env: pytest.MonkeyPatch, url: str) -> None:
+    env.setenv("REVOCATIONS_URL", url)
+    assert problem().startswith("REVOCATIONS_URL: ")
+    assert url not in problem().replace("redis://user:password@host:6379/0", "")

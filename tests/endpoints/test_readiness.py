@@ -74,6 +74,22 @@ async def test_while_the_first_fetch_hangs_it_answers_and_is_not_ready(
     assert (response.status_code, response.json()["keys"]) == (503, "not fetched yet")
 
 
+async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: OpenClient) -> None:
+    async with open_client(revocations_url="redis://:sesame@127.0.0.1:1/0") as client:
+        response = await client.get("/readyz")
+        metrics = (await client.get("/metrics")).text
+    assert response.status_code == 200
+    assert response.json()["status"] == "ready"
+    assert response.json()["revocations"].startswith("Redis: it cannot be reached: ")
+    assert "sesame" not in response.text
+    assert "clerk_logout_revocations_up 0.0" in metrics
+
+
+async def test_a_revocation_list_in_memory_is_always_up(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/readyz")).json()["revocations"] == "ok"
+    assert "clerk_logout_revocations_up 1.0" in (await client.get("/metrics")).text
+
+
 async def test_asking_is_no_event_and_asks_nobody(
     open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
 ) -> None:

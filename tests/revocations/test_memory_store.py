@@ -1,0 +1,44 @@
+import pytest
+
+from service.revocations.memory_store import MemoryStore
+from tests.revocations.conftest import Clock
+
+
+async def test_when_it_is_full_it_counts_each_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    dropped: list[None] = []
+    store = MemoryStore(most=2, on_dropped=lambda: dropped.append(None))
+    for number in range(5):
+        await store.add([f"sess_{number}"], at=1.0, seconds=75 + number)
+    assert len(store) == 2
+    assert len(dropped) == 3
+    assert [record.getMessage()[:55] for record in caplog.records] == [
+        "the revocation list of this process is full (2 sessions"
+    ]
+    assert await store.find("sess_0") is None
+    assert await store.find("sess_4") == 1.0
+
+
+async def test_claims_are_bounded_too() -> None:
+    store = MemoryStore(most=2)
+    for number in range(5):
+        assert await store.claim(f"sess_{number}", seconds=60 + number)
+    assert len(store._claimed) == 2
+    assert not await store.claim("sess_4", seconds=60)
+
+
+async def test_it_tells_for_how_long_it_keeps_a_session(clock: Clock) -> None:
+    store = MemoryStore(clock=clock)
+    await store.add(["sess_1"], at=5.0, seconds=75)
+    clock.now += 25
+    assert store.session_ids() == ["sess_1"]
+    assert store.entry("sess_1") == (5.0, 50.0)
+    assert store.entry("sess_2") is None
+
+
+async def test_it_forgets_everything_when_it_is_closed() -> None:
+    store = MemoryStore()
+    await store.add(["sess_1"], at=1.0, seconds=75)
+    await store.claim("sess_1", seconds=75)
+    await store.close()
+    assert await store.find("sess_1") is None
+    assert await store.claim("sess_1", seconds=75)

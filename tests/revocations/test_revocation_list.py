@@ -1,0 +1,105 @@
+import math
+from collections.abc import Sequence
+
+import pytest
+from prometheus_client import generate_latest
+
+from service.metrics import Metrics
+from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import RevocationList
+from service.revocations.store import RevocationsUnavailableError
+from tests.revocations.conftest import Clock
+
+NOW = 1_790_000_000.5
+
+
+class Asked:
+    """A store that remembers what it was asked, or cannot be asked."""
+
+    def __init__(self, problem: str | None = None) -> None:
+        self.problem = problem
+        self.added: list[tuple[Sequence[str], float, int]] = []
+
+    async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
+        self._fail()
+        self.added.append((session_ids, at, seconds))
+
+    async def find(self, session_id: str) -> float | None:
+        self._fail()
+        return float(len(session_id))
+
+    async def claim(self, session_id: str, *, seconds: int) -> bool:
+        self._fail()
+        return bool(session_id and seconds)
+
+    async def close(self) -> None: ...
+
+    def _fail(self) -> None:
+        if self.problem is not None:
+            raise RevocationsUnavailableError(self.problem)
+
+
+def counted(metrics: Metrics, result: str) -> float:
+    return metrics.registry.get_sample_value("clerk_logout_revocations_total", {"result": result}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "seconds"),
+    [
+        (0.0, 75),
+        (70, 75),
+        (75.0, 75),
+        (75.001, 76),
+        (3610, 3610),
+        (24 * 3600, 86400),
+        (1e9, 86400),
+        (math.inf, 86400),
+        (-5, 75),
+    ],
+)
+async def test_a_session_is_kept_until_no_token_can_pass_within_bounds(lifetime: float, seconds: int) -> None:
+    store = Asked()
+    assert await RevocationList(store, clock=lambda: NOW).revoke(["a"], token_lifetime=lifetime)
+    assert store.added == [(["a"], NOW, seconds)]
+
+
+@pytest.mark.parametrize(("at", "kept"), [(None, NOW), (NOW - 30, NOW - 30), (NOW + 30, NOW)])
+async def test_nobody_is_signed_out_in_the_future(at: float | None, kept: float) -> None:
+    store = Asked()
+    await RevocationList(store, clock=lambda: NOW).revoke(["a"], at=at)
+    assert store.added[0][1] == kept
+
+
+async def test_what_is_put_on_it_is_counted() -> None:
+    metrics = Metrics()
+    assert await RevocationList(Asked(), metrics).revoke(["a", "b", "c"])
+    assert (counted(metrics, "ok"), counted(metrics, "failed")) == (3, 0)
+
+
+async def test_an_unavailable_store_is_told_and_counted_and_raises_nothing_at_a_sign_out() -> None:
+    metrics = Metrics()
+    revocations = RevocationList(Asked("it is down"), metrics)
+    assert not await revocations.revoke(["a", "b"])
+    assert (counted(metrics, "ok"), counted(metrics, "failed")) == (0, 2)
+    assert revocations.problem == "it is down"
+    assert b"it is down" not in generate_latest(metrics.registry)
+
+
+async def test_who_asks_an_unavailable_store_learns_that_nobody_can_say() -> None:
+    revocations = RevocationList(Asked("it is down"))
+    with pytest.raises(RevocationsUnavailableError, match=r"^it is down$"):
+        await revocations.signed_out_at("a")
+    with pytest.raises(RevocationsUnavailableError, match=r"^it is down$"):
+        await revocations.is_first_report("a", seconds=60)
+
+
+async def test_the_list_of_one_process(clock: Clock) -> None:
+    revocations = RevocationList(MemoryStore(clock=clock), clock=lambda: NOW)
+    assert revocations.problem is None
+    assert await revocations.signed_out_at("a") is None
+    assert await revocations.revoke(["a"])
+    assert await revocations.signed_out_at("a") == NOW
+    clock.now += 75
+    assert await revocations.signed_out_at("a") is None
+    assert await revocations.is_first_report("a", seconds=60)
+    assert not await revocations.is_first_report("a", seconds=60)
