@@ -13,8 +13,8 @@ from starlette.responses import Response
 from service import __version__
 from service.clerk.keys import PemKey
 from service.clerk.verifier import Verifier
-from service.endpoints.client import ClientAddress
-from service.endpoints.context import RequestFacts
+from service.request.client import ClientAddress
+from service.request.context import RequestFacts
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
