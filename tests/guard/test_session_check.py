@@ -8,15 +8,16 @@ from typing import Any, Literal
 import pytest
 
 from service.clerk.errors import KeysUnavailableError
+from service.clerk.keys import PemKey
 from service.clerk.verdict import Auth
 from service.clerk.verifier import Verifier
 from service.guard.refusal import ABSENT_REFUSED, REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal
 from service.guard.session_check import ENDS_WITHIN, REPORT_EVERY
 from service.guard.session_user import SessionUser
 from service.revocations.revocation_list import LEAST_SECONDS
-from tests.clerk.test_bad_input import GOOD, VECTORS, Vector
+from tests.clerk.test_bad_input import VECTORS, Vector
 from tests.guard.parts import OTHER, SESSION, USER, FakeRecorder, Parts, bearer, cookies, expired, of_session
-from tests.support.signing import ISSUER, claims, private_key, token
+from tests.support.signing import ISSUER, ORIGIN, claims, pem, private_key, token
 
 # --- Who is let in ---------------------------------------------------------------------------------------------------
 
@@ -52,13 +53,8 @@ async def test_a_token_that_does_not_count_is_refused_with_the_verdicts_reason(
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 async def test_every_hostile_token_gets_what_its_verdict_says(vector: Vector, caplog: pytest.LogCaptureFixture) -> None:
     """Those of ``tests.clerk.test_bad_input``; the issuer is checked there."""
-    parts = Parts()
-    parts.verifier._verifier = Verifier(parts.verifier._verifier._keys, authorized_parties=[GOOD["azp"]], issuer=ISSUER)
-    outcome = (
-        await parts.outcome(headers=None)
-        if not vector.headers
-        else await parts.check({"type": "http", "method": "GET", "path": "/", "headers": list(vector.headers)})
-    )
+    parts = Parts(verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER))
+    outcome = await parts.outcome(raw=vector.headers)
     if vector.auth == "verified":
         assert isinstance(outcome, SessionUser)
     else:
