@@ -316,8 +316,10 @@ def test_a_key_that_a_later_version_adds_to_a_use_after_logout_is_allowed() -> N
 
 @pytest.mark.parametrize(
     "key",
-    ["event_id", "timestamp", "schema_version", "org_id", "actor_id", "request_id", "trace_id", "origin"]
-    + ["client_ip", "user_agent", "service", "service_version"],
+    [
+        *("event_id", "timestamp", "schema_version", "org_id", "actor_id", "request_id", "trace_id", "origin"),
+        *("client_ip", "user_agent", "service", "service_version"),
+    ],
 )
 def test_what_a_logout_says_too_is_described_alike(key: str) -> None:
     rules = [
