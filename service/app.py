@@ -142,6 +142,7 @@ def _lifespan(
                 "revocations": revocations,
                 "session_check": session_check,
                 "parts": parts,
+                "other_parts": {"revocations": revocations},
             }
 
     return lifespan

@@ -20,8 +20,17 @@ from service.clerk.verdict import Auth, Verdict
 from service.clerk.verifier import Verifier
 from service.diagnostics import configure_logging
 from service.events.schemas import schemas
+from service.metrics import Metrics
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
-from service.resources import check_clerk_api, check_event_log, check_spool, load_pem_key, open_keys
+from service.resources import (
+    check_clerk_api,
+    check_event_log,
+    check_spool,
+    describe_revocations,
+    load_pem_key,
+    open_keys,
+    open_revocations,
+)
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.server import configure, exit_cleanly_on_signals, listen, url_of
@@ -84,7 +93,8 @@ def schema(event: str | None) -> None:
 def check(token: str | None) -> None:
     """Explain the configuration, and why a token is accepted or not.
 
-    Exit code 0 when all is well, 1 when there are no keys or the token is not verified, 2 when a setting is unusable.
+    Exit code 0 when all is well, 1 when there are no keys, Redis cannot be used, or the token is not verified, 2 when a
+    setting is unusable.
     """
     with _one_line_for_mistakes():
         settings = load_settings()
@@ -102,6 +112,7 @@ def check(token: str | None) -> None:
 async def _check(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
     async with open_keys(settings, pem_key) as keys:
         well = await _describe_keys(settings, keys)
+        well = await _describe_revocations(settings) and well
         if sent is None:
             return well
         verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
@@ -124,6 +135,12 @@ async def _describe_keys(settings: Settings, keys: Keys) -> bool:
         return True
     click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
     return False
+
+
+async def _describe_revocations(settings: Settings) -> bool:
+    async with open_revocations(settings, Metrics()) as revocations:
+        click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
+        return revocations.problem is None
 
 
 def _describe(settings: Settings) -> Iterator[str]:

@@ -65,7 +65,10 @@ class Metrics:
             registry=registry,
         )
         self.revocations = Counter(
-            "clerk_logout_revocations", "Sessions put on the revocation list, or not.", ["result"], registry=registry
+            "clerk_logout_revocations",
+            "Sessions put on the revocation list (ok), or not (failed), or that had to leave it because it was full.",
+            ["result"],
+            registry=registry,
         )
         self.revocations_up = Gauge(
             "clerk_logout_revocations_up",
@@ -105,6 +108,7 @@ class Metrics:
         # A worker finds in shared memory what the one before it left there. Counters go on from it, gauges do not.
         self.spool_bytes.set(0)
         self.ready.set(0)
+        self.revocations_up.set(0)
 
     @cached_property
     def keys_fetched_at(self) -> Gauge:

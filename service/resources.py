@@ -3,10 +3,12 @@
 ``app.py`` opens all of it for the service; a guard in somebody else's application opens what it needs of it.
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from service import __version__
 from service.clerk.backend_api import backend_api, client_problem
@@ -19,6 +21,8 @@ from service.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.settings import ConfigurationError, Settings
+
+logger = logging.getLogger("service.resources")
 
 
 def load_pem_key(settings: Settings) -> PemKey | None:
@@ -72,12 +76,6 @@ async def open_recorder(
         yield Recorder(log, __version__, metrics), log
     finally:
         await log.close()
-
-
-@asynccontextmanager
-async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:  # noqa: ARG001 - stand-in
-    """Open the revocation list."""
-    yield RevocationList(MemoryStore(), metrics)
 
 
 def check_event_log(settings: Settings) -> None:
@@ -146,3 +144,44 @@ async def open_keys(
         KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring,
     ):
         yield ring
+
+
+def warn_of_separate_lists(settings: Settings) -> None:
+    """Say so on stderr where each of several workers has a revocation list of its own. Once, from their parent."""
+    if settings.workers > 1 and settings.revocations_url.get_secret_value() == "memory://":
+        logger.warning(
+            "REVOCATIONS_URL: with memory:// each of the %s workers has a revocation list of its own, and so has each "
+            "replica: a token of a session that was signed out at one of them may pass at the others for as long as it "
+            "lives; set it to a redis:// URL that all of them share",
+            settings.workers,
+        )
+
+
+def describe_revocations(settings: Settings) -> str:
+    """Say where signed-out sessions are kept, without a user name or password."""
+    url = urlsplit(settings.revocations_url.get_secret_value())
+    if url.hostname is None:
+        return "in memory, of each process by itself"
+    tls = " with TLS" if url.scheme == "rediss" else ""
+    return f"Redis at {url.hostname}:{url.port or 6379}, database {url.path.strip('/') or '0'}{tls}"
+
+
+@asynccontextmanager
+async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:
+    """Open the revocation list. Redis need not be there yet."""
+    url = settings.revocations_url.get_secret_value()
+    dropped = metrics.revocations.labels("dropped").inc
+    if url == "memory://":
+        metrics.revocations_up.set(1)
+        yield RevocationList(MemoryStore(on_dropped=dropped), metrics)
+        return
+    # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
+    from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
+    from service.revocations.redis_store import RedisStore  # noqa: PLC0415
+
+    store = RedisStore(RedisCommands(url), on_dropped=dropped, on_change=metrics.revocations_up.set)
+    await store.start()
+    try:
+        yield RevocationList(store, metrics)
+    finally:
+        await store.close()

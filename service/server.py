@@ -21,7 +21,7 @@ from service.app import create_app
 from service.diagnostics import logging_config
 from service.metrics import Metrics
 from service.protocol import HttpProtocol
-from service.resources import check_clerk_api, check_spool, open_event_log
+from service.resources import check_clerk_api, check_spool, open_event_log, warn_of_separate_lists
 from service.settings import ConfigurationError, Settings
 from service.worker_metrics import count_in, metrics_directory
 from service.workers import Supervisor, WorkerServer, stop_when_readable
@@ -138,6 +138,7 @@ def serve(settings: Settings) -> int:
     """
     check_clerk_api(settings)
     check_spool(settings)
+    warn_of_separate_lists(settings)
     if settings.workers == 1:
         return _serve(settings, create_app(settings, open_event_log(settings)))
     # A mistake is found here already: one line, not one from each worker.

@@ -7,13 +7,13 @@ import ipaddress
 import re
 from base64 import b64decode
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     HttpUrl,
-    RedisDsn,
     SecretStr,
     ValidationError,
     model_validator,
@@ -129,17 +129,22 @@ def _signing_secret(value: SecretStr) -> SecretStr:
 
 def _revocations_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
-    if text != "memory://" and not _is_redis_url(text):
-        raise ValueError("write memory://, or redis://host:6379/0 (rediss:// with TLS)")
-    return value
-
-
-def _is_redis_url(text: str) -> bool:
+    if text == "memory://":
+        return value
     try:
-        RedisDsn(text)
+        url, port = urlsplit(text), urlsplit(text).port
     except ValueError:
-        return False
-    return text.isprintable()
+        url, port = urlsplit(""), None
+    if not url.hostname or url.scheme not in {"redis", "rediss"} or port == 0 or not text.isprintable():
+        raise ValueError(
+            "write memory://, or redis://user:password@host:6379/0 (rediss:// with TLS); "
+            "what is not a letter or digit in the user name or password as %XX"
+        )
+    if url.query or url.fragment:
+        raise ValueError("must have no options after ? or #; timeouts and the number of connections are fixed")
+    if not re.fullmatch(r"/?[0-9]{0,9}", url.path):
+        raise ValueError("must end with the host and port, or with the number of a database, such as /0")
+    return value
 
 
 def _issuer(value: str) -> str:

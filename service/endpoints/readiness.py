@@ -17,11 +17,15 @@ LOOK_EVERY = 5.0
 
 
 async def readyz(request: Request[State]) -> Response:
-    """Answer of each part ``ok`` or what is wrong with it: 200 when all are ok, else 503."""
-    problems = {name: part.problem for name, part in request.state["parts"].items()}
-    ready = not any(problems.values())
+    """Answer of each part ``ok`` or what is wrong with it: 200 when all are ok that logouts need, else 503.
+
+    The other parts change no status: what is down for all replicas would take all of them out at once, and with them
+    the logouts that work without it.
+    """
+    parts, other_parts = request.state["parts"], request.state["other_parts"]
+    ready = not any(part.problem for part in parts.values())
     answer = {"status": "ready" if ready else "not ready"} | {
-        name: problem or "ok" for name, problem in problems.items()
+        name: part.problem or "ok" for name, part in (*parts.items(), *other_parts.items())
     }
     return JSONResponse(answer, status_code=200 if ready else 503)
 

@@ -11,7 +11,7 @@ from service.revocations.revocation_list import RevocationList
 
 
 class Part(Protocol):
-    """A part of the service that logouts need, as ``/readyz`` sees it."""
+    """A part of the service, as ``/readyz`` sees it."""
 
     @property
     def problem(self) -> str | None:
@@ -28,7 +28,9 @@ class AppState(TypedDict):
     revocations: RevocationList
     session_check: SessionCheck
     parts: Mapping[str, Part]
-    """By the names that ``/readyz`` shows."""
+    """What logouts need, by the names that ``/readyz`` shows: without one of them the process is not ready."""
+    other_parts: Mapping[str, Part]
+    """What logouts do without for a while. ``/readyz`` tells of it, and stays ready."""
 
 
 class State(AppState):

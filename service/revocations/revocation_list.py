@@ -4,14 +4,12 @@ It is keyed on the session, never on the token: a session has a new token every 
 list covers the minute in which the tokens that Clerk has handed out already would still verify.
 """
 
-import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 
 from service.metrics import Metrics
 from service.revocations.store import RevocationStore, RevocationsUnavailableError
-
-logger = logging.getLogger("service.revocations")
 
 LEAST_SECONDS = 75
 """Clerk's session tokens live 60 s, clocks may differ by 5 s, and a token may have been handed out just now."""
@@ -48,10 +46,12 @@ class RevocationList:
             token_lifetime: seconds that a token of theirs that was made just now can pass, leeway included.
 
         Returns:
-            Whether they are on it. Never raises: who signs somebody out has done so either way.
+            Whether they are on it for everybody who shares the store. Never raises where the store is unavailable: who
+            signs somebody out has done so either way. The store tells of the outage, and brings them there after it.
         """
         now = self._clock()
-        seconds = int(min(max(token_lifetime, LEAST_SECONDS), MOST_SECONDS))
+        # Rounded up: a token must not pass in the rest of its last second.
+        seconds = math.ceil(min(max(token_lifetime, LEAST_SECONDS), MOST_SECONDS))
         try:
             await self._store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
         except RevocationsUnavailableError:
