@@ -86,11 +86,13 @@ class OpenedOnce:
         Raises:
             ConfigurationError: it cannot be opened.
         """
-        if self._check is None:
-            async with self._opening:
-                if self._check is None:
-                    self._check = await self._stack.enter_async_context(self._open_check())
-        return self._check
+        if self._check is not None:
+            return self._check
+        async with self._opening:
+            # Another request may have opened it meanwhile.
+            if self._check is None:
+                self._check = await self._stack.enter_async_context(self._open_check())
+            return self._check
 
     async def close(self) -> None:
         """Close what was opened; a later request opens it anew."""

