@@ -13,6 +13,8 @@ from service.settings import ConfigurationError
 POLICY_VIOLATION = 1008
 """Close code of a WebSocket (RFC 6455, section 7.4.1); before it is accepted, servers answer 403 instead."""
 
+_PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
+
 
 class SessionGuard:
     """Pure ASGI middleware for any Starlette or FastAPI application: ``app.add_middleware(SessionGuard)``.
@@ -86,6 +88,4 @@ class SessionGuard:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    return scope.get("method") == "OPTIONS" and any(
-        name == b"access-control-request-method" for name, _ in scope["headers"]
-    )
+    return scope.get("method") == "OPTIONS" and {name for name, _ in scope["headers"]} >= _PREFLIGHT_HEADERS

@@ -14,7 +14,7 @@ from service.metrics import Metrics
 from service.request.client import ClientAddress
 from service.request.context import Facts, RequestFacts
 from service.request.request_id import request_id_of
-from service.resources import load_pem_key, open_keys, open_recorder, open_revocations
+from service.resources import check_clerk_api, check_spool, load_pem_key, open_keys, open_recorder, open_revocations
 from service.settings import Settings, load_settings
 
 logger = logging.getLogger("service.guard")
@@ -31,6 +31,8 @@ async def open_session_check(settings: Settings | None = None) -> AsyncIterator[
         ConfigurationError: a setting is missing or unusable; its text names the variable.
     """
     settings = settings or load_settings()
+    check_clerk_api(settings)
+    check_spool(settings)
     if settings.revocations_url.get_secret_value() == "memory://":
         logger.warning("REVOCATIONS_URL is memory://: this guard learns of no logout; name the service's redis://")
     metrics = Metrics()

@@ -74,7 +74,7 @@ async def test_labels_hold_nothing_that_a_caller_chose(client: httpx.AsyncClient
         "event": {"user_logout", "session_used_after_logout"},
         "auth": set(Auth),
         "reason": {"none", *Reason},
-        "result": {"ok", "failed", "admitted", "signed_out", "unknown", *Auth},
+        "result": {"ok", "failed", "dropped", "admitted", "signed_out", "unknown", *Auth},
         "method": {"DELETE", "GET", "HEAD", "OPTIONS", "other"},
         "path": {SESSION, "/v1/events/schema", "/healthz", "/readyz", "/metrics", "other"},
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
@@ -195,9 +195,12 @@ async def test_a_preflight_is_answered_on_either_side_of_the_guard(*, cors_first
     assert ("access-control-allow-origin" in refused.headers) is cors_first
 
 
-async def test_any_other_options_request_is_guarded() -> None:
+@pytest.mark.parametrize("missing", PREFLIGHT)
+async def test_any_other_options_request_is_guarded(missing: str) -> None:
     async with client_of(guarded()) as client:
-        assert (await client.options("/", headers={"Origin": ORIGIN})).status_code == 401
+        assert (await client.options("/", headers=PREFLIGHT)).status_code == 200
+        headers = {name: value for name, value in PREFLIGHT.items() if name != missing}
+        assert (await client.options("/", headers=headers)).status_code == 401
 
 
 # --- WebSockets ------------------------------------------------------------------------------------------------------
@@ -318,6 +321,16 @@ async def test_a_setting_that_cannot_be_used_stops_the_start_with_one_clear_line
     (message,) = messages
     assert message["type"] == "lifespan.startup.failed"
     assert message["message"].startswith("clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY")
+
+
+async def test_an_application_that_knows_no_lifespan_leaves_nothing_open(
+    in_environment: Callable[..., None], events: EventFile
+) -> None:
+    in_environment()
+    guard = SessionGuard(unreachable)
+    with pytest.raises(AssertionError):
+        await guard({"type": "lifespan"}, *cast("tuple[Receive, Send]", (None, None)))
+    assert not is_open(events.path)
 
 
 async def test_without_a_lifespan_it_opens_with_the_first_request(
