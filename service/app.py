@@ -10,27 +10,26 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service import __version__
 from service.clerk.keys import PemKey
+from service.clerk.remembered import RememberingVerifier
 from service.clerk.verifier import Verifier
-from service.endpoints.client import ClientAddress
-from service.endpoints.context import RequestFacts
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
 from service.endpoints.metrics import KEPT_FOR, MetricsText
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
-from service.endpoints.routing import ExactRoute
+from service.endpoints.routing import ExactRoute, by_method
+from service.endpoints.session import session
 from service.endpoints.state import AppState, Part
 from service.events.flood import FloodControl
-from service.events.log import EventLog
 from service.events.outputs import Output
-from service.events.recorder import Recorder
-from service.events.spool import Spool
+from service.guard.session_check import SessionCheck
 from service.metrics import Metrics
 from service.middleware import Durations, ResponseHeaders
-from service.resources import load_pem_key, open_event_log, open_keys, open_revocations
+from service.request.client import ClientAddress
+from service.request.context import RequestFacts
+from service.resources import load_pem_key, open_keys, open_recorder, open_revocations
 from service.settings import Settings
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS")
@@ -79,7 +78,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     metrics = metrics or Metrics()
     metrics_text = MetricsText(metrics.exposed, kept_for=KEPT_FOR if settings.workers == 1 else 0)
     routes = [
-        ExactRoute("/v1/auth/session", logout.delete, methods=["DELETE"]),
+        ExactRoute("/v1/auth/session", by_method(DELETE=logout.delete, GET=session), methods=["DELETE", "GET"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),
@@ -95,7 +94,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
                 allow_methods=("DELETE", "GET"),
                 allow_headers=CORS_HEADERS,
                 allow_credentials=True,
-                expose_headers=("X-Request-ID",),
+                expose_headers=("X-Request-ID", "WWW-Authenticate", "Retry-After"),
                 max_age=CORS_MAX_AGE,
             )
         )
@@ -103,7 +102,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         routes=routes,
         middleware=middleware,
         exception_handlers={HTTPException: _problem},
-        lifespan=_lifespan(settings, pem_key, event_log, metrics),
+        lifespan=_lifespan(settings, pem_key, event_log, facts, metrics),
     )
     # A redirect would cost the caller a second request that may never be sent.
     app.router.redirect_slashes = False
@@ -111,16 +110,12 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
 
 
 def _lifespan(
-    settings: Settings, pem_key: PemKey | None, event_log: Output | None, metrics: Metrics
+    settings: Settings, pem_key: PemKey | None, event_log: Output | None, facts: RequestFacts, metrics: Metrics
 ) -> Callable[[Starlette], AbstractAsyncContextManager[AppState]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[AppState]:
         async with AsyncExitStack() as stack:
-            spool = Spool(settings.event_spool_dir, settings.event_spool_max_bytes, fsync=settings.event_fsync)
-            log = EventLog(event_log or open_event_log(settings), spool, metrics)
-            await log.start()
-            stack.push_async_callback(log.close)
-            recorder = Recorder(log, __version__, metrics)
+            recorder, log = await stack.enter_async_context(open_recorder(settings, metrics, event_log))
             flood = FloodControl(settings.flood_per_second, recorder.record, metrics)
             stack.push_async_callback(flood.close)
             keys = await stack.enter_async_context(open_keys(settings, pem_key, metrics))
@@ -130,6 +125,14 @@ def _lifespan(
                 issuer=settings.clerk_issuer,
             )
             revocations = await stack.enter_async_context(open_revocations(settings, metrics))
+            session_check = SessionCheck(
+                RememberingVerifier(verifier),
+                revocations,
+                recorder,
+                facts,
+                fail=settings.revocations_fail,
+                metrics=metrics,
+            )
             parts: dict[str, Part] = {"keys": keys, "spool": log}
             await stack.enter_async_context(readiness_counted(parts, metrics))
             yield {
@@ -137,6 +140,7 @@ def _lifespan(
                 "recorder": recorder,
                 "flood": flood,
                 "revocations": revocations,
+                "session_check": session_check,
                 "parts": parts,
                 "other_parts": {"revocations": revocations},
             }

@@ -1,16 +1,12 @@
 """What every response carries, the id that ties a request to its event, and how long an answer took."""
 
-import re
 from collections.abc import Collection
 from time import perf_counter
 
-import uuid_utils
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Children, Metrics
-
-_usable_request_id = re.compile(rb"[!-~]{1,128}").fullmatch
-
+from service.request.request_id import request_id_of
 
 SESSION = "/v1/auth/session"
 
@@ -61,9 +57,7 @@ class ResponseHeaders:
             return
         started = perf_counter()
         answered = False
-        request_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        if not _usable_request_id(request_id):
-            request_id = str(uuid_utils.uuid7()).encode("ascii")
+        request_id = request_id_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id.decode("ascii")
 
         async def send_with_headers(message: Message) -> None:
@@ -72,7 +66,8 @@ class ResponseHeaders:
                 answered = True
                 self._durations.count(scope, message["status"], perf_counter() - started)
                 message["headers"] = [
-                    *message["headers"],
+                    # A refusal of the guard brings its own Cache-Control, for applications without this middleware.
+                    *(header for header in message["headers"] if header[0] != b"cache-control"),
                     (b"x-request-id", request_id),
                     (b"cache-control", b"no-store"),
                     (b"x-content-type-options", b"nosniff"),

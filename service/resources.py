@@ -10,9 +10,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from service import __version__
 from service.clerk.backend_api import backend_api, client_problem
 from service.clerk.keys import KeyRing, PemKey
+from service.events.log import EventLog
 from service.events.outputs import Output, open_output
+from service.events.recorder import Recorder
+from service.events.spool import Spool
 from service.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
@@ -49,6 +53,29 @@ def open_event_log(settings: Settings, *, must_open: bool = True) -> Output:
         return open_output(settings.event_log, fsync=settings.event_fsync, must_open=must_open)
     except OSError as error:
         raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
+
+
+@asynccontextmanager
+async def open_recorder(
+    settings: Settings, metrics: Metrics, output: Output | None = None
+) -> AsyncIterator[tuple[Recorder, EventLog]]:
+    """Open the event log with its spool, and a recorder over it.
+
+    Args:
+        settings: name them.
+        metrics: counts what is recorded, spooled, delivered and lost.
+        output: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
+
+    Raises:
+        ConfigurationError: the event log cannot be opened.
+    """
+    spool = Spool(settings.event_spool_dir, settings.event_spool_max_bytes, fsync=settings.event_fsync)
+    log = EventLog(output or open_event_log(settings), spool, metrics)
+    await log.start()
+    try:
+        yield Recorder(log, __version__, metrics), log
+    finally:
+        await log.close()
 
 
 def check_event_log(settings: Settings) -> None:

@@ -87,7 +87,7 @@ def configure(
         server_header=False,
         access_log=False,
         log_config=logging_config(log_level),
-        proxy_headers=False,  # uvicorn would take any text for an address; see service.endpoints.client
+        proxy_headers=False,  # uvicorn would take any text for an address; see service.request.client
         backlog=BACKLOG,
         timeout_graceful_shutdown=grace,
     )

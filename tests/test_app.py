@@ -46,11 +46,11 @@ async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncCl
     assert response.json() == {"success": False, "message": "Not Found"}
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS"])
-async def test_another_method_is_405_and_names_delete(client: httpx.AsyncClient, method: str) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "OPTIONS"])
+async def test_another_method_is_405_and_names_those_of_the_path(client: httpx.AsyncClient, method: str) -> None:
     response = await client.request(method, SESSION)
     assert response.status_code == 405
-    assert response.headers["allow"] == "DELETE"
+    assert response.headers["allow"] == "DELETE, GET, HEAD"
 
 
 async def test_another_method_is_told_so_in_json(client: httpx.AsyncClient) -> None:
@@ -120,7 +120,7 @@ async def test_a_request_from_an_allowed_origin_may_be_read(client: httpx.AsyncC
     response = await client.delete(SESSION, headers={"Origin": ORIGIN})
     assert response.headers["access-control-allow-origin"] == ORIGIN
     assert response.headers["access-control-allow-credentials"] == "true"
-    assert response.headers["access-control-expose-headers"] == "X-Request-ID"
+    assert listed(response, "access-control-expose-headers") == {"x-request-id", "www-authenticate", "retry-after"}
 
 
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"], ids=["none", "allowed", "another"])

@@ -14,6 +14,7 @@ from service.clerk.verdict import Auth, Reason
 from service.events.schemas import schemas
 from service.metrics import Metrics
 from service.settings import Settings
+from tests.guard.test_example import EXAMPLES as EXAMPLES_OF_THE_GUARD
 from tests.support.lines import read_line
 from tests.support.processes import TIMEOUT
 from tests.test_sandbox_command import Sandbox, start_sandbox
@@ -75,6 +76,10 @@ def test_each_curl_gets_the_answer_that_readme_shows(sandbox: Sandbox, command: 
     )
     done = subprocess.run(here, shell=True, capture_output=True, timeout=TIMEOUT, check=True)  # noqa: S602 - README's words
     assert steady(done.stdout.decode().replace("\r\n", "\n")) == steady(answer)
+
+
+def test_the_applications_that_readme_guards_are_those_that_are_tried() -> None:
+    assert re.findall(r"^```python\n((?:.|\n)*?)^```$", README, re.MULTILINE) == list(EXAMPLES_OF_THE_GUARD.values())
 
 
 def test_the_shown_event_holds_to_the_schema() -> None:

@@ -79,3 +79,9 @@ class Verdict:
 
 
 ABSENT = Verdict(Auth.ABSENT, Reason.SESSION_TOKEN_MISSING)
+_RANK = {auth: rank for rank, auth in enumerate(Auth)}
+
+
+def better(first: Verdict, second: Verdict) -> Verdict:
+    """Give the better of the verdicts on two tokens of one request; the first where they are alike."""
+    return second if _RANK[second.auth] < _RANK[first.auth] else first

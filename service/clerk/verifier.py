@@ -17,7 +17,7 @@ from joserfc.util import urlsafe_b64decode
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
 from service.clerk.session_token import MAX_TOKEN_BYTES
-from service.clerk.verdict import ABSENT, Auth, Finding, Identity, Reason, Verdict
+from service.clerk.verdict import ABSENT, Auth, Finding, Identity, Reason, Verdict, better
 from service.diagnostics import where
 
 logger = logging.getLogger("service.verifier")
@@ -34,7 +34,6 @@ _FORBIDDEN_PARAMETERS = ("crit", "b64", "jwk", "jku", "x5u", "x5c")
 
 _RS256 = JWSRegistry(algorithms=["RS256"]).get_alg("RS256")
 _identifier = re.compile(r"[!-~]{1,128}").fullmatch
-_RANK = {auth: rank for rank, auth in enumerate(Auth)}
 
 
 def longest_lifetime(identity: Identity) -> int:
@@ -77,18 +76,26 @@ class Verifier:
         best = ABSENT
         deadline = time.monotonic() + PATIENCE
         for token in tokens:
-            try:
-                verdict = await self._verify_one(token, max(0.0, deadline - time.monotonic()))
-            except Exception as error:  # noqa: BLE001 - a token that breaks a library is an invalid token, and a bug of ours
-                logger.error("verification failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
-                verdict = Verdict(Auth.REJECTED, Reason.TOKEN_INVALID)
+            verdict = await self.verify_one(token, max(0.0, deadline - time.monotonic()))
             if verdict.auth is Auth.VERIFIED:
                 return verdict
-            if _RANK[verdict.auth] < _RANK[best.auth]:
-                best = verdict
+            best = better(best, verdict)
         return best
 
-    async def _verify_one(self, token: bytes, patience: float) -> Verdict:
+    async def verify_one(self, token: bytes, patience: float) -> Verdict:
+        """Give the verdict on one token.
+
+        Args:
+            token: as it was sent.
+            patience: seconds that the caller can wait for keys.
+        """
+        try:
+            return await self._judge(token, patience)
+        except Exception as error:  # noqa: BLE001 - a token that breaks a library is an invalid token, and a bug of ours
+            logger.error("verification failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
+            return Verdict(Auth.REJECTED, Reason.TOKEN_INVALID)
+
+    async def _judge(self, token: bytes, patience: float) -> Verdict:
         try:
             signing_input, header, payload, signature = _parts(token)
             kid = _checked_header(header)

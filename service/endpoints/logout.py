@@ -12,11 +12,11 @@ from service.clerk.session_token import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
 from service.clerk.verifier import longest_lifetime
 from service.diagnostics import where
-from service.endpoints.client import ClientAddress
-from service.endpoints.context import RequestFacts, who
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import State
 from service.events.types import UserLogout, new_event_id, now
+from service.request.client import ClientAddress
+from service.request.context import RequestFacts, who
 
 logger = logging.getLogger("service.logout")
 

@@ -6,6 +6,7 @@ from typing import Protocol, TypedDict
 from service.clerk.verifier import Verifier
 from service.events.flood import FloodControl
 from service.events.recorder import Recorder
+from service.guard.session_check import SessionCheck
 from service.revocations.revocation_list import RevocationList
 
 
@@ -25,6 +26,7 @@ class AppState(TypedDict):
     recorder: Recorder
     flood: FloodControl
     revocations: RevocationList
+    session_check: SessionCheck
     parts: Mapping[str, Part]
     """What logouts need, by the names that ``/readyz`` shows: without one of them the process is not ready."""
     other_parts: Mapping[str, Part]

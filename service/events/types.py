@@ -7,6 +7,9 @@ from typing import ClassVar, Protocol
 
 import uuid_utils
 
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+"""Seconds since 1970 of the first and the last second that RFC 3339 can write."""
+
 
 class Event(Protocol):
     """Anything that can be recorded."""
@@ -39,6 +42,11 @@ def timestamp_of(seconds: float) -> str:
         return _rfc3339(datetime.fromtimestamp(seconds, UTC))
     except (OverflowError, OSError):
         raise ValueError("is not within the years 1 to 9999") from None
+
+
+def nearest_timestamp_of(seconds: float) -> str:
+    """Give the same, and for a time before the year 1 or after 9999 the first or last moment: a token may name any."""
+    return timestamp_of(min(max(seconds, _FIRST), _LAST))
 
 
 def _rfc3339(moment: datetime) -> str:

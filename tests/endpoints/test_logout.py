@@ -18,14 +18,14 @@ from service.app import create_app
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
-from service.endpoints.client import ClientAddress
-from service.endpoints.context import RequestFacts
 from service.endpoints.logout import Logout
 from service.events import log as log_module
 from service.events.flood import FloodControl
 from service.events.types import Event
 from service.metrics import Metrics
 from service.middleware import ResponseHeaders
+from service.request.client import ClientAddress
+from service.request.context import RequestFacts
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.settings import Settings

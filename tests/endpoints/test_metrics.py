@@ -71,10 +71,10 @@ async def test_labels_hold_nothing_that_a_caller_chose(client: httpx.AsyncClient
         for method in ("DELETE", "GET", "BREW", "OPTIONS"):
             await client.request(method, path, headers=hostile)
     allowed: dict[str, set[str]] = {
-        "event": {"user_logout"},
+        "event": {"user_logout", "session_used_after_logout"},
         "auth": set(Auth),
         "reason": {"none", *Reason},
-        "result": {"ok", "failed"},
+        "result": {"ok", "failed", "dropped", "admitted", "signed_out", "unknown", *Auth},
         "method": {"DELETE", "GET", "HEAD", "OPTIONS", "other"},
         "path": {SESSION, "/v1/events/schema", "/healthz", "/readyz", "/metrics", "other"},
     }

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from service.clerk.verdict import Auth, Reason
 from service.events.recorder import Recorder
 from service.events.schemas import schemas
-from service.events.types import Event, UserLogout, UserLogoutSuppressed, new_event_id, now
+from service.events.types import Event, SessionUsedAfterLogout, UserLogout, UserLogoutSuppressed, new_event_id, now
 from tests.support.lines import MAX_LINE, read_line
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def test_a_schema_is_named_after_its_event(name: str) -> None:
 
 
 def test_every_event_has_a_schema() -> None:
-    assert list(schemas()) == [UserLogout.name, UserLogoutSuppressed.name]
+    assert list(schemas()) == [SessionUsedAfterLogout.name, UserLogout.name, UserLogoutSuppressed.name]
 
 
 def test_the_schema_describes_exactly_the_keys_that_are_emitted_in_their_order() -> None:
@@ -285,6 +285,81 @@ def test_a_summary_without_one_of_its_keys_is_refused(key: str) -> None:
     assert not is_valid(line, SUMMARY_SCHEMA)
 
 
+# --- The use of a session after its logout ---------------------------------------------------------------------------
+
+USED_SCHEMA = schemas()["session_used_after_logout"]
+
+
+def used(**changes: Any) -> SessionUsedAfterLogout:
+    times = {"logged_out_at": TIME, "token_issued_at": TIME, "issued_after_logout": False}
+    return SessionUsedAfterLogout(**(VERIFIED | times | changes))
+
+
+def emitted_use(**changes: Any) -> dict[str, Any]:
+    event: dict[str, Any] = orjson.loads(line_of(used(**changes)))
+    return event
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING, {"issued_after_logout": True}])
+def test_a_use_after_logout_as_it_is_emitted_is_valid(changes: dict[str, Any]) -> None:
+    assert is_valid(emitted_use(**changes), USED_SCHEMA)
+
+
+def test_a_use_after_logout_has_exactly_the_keys_that_its_schema_describes_and_requires() -> None:
+    assert list(emitted_use(**EVERYTHING)) == list(USED_SCHEMA["properties"])
+    assert list(emitted_use()) == USED_SCHEMA["required"]
+
+
+def test_a_key_that_a_later_version_adds_to_a_use_after_logout_is_allowed() -> None:
+    assert is_valid(emitted_use() | {"country": "AT"}, USED_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("event_id", "timestamp", "schema_version", "org_id", "actor_id", "request_id", "trace_id", "origin"),
+        *("client_ip", "user_agent", "service", "service_version"),
+    ],
+)
+def test_what_a_logout_says_too_is_described_alike(key: str) -> None:
+    rules = [
+        {name: rule for name, rule in schema["properties"][key].items() if name != "description"}
+        for schema in (SCHEMA, USED_SCHEMA)
+    ]
+    assert rules[0] == rules[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"auth": "expired", "reason": "token-expired"}, id="with an expired token"),
+        pytest.param({"reason": "token-expired"}, id="with a reason"),
+        pytest.param({"user_id": None}, id="of nobody"),
+        pytest.param({"session_id": None}, id="of no session"),
+        pytest.param({"dedupe_key": EVENT_ID}, id="without its session as dedupe_key"),
+        pytest.param({"dedupe_key": "user_logout:sess_2abcDEF"}, id="with the dedupe_key of a logout"),
+        pytest.param({"initiated_by": None}, id="without an initiator"),
+        pytest.param({"initiated_by": "admin"}, id="by an admin without an actor"),
+        pytest.param({"actor_id": "user_2support"}, id="by an actor who is no admin"),
+        pytest.param({"source": "clerk_webhook"}, id="from another source"),
+        pytest.param({"logged_out_at": None}, id="without the logout's time"),
+        pytest.param({"token_issued_at": "2026-11-21T09:44:18Z"}, id="a time without microseconds"),
+        pytest.param({"issued_after_logout": None}, id="without a word on Clerk"),
+        pytest.param({"issued_after_logout": 1}, id="with a number for a truth"),
+        pytest.param({"request_id": "a b"}, id="with a space in the request id"),
+    ],
+)
+def test_a_use_after_logout_that_is_never_emitted_is_refused(change: dict[str, Any]) -> None:
+    assert not is_valid(emitted_use() | change, USED_SCHEMA)
+
+
+@pytest.mark.parametrize("key", USED_SCHEMA["required"])
+def test_a_use_after_logout_without_one_of_its_keys_is_refused(key: str) -> None:
+    line = emitted_use()
+    del line[key]
+    assert not is_valid(line, USED_SCHEMA)
+
+
 # --- Any event within its bounds -------------------------------------------------------------------------------------
 
 _identifiers = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
@@ -315,10 +390,12 @@ def test_the_longest_line_is_within_the_limit(character: str) -> None:
     identifiers = dict.fromkeys(["user_id", "session_id", "org_id", "actor_id", "request_id"], character * 128)
     longest = EVERYTHING | identifiers | dict.fromkeys(["origin", "user_agent"], character * 256)
     longest["client_ip"] = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
-    longest["auth"], longest["reason"] = "expired", "token-expired"
-    line = line_of(UserLogout(**longest))
-    assert 3000 < len(line) < MAX_LINE
-    read_line(line)
+    for line in (
+        line_of(UserLogout(**longest | {"auth": "expired", "reason": "token-expired"})),
+        line_of(used(**longest)),
+    ):
+        assert 3000 < len(line) < MAX_LINE
+        read_line(line)
 
 
 def test_the_wheel_holds_the_schemas(tmp_path: Path) -> None:

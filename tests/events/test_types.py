@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from service.events.types import UserLogout, UserLogoutSuppressed, new_event_id, now
+from service.events.types import (
+    SessionUsedAfterLogout,
+    UserLogout,
+    UserLogoutSuppressed,
+    nearest_timestamp_of,
+    new_event_id,
+    now,
+)
 
 EVENT_ID = "01990000-0000-7000-8000-000000000000"
 IDENTITY = {"user_id": "user_2xyzUVW", "session_id": "sess_2abcDEF"}
@@ -114,3 +121,30 @@ def test_an_event_id_is_a_uuid_v7() -> None:
 def test_event_ids_sort_by_the_order_in_which_they_were_made() -> None:
     ids = [new_event_id() for _ in range(10_000)]
     assert all(earlier < later for earlier, later in pairwise(ids))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "timestamp"),
+    [
+        (1_790_000_000.25, "2026-09-21T14:13:20.250000Z"),
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (-(10**300), "0001-01-01T00:00:00.000000Z"),
+        (10**300, "9999-12-31T23:59:59.000000Z"),
+        (253_402_300_800, "9999-12-31T23:59:59.000000Z"),
+    ],
+)
+def test_a_time_out_of_all_calendars_becomes_the_nearest(seconds: float, timestamp: str) -> None:
+    assert nearest_timestamp_of(seconds) == timestamp
+
+
+def test_a_use_after_logout_adds_when_both_were() -> None:
+    when = now()
+    about = {"event_id": EVENT_ID, "timestamp": when, "request_id": "r", **IDENTITY}
+    event = SessionUsedAfterLogout(**about, logged_out_at=when, token_issued_at=when, issued_after_logout=True)
+    logout = UserLogout(**about)
+    assert {key: value for key, value in event.fields().items() if key not in logout.fields()} == {
+        "logged_out_at": when,
+        "token_issued_at": when,
+        "issued_after_logout": True,
+    }
+    assert event.fields()["dedupe_key"] == "session_used_after_logout:sess_2abcDEF"

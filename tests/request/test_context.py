@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from service.endpoints.context import client_network, trace_id, user_agent
+from service.request.context import client_network, trace_id, user_agent
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.endpoints.client import MAX_HOPS, ClientAddress
+from service.request.client import MAX_HOPS, ClientAddress
 
 PROXIES = ("10.0.0.0/8", "2001:db8:ffff::/48")
 

@@ -3,13 +3,12 @@
 import ipaddress
 import re
 from collections.abc import Collection
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from service.clerk.verdict import Identity
-from service.endpoints.client import Address, ClientAddress
-from service.endpoints.state import State
+from service.request.client import Address, ClientAddress
 
 USER_AGENT_MAX_LENGTH = 256
 
@@ -70,7 +69,7 @@ class RequestFacts:
         self._with_client_ip = with_client_ip
         self._with_user_agent = with_user_agent
 
-    def __call__(self, request: Request[State]) -> Facts:
+    def __call__(self, request: HTTPConnection[Any]) -> Facts:
         """Give the facts, each checked and bounded."""
         origin = request.headers.get("origin")
         return {
@@ -82,7 +81,7 @@ class RequestFacts:
         }
 
 
-def trace_id(request: Request[State]) -> str | None:
+def trace_id(request: HTTPConnection[Any]) -> str | None:
     """Give the trace id of a valid W3C ``traceparent``, else None."""
     values = request.headers.getlist("traceparent")
     match = _TRACEPARENT.fullmatch(values[0].strip()) if len(values) == 1 else None
@@ -99,7 +98,7 @@ def client_network(address: Address | None) -> str | None:
     return str(ipaddress.ip_network((address.packed, length), strict=False).network_address)
 
 
-def user_agent(request: Request[State]) -> str | None:
+def user_agent(request: HTTPConnection[Any]) -> str | None:
     """Give the User-Agent cut to 256 characters; what is not printable ASCII becomes a question mark."""
     value = request.headers.get("user-agent")
     return None if value is None else _NOT_PRINTABLE.sub("?", value[:USER_AGENT_MAX_LENGTH])

@@ -1,0 +1,25 @@
+"""``GET /v1/auth/session``: does this token still count, and whose is it. Answers 200, or refuses as the guard does."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.endpoints.responses import JSONResponse
+from service.endpoints.state import State
+from service.events.types import nearest_timestamp_of
+from service.guard.refusal import Refusal
+
+
+async def session(request: Request[State]) -> Response:
+    """Answer whose session it is, and until when this token counts."""
+    outcome = await request.state["session_check"](request.scope)
+    if isinstance(outcome, Refusal):
+        return outcome.response()
+    return JSONResponse(
+        {
+            "user_id": outcome.user_id,
+            "session_id": outcome.session_id,
+            "org_id": outcome.org_id,
+            "actor_id": outcome.actor_id,
+            "expires_at": nearest_timestamp_of(outcome.expires_at),
+        }
+    )

@@ -1,0 +1,70 @@
+"""``SessionBackend``: for applications with public and protected routes, over Starlette's own authentication."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from service.guard.opening import OpenedOnce
+from service.guard.refusal import ABSENT_REFUSED, Refusal
+from service.guard.session_check import SessionCheck
+from service.guard.session_user import SessionUser
+
+
+class SessionRefusedError(AuthenticationError):
+    """A token was sent, and does not count. Its text is the reason code."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+class SessionBackend(AuthenticationBackend):
+    """For Starlette's ``AuthenticationMiddleware``: who sends no token is nobody, who sends a bad one is refused.
+
+    Routes ask for a user with ``@requires("authenticated")``::
+
+        sessions = SessionBackend()
+        authentication = Middleware(AuthenticationMiddleware, backend=sessions, on_error=sessions.on_error)
+        app = Starlette(routes=routes, middleware=[authentication], lifespan=sessions.lifespan)
+
+    Args:
+        check: a check that somebody else opens and closes; without it one is opened as ``SessionGuard`` does, by
+            ``lifespan`` or else by the first request.
+    """
+
+    def __init__(self, check: SessionCheck | None = None) -> None:
+        self._check = check
+        self._own = OpenedOnce()
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SessionUser] | None:
+        """Give the user of a request; None where it carries no token.
+
+        Raises:
+            SessionRefusedError: it carries one that does not count, or nobody can say whether it does.
+        """
+        outcome = await (self._check or await self._own.get())(conn.scope)
+        if outcome == ABSENT_REFUSED:
+            return None
+        if isinstance(outcome, Refusal):
+            raise SessionRefusedError(outcome)
+        return AuthCredentials(["authenticated"]), outcome
+
+    @staticmethod
+    def on_error(_: HTTPConnection, error: AuthenticationError) -> Response:
+        """Answer as ``SessionGuard`` does."""
+        assert isinstance(error, SessionRefusedError)  # noqa: S101 - this backend raises no other
+        return error.refusal.response()
+
+    @asynccontextmanager
+    async def lifespan(self, _: Any) -> AsyncIterator[None]:  # noqa: ANN401 - any application
+        """Open before the application starts, close after it: for its ``lifespan`` argument."""
+        try:
+            if self._check is None:
+                await self._own.get()
+            yield
+        finally:
+            await self._own.close()

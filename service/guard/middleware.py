@@ -1,0 +1,91 @@
+"""``SessionGuard``: no request reaches the application unless its session counts."""
+
+from collections.abc import Collection
+
+from starlette.authentication import AuthCredentials, UnauthenticatedUser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.guard.opening import OpenedOnce
+from service.guard.refusal import Refusal
+from service.guard.session_check import SessionCheck
+from service.settings import ConfigurationError
+
+POLICY_VIOLATION = 1008
+"""Close code of a WebSocket (RFC 6455, section 7.4.1); before it is accepted, servers answer 403 instead."""
+
+_PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
+
+
+class SessionGuard:
+    """Pure ASGI middleware for any Starlette or FastAPI application: ``app.add_middleware(SessionGuard)``.
+
+    An admitted request finds a ``SessionUser`` in ``request.user``, and ``@requires("authenticated")`` holds for it.
+    Any other gets 401, or 503 where it cannot be decided now, as JSON with a reason code; a WebSocket gets 403.
+
+    Three kinds of requests pass without a look, as nobody (``request.user.is_authenticated`` is False): to the paths in
+    ``public``; CORS preflights, which browsers send without credentials (Fetch standard, "CORS-preflight fetch"), so
+    do nothing in an ``OPTIONS`` handler that needs a user; and ASGI messages that are no requests.
+
+    Without ``check`` it reads the service's environment variables and opens what it needs when the application starts,
+    and closes it when it ends. Where no ``lifespan`` reaches it (the server runs none; the guard is on an application
+    mounted in another) it opens with the first request, and the process's end closes it.
+
+    Args:
+        app: what is protected.
+        public: whole paths that anybody may ask for, exactly as in ``scope["path"]``: decoded, from the server's root
+            also in a mounted application, ``/health`` without ``/health/``.
+        check: a check that somebody else opens and closes, such as ``open_session_check``.
+    """
+
+    def __init__(self, app: ASGIApp, *, public: Collection[str] = (), check: SessionCheck | None = None) -> None:
+        if isinstance(public, str):
+            raise TypeError('public is a collection of paths, such as {"/healthz"}')
+        self._app = app
+        self._public = frozenset(public)
+        self._check = check
+        self._own = OpenedOnce()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "lifespan" and self._check is None:
+            await self._lifespan(scope, receive, send)
+            return
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] in self._public or _is_preflight(scope):
+            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
+            await self._app(scope, receive, send)
+            return
+        outcome = await (self._check or await self._own.get())(scope)
+        if not isinstance(outcome, Refusal):
+            scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()  # websocket.connect
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": outcome.reason})
+        else:
+            await outcome.response()(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open before the application starts, close when it has ended, but before the server is told so and exits."""
+        try:
+            await self._own.get()
+        except ConfigurationError as error:
+            await receive()  # lifespan.startup
+            await send({"type": "lifespan.startup.failed", "message": f"clerk-logout: {error}"})
+            raise
+
+        async def close_before_the_end(message: Message) -> None:
+            if message["type"] != "lifespan.startup.complete":
+                await self._own.close()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, close_before_the_end)
+        finally:
+            await self._own.close()
+
+
+def _is_preflight(scope: Scope) -> bool:
+    return scope.get("method") == "OPTIONS" and {name for name, _ in scope["headers"]} >= _PREFLIGHT_HEADERS

@@ -1,0 +1,102 @@
+"""Opens what a check needs, for an application that is not this service, from the service's environment variables."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from starlette.requests import HTTPConnection
+
+from service.clerk.remembered import RememberingVerifier
+from service.clerk.verifier import Verifier
+from service.guard.session_check import SessionCheck
+from service.metrics import Metrics
+from service.request.client import ClientAddress
+from service.request.context import Facts, RequestFacts
+from service.request.request_id import request_id_of
+from service.resources import check_clerk_api, check_spool, load_pem_key, open_keys, open_recorder, open_revocations
+from service.settings import Settings, load_settings
+
+logger = logging.getLogger("service.guard")
+
+
+@asynccontextmanager
+async def open_session_check(settings: Settings | None = None) -> AsyncIterator[SessionCheck]:
+    """Open keys, revocation list and event log, and give a check over them.
+
+    Args:
+        settings: what to open; without them the environment and ``.env`` say it, as for the service.
+
+    Raises:
+        ConfigurationError: a setting is missing or unusable; its text names the variable.
+    """
+    settings = settings or load_settings()
+    check_clerk_api(settings)
+    check_spool(settings)
+    if settings.revocations_url.get_secret_value() == "memory://":
+        logger.warning("REVOCATIONS_URL is memory://: this guard learns of no logout; name the service's redis://")
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        recorder, _ = await stack.enter_async_context(open_recorder(settings, metrics))
+        keys = await stack.enter_async_context(open_keys(settings, load_pem_key(settings), metrics))
+        revocations = await stack.enter_async_context(open_revocations(settings, metrics))
+        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
+        facts = RequestFacts(
+            origins=settings.clerk_authorized_parties,
+            client_address=ClientAddress(settings.forwarded_allow_ips),
+            with_client_ip=settings.event_client_ip,
+            with_user_agent=settings.event_user_agent,
+        )
+        yield SessionCheck(
+            RememberingVerifier(verifier),
+            revocations,
+            recorder,
+            _with_request_id(facts),
+            fail=settings.revocations_fail,
+            metrics=metrics,
+        )
+
+
+def _with_request_id(facts: RequestFacts) -> Callable[[HTTPConnection], Facts]:
+    """Find the facts where no middleware of ours gives a request its id; the application's state is its own affair."""
+
+    def find(connection: HTTPConnection) -> Facts:
+        request_id = request_id_of(connection.scope["headers"]).decode("ascii")
+        return facts(HTTPConnection({**connection.scope, "state": {"request_id": request_id}}))
+
+    return find
+
+
+class OpenedOnce:
+    """A check that is opened when it is first needed, and closed once.
+
+    Args:
+        open_check: opens it.
+    """
+
+    def __init__(
+        self, open_check: Callable[[], AbstractAsyncContextManager[SessionCheck]] = open_session_check
+    ) -> None:
+        self._open_check = open_check
+        self._stack = AsyncExitStack()
+        self._check: SessionCheck | None = None
+        self._opening = asyncio.Lock()
+
+    async def get(self) -> SessionCheck:
+        """Give the check.
+
+        Raises:
+            ConfigurationError: it cannot be opened.
+        """
+        if self._check is not None:
+            return self._check
+        async with self._opening:
+            # Another request may have opened it meanwhile.
+            if self._check is None:
+                self._check = await self._stack.enter_async_context(self._open_check())
+            return self._check
+
+    async def close(self) -> None:
+        """Close what was opened; a later request opens it anew."""
+        self._check = None
+        await self._stack.aclose()

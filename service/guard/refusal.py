@@ -1,0 +1,65 @@
+"""Why a request is not let in, and the answer that says so.
+
+Every text here is ours. What the request sent is in none of them.
+"""
+
+from dataclasses import dataclass
+
+from starlette.responses import JSONResponse, Response
+
+from service.clerk.keys import COOL_DOWN
+from service.clerk.verdict import Auth, Verdict
+
+ASK_LIST_AGAIN_AFTER = 5
+"""Seconds; a revocation list that is back is in use again within so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal.
+
+    Attributes:
+        status: 401, or 503 where it cannot be decided now.
+        reason: the verdict's code, or one of ours below.
+        message: the same in words, for people.
+        retry_after: seconds after which a 503 may have passed.
+    """
+
+    status: int
+    reason: str
+    message: str
+    retry_after: int | None = None
+
+    def response(self) -> Response:
+        """Give the answer: JSON with the reason, for nobody to store, and the header that belongs to its status."""
+        headers = {"Cache-Control": "no-store"}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        elif self == ABSENT_REFUSED:
+            headers["WWW-Authenticate"] = "Bearer"  # without an error code where no token was sent (RFC 6750, 3.1)
+        else:
+            headers["WWW-Authenticate"] = f'Bearer error="invalid_token", error_description="{self.reason}"'
+        body = {"success": False, "message": self.message, "reason": self.reason}
+        return JSONResponse(body, status_code=self.status, headers=headers)
+
+
+ABSENT_REFUSED = Refusal(401, "session-token-missing", "A session token is needed")
+SESSION_REVOKED = Refusal(401, "session-revoked", "This session is signed out")
+REVOCATIONS_UNAVAILABLE = Refusal(
+    503,
+    "revocations-unavailable",
+    "Whether this session is signed out cannot be found out at the moment",
+    ASK_LIST_AGAIN_AFTER,
+)
+
+
+def refusal_of(verdict: Verdict) -> Refusal:
+    """Give the refusal for a verdict that is not ``verified``."""
+    if verdict.auth is Auth.ABSENT:
+        return ABSENT_REFUSED
+    if verdict.reason is None:
+        raise ValueError("a verified token is no reason to refuse")
+    if verdict.auth is Auth.UNVERIFIABLE:
+        return Refusal(503, verdict.reason, "The session token cannot be verified at the moment", int(COOL_DOWN))
+    message = "has expired" if verdict.auth is Auth.EXPIRED else "is not accepted"
+    return Refusal(401, verdict.reason, f"The session token {message}")

@@ -1,0 +1,127 @@
+"""Decides whether a request is let in: its token is verified, and its session is not signed out."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from service.clerk.remembered import VerifiesOne
+from service.clerk.session_token import read_credentials
+from service.clerk.verdict import ABSENT, Auth, Identity, better
+from service.clerk.verifier import LEEWAY, PATIENCE
+from service.diagnostics import where
+from service.events.types import Event, SessionUsedAfterLogout, nearest_timestamp_of, new_event_id, now
+from service.guard.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
+from service.guard.session_user import SessionUser
+from service.metrics import Children, Metrics
+from service.request.context import Facts, who
+from service.revocations.revocation_list import RevocationList
+from service.revocations.store import RevocationsUnavailableError
+
+logger = logging.getLogger("service.guard")
+
+REPORT_EVERY = 300
+"""Seconds in which one session is reported once. A signed-out session is on the list for 75 s, so that is once; where
+Clerk's tokens are set to live longer, a session that somebody goes on using shows again every 5 minutes."""
+ENDS_WITHIN = LEEWAY + 5
+"""Seconds after our record of a logout in which a new token is no surprise: by so much clocks may differ, and so long
+may the browser take from its call here to Clerk's end of the session."""
+
+
+class Records(Protocol):
+    """What events are given to."""
+
+    def record(self, event: Event) -> Awaitable[bool]:
+        """Record one event, within 100 ms; tell whether it is recorded."""
+        ...
+
+
+class SessionCheck:
+    """The decision, for one request after the other.
+
+    Args:
+        verifier: gives the verdict on a token.
+        revocations: knows which sessions are signed out.
+        recorder: takes the event about a token that came after its session was signed out.
+        facts: finds what the request tells that event.
+        fail: what happens to a verified token while nobody can say whether its session is signed out: ``closed``
+            refuses it, ``open`` lets it pass.
+        metrics: counts the decisions.
+    """
+
+    def __init__(
+        self,
+        verifier: VerifiesOne,
+        revocations: RevocationList,
+        recorder: Records,
+        facts: Callable[[HTTPConnection], Facts],
+        *,
+        fail: Literal["closed", "open"] = "closed",
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._verifier = verifier
+        self._revocations = revocations
+        self._recorder = recorder
+        self._facts = facts
+        self._fail = fail
+        self._results = Children((metrics or Metrics()).session_checks)
+
+    async def __call__(self, scope: Scope) -> SessionUser | Refusal:
+        """Give who sent a request, or why it is refused.
+
+        Of several tokens, as cookies of several sessions, any one that counts admits; else the best verdict decides,
+        after "signed out", which is a verified token's. Only what is refused is reported as used after its logout.
+
+        Args:
+            scope: of an ASGI request or WebSocket.
+        """
+        best, signed_out = ABSENT, None
+        deadline = time.monotonic() + PATIENCE
+        for token in read_credentials(scope["headers"]).tokens:
+            verdict = await self._verifier.verify_one(token, max(0.0, deadline - time.monotonic()))
+            identity = verdict.identity
+            if verdict.auth is not Auth.VERIFIED or identity is None:
+                best = better(best, verdict)
+                continue
+            try:
+                signed_out_at = await self._revocations.signed_out_at(identity.session_id)
+            except RevocationsUnavailableError:
+                self._results["unknown",].inc()
+                return SessionUser.of(identity) if self._fail == "open" else REVOCATIONS_UNAVAILABLE
+            if signed_out_at is None:
+                self._results["admitted",].inc()
+                return SessionUser.of(identity)
+            signed_out = signed_out or (identity, signed_out_at)
+        if signed_out is not None:
+            self._results["signed_out",].inc()
+            await self._report(scope, *signed_out)
+            return SESSION_REVOKED
+        self._results[best.auth.value,].inc()
+        return refusal_of(best)
+
+    async def _report(self, scope: Scope, identity: Identity, signed_out_at: float) -> None:
+        """Record, once per session and window, that a token came after its session was signed out.
+
+        Before the answer, as a logout is: so no end of the process can lose it. The first request of a window waits up
+        to 100 ms for the event log, all wait for one look at the revocation list. The refusal stands in any case.
+        """
+        try:
+            if await self._revocations.is_first_report(identity.session_id, seconds=REPORT_EVERY):
+                await self._recorder.record(
+                    SessionUsedAfterLogout(
+                        event_id=new_event_id(),
+                        timestamp=now(),
+                        logged_out_at=nearest_timestamp_of(signed_out_at),
+                        token_issued_at=nearest_timestamp_of(identity.issued_at),
+                        issued_after_logout=identity.issued_at > signed_out_at + ENDS_WITHIN,
+                        **who(identity),
+                        **self._facts(HTTPConnection(scope)),
+                    )
+                )
+        except RevocationsUnavailableError:
+            pass  # whether it was reported already nobody can say; the next request asks again
+        except Exception as error:  # noqa: BLE001 - a refusal must not become a 500
+            logger.error("a use after logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()

@@ -1,0 +1,123 @@
+"""What the guard stands on, as tests put it together: real tokens, a real list, and a count of what was asked."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from starlette.requests import HTTPConnection
+
+from service.clerk.keys import PemKey
+from service.clerk.remembered import RememberingVerifier
+from service.clerk.verdict import Verdict
+from service.clerk.verifier import Verifier
+from service.events.types import Event, SessionUsedAfterLogout
+from service.guard.session_check import SessionCheck
+from service.metrics import Metrics
+from service.request.context import Facts
+from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import RevocationList
+from service.revocations.store import RevocationsUnavailableError
+from tests.support.signing import ORIGIN, claims, pem, token
+
+USER, SESSION = "user_2xyzUVW", "sess_2abcDEF"
+OTHER = "sess_2another"
+
+
+def of_session(session_id: str = SESSION, **changes: Any) -> str:
+    return token(claims(sid=session_id, **changes))
+
+
+def expired() -> str:
+    return token(claims(now=time.time() - 3600))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def cookies(*tokens: str) -> dict[str, str]:
+    return {"Cookie": "; ".join(f"__session_{number}={token}" for number, token in enumerate(tokens))}
+
+
+def scope(
+    headers: Mapping[str, str] | None = None, *, raw: Sequence[tuple[bytes, bytes]] = (), **changes: Any
+) -> dict[str, Any]:
+    """An ASGI scope of a request with these headers."""
+    raw = [*raw, *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items())]
+    request = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "client": None, "headers": raw}
+    return request | changes
+
+
+class FakeRecorder:
+    """Keeps the events, or fails."""
+
+    def __init__(self, problem: Exception | None = None) -> None:
+        self.events: list[SessionUsedAfterLogout] = []
+        self._problem = problem
+
+    async def record(self, event: Event) -> bool:
+        if self._problem is not None:
+            raise self._problem
+        assert isinstance(event, SessionUsedAfterLogout)
+        self.events.append(event)
+        return True
+
+
+class Store(MemoryStore):
+    """The memory store, until it is out of reach."""
+
+    out_of_reach: Sequence[str] = ()
+    asked = 0
+
+    async def find(self, session_id: str) -> float | None:
+        self.asked += 1
+        if "find" in self.out_of_reach:
+            raise RevocationsUnavailableError("out of reach")
+        return await super().find(session_id)
+
+    async def claim(self, session_id: str, *, seconds: int) -> bool:
+        if "claim" in self.out_of_reach:
+            raise RevocationsUnavailableError("out of reach")
+        return await super().claim(session_id, seconds=seconds)
+
+
+class CountingVerifier:
+    """Counts how often it is really verified."""
+
+    def __init__(self) -> None:
+        self.verifications = 0
+        self._verifier = Verifier(PemKey(pem()), authorized_parties=[ORIGIN])
+
+    async def verify_one(self, token: bytes, patience: float) -> Verdict:
+        self.verifications += 1
+        return await self._verifier.verify_one(token, patience)
+
+
+def facts(connection: HTTPConnection) -> Facts:
+    del connection
+    return {"request_id": "r-1", "trace_id": None, "origin": None, "client_ip": None, "user_agent": None}
+
+
+class Parts:
+    """A session check with everything that it stands on within reach."""
+
+    def __init__(
+        self, fail: Literal["closed", "open"] = "closed", recorder: FakeRecorder | None = None, **changes: Any
+    ) -> None:
+        self.store = Store()
+        self.metrics = Metrics()
+        self.revocations = RevocationList(self.store)
+        self.recorder = recorder or FakeRecorder()
+        self.verifier = CountingVerifier()
+        parts: dict[str, Any] = {"verifier": RememberingVerifier(self.verifier), "facts": facts} | changes
+        self.check = SessionCheck(
+            revocations=self.revocations, recorder=self.recorder, fail=fail, metrics=self.metrics, **parts
+        )
+
+    async def outcome(self, headers: Mapping[str, str] | None = None, **changes: Any) -> Any:
+        return await self.check(scope(headers, **changes))
+
+    def counted(self) -> dict[str, float]:
+        """The decisions, by their results."""
+        (family,) = self.metrics.session_checks.collect()
+        return {sample.labels["result"]: sample.value for sample in family.samples if sample.name.endswith("_total")}

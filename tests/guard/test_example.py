@@ -1,0 +1,140 @@
+"""The applications that README.md shows under "Guard your own application", run as a reader would run them.
+
+``tests/test_docs.py`` holds the texts here against README.md; here they run under uvicorn, beside the service and a
+real Redis that both share.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.guard.parts import SESSION, USER, bearer, expired, of_session
+from tests.support.lines import EventFile
+from tests.support.processes import TIMEOUT, environment, serve
+from tests.support.redis_server import redis_server
+
+ROOT = Path(__file__).parents[2]
+
+STARLETTE = """\
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from service.guard import SessionGuard
+
+
+async def orders(request):
+    return JSONResponse({"user": request.user.user_id, "orders": []})
+
+
+app = Starlette(routes=[Route("/orders", orders)], middleware=[Middleware(SessionGuard)])
+"""
+
+FASTAPI = """\
+from fastapi import FastAPI, Request
+
+from service.guard import SessionGuard
+
+app = FastAPI()
+app.add_middleware(SessionGuard, public={"/docs", "/openapi.json"})
+
+
+@app.get("/orders")
+async def orders(request: Request):
+    return {"user": request.user.user_id, "orders": []}
+"""
+
+EXAMPLES = {"starlette": STARLETTE, "fastapi": FASTAPI}
+
+
+@contextmanager
+def run(directory: Path, example: str, variables: dict[str, str]) -> Iterator[httpx.Client]:
+    """Write an application into a file, start ``uvicorn shop:app``, and give a client of it."""
+    (directory / "shop.py").write_text(example, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "shop:app", "--port", "0"],
+        cwd=directory,
+        env=environment(**variables) | {"PYTHONPATH": os.pathsep.join([str(directory), str(ROOT)])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        with httpx.Client(base_url=_url(process), timeout=TIMEOUT) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.communicate(timeout=TIMEOUT)
+
+
+def _url(process: "subprocess.Popen[bytes]") -> str:
+    """Where uvicorn says that it runs."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line.decode())
+        if found := re.search(r"running on (http://\S+)", said[-1]):
+            return found[1]
+    raise AssertionError(f"it did not start: {said}")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_session_that_is_signed_out_at_the_service_is_refused_by_the_application(name: str, tmp_path: Path) -> None:
+    sent = bearer(of_session())
+    used = EventFile(tmp_path / "shop.jsonl")
+    with redis_server() as redis:
+        shared = {"REVOCATIONS_URL": redis.url, "EVENT_SPOOL_DIR": str(tmp_path / "spool")}
+        with (
+            serve(settings=shared) as service,
+            run(tmp_path, EXAMPLES[name], shared | {"EVENT_LOG": str(used.path)}) as shop,
+        ):
+            admitted = until_status(200, shop, sent)
+            refused = [shop.get("/orders", headers=headers) for headers in ({}, bearer("garbage"), bearer(expired()))]
+            httpx.delete(f"{service.url}/v1/auth/session", headers=sent)
+            signed_out = until_status(401, shop, sent)
+            while not used.path.exists() or not used.path.stat().st_size:
+                until_status(401, shop, sent)
+            again = until_status(401, shop, sent)
+    assert admitted.json() == {"user": USER, "orders": []}
+    assert [(answer.status_code, answer.json()["reason"]) for answer in refused] == [
+        (401, "session-token-missing"),
+        (401, "token-invalid"),
+        (401, "token-expired"),
+    ]
+    assert signed_out.json()["reason"] == again.json()["reason"] == "session-revoked"
+    event = used.one()
+    assert (event["event"], event["session_id"]) == ("session_used_after_logout", SESSION)
+
+
+def until_status(status: int, shop: httpx.Client, headers: dict[str, str]) -> httpx.Response:
+    """Ask until it answers so: on a machine that is busy Redis may miss its 50 ms, and is asked again."""
+    deadline = time.monotonic() + TIMEOUT
+    while (answer := shop.get("/orders", headers=headers)).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+    return answer
+
+
+def test_an_example_without_its_settings_ends_with_one_line_that_names_the_variable(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(STARLETTE, encoding="utf-8")
+    variables = {name: value for name, value in environment().items() if name != "CLERK_JWT_KEY"}
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "shop:app", "--port", "0"],
+        cwd=tmp_path,
+        env=variables | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 3
+    said = done.stderr.decode()
+    assert said.count("CLERK_JWT_KEY") == 1
+    assert "clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY" in said
+    assert "Traceback" not in said

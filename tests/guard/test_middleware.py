@@ -1,0 +1,409 @@
+"""``SessionGuard`` around applications as people write them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from fastapi import FastAPI
+from fastapi import Request as FastAPIRequest
+from starlette.applications import Starlette
+from starlette.authentication import requires
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from service.guard import SessionGuard
+from service.revocations.memory_store import MemoryStore
+from service.settings import ConfigurationError
+from tests.guard.conftest import client_of, started
+from tests.guard.parts import SESSION, USER, Parts, bearer, cookies, expired, of_session, scope
+from tests.support.lines import EventFile
+from tests.support.signing import ORIGIN
+
+
+async def hello(request: Request) -> Response:
+    user = request.user
+    return JSONResponse({"user": user.display_name, "authenticated": user.is_authenticated})
+
+
+@requires("authenticated")
+async def member(request: Request) -> Response:
+    return PlainTextResponse(request.user.identity)
+
+
+async def upload(request: Request) -> Response:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+ROUTES = [
+    Route("/", hello, methods=["GET", "OPTIONS"]),
+    Route("/healthz", hello),
+    Route("/member", member),
+    Route("/upload", upload, methods=["POST"]),
+]
+
+
+def guarded(parts: Parts | None = None, **options: Any) -> Starlette:
+    """An application behind a guard over given parts."""
+    check = (parts or Parts()).check
+    return Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard, check=check, **options)])
+
+
+async def answered(app: Any, request: Scope) -> list[Message]:
+    """What an application sends for one request, or to somebody who opens a WebSocket and leaves."""
+    coming: list[Message] = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    await app(request, receive, send)
+    return messages
+
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_with_a_session_that_counts_reaches_the_application_with_its_user() -> None:
+    async with client_of(guarded()) as client:
+        response = await client.get("/", headers=bearer(of_session()))
+    assert response.json() == {"user": USER, "authenticated": True}
+
+
+async def test_the_body_of_an_admitted_request_reaches_the_application() -> None:
+    async with client_of(guarded()) as client:
+        response = await client.post("/upload", headers=bearer(of_session()), content=b"x" * 100_000)
+    assert response.text == "100000"
+
+
+async def test_an_admitted_request_holds_the_scope_that_requires_asks_for() -> None:
+    async with client_of(guarded(public={"/member"})) as client:
+        assert (await client.get("/member")).status_code == 403
+    async with client_of(guarded()) as client:
+        assert (await client.get("/member", headers=bearer(of_session()))).text == USER
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason", "asks"),
+    [
+        pytest.param({}, "session-token-missing", "Bearer", id="nothing sent"),
+        pytest.param(
+            bearer("garbage"),
+            "token-invalid",
+            'Bearer error="invalid_token", error_description="token-invalid"',
+            id="garbage",
+        ),
+        pytest.param(
+            bearer(expired()),
+            "token-expired",
+            'Bearer error="invalid_token", error_description="token-expired"',
+            id="expired",
+        ),
+    ],
+)
+async def test_any_other_is_refused_and_never_reaches_the_application(
+    headers: dict[str, str], reason: str, asks: str
+) -> None:
+    async with client_of(SessionGuard(unreachable, check=Parts().check)) as client:
+        response = await client.get("/", headers=headers)
+    assert response.status_code == 401
+    assert response.json()["reason"] == reason
+    assert response.headers["www-authenticate"] == asks
+    assert response.headers["cache-control"] == "no-store"
+
+
+async def unreachable(*_: object) -> None:
+    raise AssertionError("the guard let it pass")
+
+
+async def test_a_session_that_is_signed_out_is_refused_from_the_next_request_on() -> None:
+    parts = Parts()
+    sent = bearer(of_session())
+    async with client_of(guarded(parts)) as client:
+        before = await client.get("/", headers=sent)
+        await parts.revocations.revoke([SESSION])
+        after = await client.get("/", headers=sent)
+    assert (before.status_code, after.status_code) == (200, 401)
+    assert after.json() == {"success": False, "message": "This session is signed out", "reason": "session-revoked"}
+
+
+async def test_while_the_list_is_out_of_reach_it_says_when_to_come_again() -> None:
+    parts = Parts()
+    parts.store.out_of_reach = ["find"]
+    async with client_of(guarded(parts)) as client:
+        response = await client.get("/", headers=bearer(of_session()))
+    assert (response.status_code, response.json()["reason"]) == (503, "revocations-unavailable")
+    assert response.headers["retry-after"] == "5"
+
+
+# --- What passes without a look --------------------------------------------------------------------------------------
+
+
+async def test_a_public_path_is_for_everybody_as_nobody() -> None:
+    async with client_of(guarded(public={"/healthz"})) as client:
+        for headers in ({}, bearer("garbage"), bearer(of_session())):
+            assert (await client.get("/healthz", headers=headers)).json() == {"user": "", "authenticated": False}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz/", "/healthz/x", "/HEALTHZ", "//healthz", "/x/../healthz", "/healthz\n", "/healthz?", ""]
+)
+async def test_only_the_whole_path_is_public(path: str) -> None:
+    guard = SessionGuard(unreachable, public={"/healthz"}, check=Parts().check)
+    start, _ = await answered(guard, scope(path=path))
+    assert start["status"] == 401
+
+
+async def test_a_public_path_in_a_mounted_application_is_the_whole_path() -> None:
+    app = Starlette(routes=[Mount("/api", app=guarded(public={"/api/healthz"}))])
+    async with client_of(app) as client:
+        assert (await client.get("/api/healthz")).status_code == 200
+        assert (await client.get("/api/")).status_code == 401
+
+
+def test_one_path_without_braces_is_a_mistake() -> None:
+    with pytest.raises(TypeError, match="public is a collection of paths"):
+        SessionGuard(hello_app, public="/healthz", check=Parts().check)
+
+
+async def hello_app(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
+PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}
+
+
+@pytest.mark.parametrize("cors_first", [True, False])
+async def test_a_preflight_is_answered_on_either_side_of_the_guard(*, cors_first: bool) -> None:
+    cors = Middleware(CORSMiddleware, allow_origins=[ORIGIN], allow_credentials=True)
+    guard = Middleware(SessionGuard, check=Parts().check)
+    app = Starlette(routes=ROUTES, middleware=[cors, guard] if cors_first else [guard, cors])
+    async with client_of(app) as client:
+        preflight = await client.options("/", headers=PREFLIGHT)
+        refused = await client.get("/", headers={"Origin": ORIGIN})
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert refused.status_code == 401
+    # Only outside of the guard does it give its permission to read the refusal, too.
+    assert ("access-control-allow-origin" in refused.headers) is cors_first
+
+
+@pytest.mark.parametrize("missing", PREFLIGHT)
+async def test_any_other_options_request_is_guarded(missing: str) -> None:
+    async with client_of(guarded()) as client:
+        assert (await client.options("/", headers=PREFLIGHT)).status_code == 200
+        headers = {name: value for name, value in PREFLIGHT.items() if name != missing}
+        assert (await client.options("/", headers=headers)).status_code == 401
+
+
+# --- WebSockets ------------------------------------------------------------------------------------------------------
+
+
+async def greet(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(websocket.user.identity)
+    await websocket.close()
+
+
+WEBSOCKET = Starlette(routes=[WebSocketRoute("/ws", greet)], middleware=[Middleware(SessionGuard, check=Parts().check)])
+
+
+@pytest.mark.parametrize("headers", [cookies(of_session()), bearer(of_session())], ids=["cookie", "header"])
+async def test_a_websocket_is_accepted_with_a_session_that_counts(headers: dict[str, str]) -> None:
+    messages = await answered(WEBSOCKET, scope(headers, type="websocket", path="/ws"))
+    assert [message["type"] for message in messages] == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert messages[1]["text"] == USER
+
+
+@pytest.mark.parametrize("headers", [{}, cookies("garbage")], ids=["nothing sent", "garbage"])
+async def test_any_other_websocket_is_closed_before_it_is_accepted(headers: dict[str, str]) -> None:
+    messages = await answered(WEBSOCKET, scope(headers, type="websocket", path="/ws"))
+    assert [(message["type"], message["code"]) for message in messages] == [("websocket.close", 1008)]
+
+
+# --- On its own, from the environment --------------------------------------------------------------------------------
+
+
+def on_its_own(**options: Any) -> Starlette:
+    app = Starlette(routes=ROUTES)
+    app.add_middleware(SessionGuard, **options)
+    return app
+
+
+def is_open(path: Path) -> bool:
+    return any(link.resolve() == path for link in Path("/proc/self/fd").iterdir())
+
+
+async def test_it_opens_what_the_environment_names_for_as_long_as_the_application_lives(
+    in_environment: Callable[..., None], events: EventFile
+) -> None:
+    in_environment()
+    async with started(on_its_own()) as client:
+        assert is_open(events.path)
+        assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
+        assert (await client.get("/")).status_code == 401
+    assert not is_open(events.path)
+
+
+async def test_fastapi_is_guarded_in_the_same_way(in_environment: Callable[..., None]) -> None:
+    in_environment()
+    app = FastAPI()
+    app.add_middleware(SessionGuard)
+
+    @app.get("/me")
+    async def me(request: FastAPIRequest) -> dict[str, str]:
+        return {"session": request.user.session_id}
+
+    async with started(app) as client:
+        assert (await client.get("/me", headers=bearer(of_session()))).json() == {"session": SESSION}
+        assert (await client.get("/me", headers=bearer("garbage"))).json()["reason"] == "token-invalid"
+        assert (await client.get("/openapi.json")).status_code == 401
+
+
+async def test_the_applications_own_lifespan_runs_inside() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        assert (await receive())["type"] == "lifespan.startup"
+        seen.append("started")
+        await send({"type": "lifespan.startup.complete"})
+        assert (await receive())["type"] == "lifespan.shutdown"
+        seen.append("stopped")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async with started(SessionGuard(app, check=Parts().check)):
+        assert seen == ["started"]
+    assert seen == ["started", "stopped"]
+
+
+async def test_all_is_closed_before_the_server_hears_that_it_may_end(
+    in_environment: Callable[..., None], events: EventFile
+) -> None:
+    """A server ends its event loop as soon as it hears so."""
+    in_environment()
+    coming: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    open_at: dict[str, bool] = {}
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        open_at[message["type"]] = is_open(events.path)
+
+    await on_its_own()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    assert open_at == {"lifespan.startup.complete": True, "lifespan.shutdown.complete": False}
+
+
+async def test_a_setting_that_cannot_be_used_stops_the_start_with_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("CLERK_JWT_KEY", "CLERK_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    with pytest.raises(ConfigurationError, match="CLERK_JWT_KEY: set this or CLERK_SECRET_KEY"):
+        await on_its_own()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    (message,) = messages
+    assert message["type"] == "lifespan.startup.failed"
+    assert message["message"].startswith("clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY")
+
+
+async def test_an_application_that_knows_no_lifespan_leaves_nothing_open(
+    in_environment: Callable[..., None], events: EventFile
+) -> None:
+    in_environment()
+    guard = SessionGuard(unreachable)
+    with pytest.raises(AssertionError):
+        await guard({"type": "lifespan"}, *cast("tuple[Receive, Send]", (None, None)))
+    assert not is_open(events.path)
+
+
+async def test_without_a_lifespan_it_opens_with_the_first_request(
+    in_environment: Callable[..., None], events: EventFile
+) -> None:
+    in_environment()
+    guard = SessionGuard(Starlette(routes=ROUTES))
+    async with client_of(guard) as client:
+        assert not is_open(events.path)
+        assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
+        assert is_open(events.path)
+    await guard._own.close()
+
+
+async def test_a_mounted_application_can_have_a_guard_of_its_own(in_environment: Callable[..., None]) -> None:
+    in_environment()
+    guard = SessionGuard(Starlette(routes=ROUTES))
+    app = Starlette(routes=[Route("/", hello_public), Mount("/api", app=guard)])
+    async with started(app) as client:
+        assert (await client.get("/")).text == "public"
+        assert (await client.get("/api/")).status_code == 401
+        assert (await client.get("/api/", headers=bearer(of_session()))).status_code == 200
+    await guard._own.close()
+
+
+async def hello_public(_: Request) -> Response:
+    return PlainTextResponse("public")
+
+
+async def test_a_list_of_its_own_is_warned_of(
+    in_environment: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    in_environment()
+    async with started(on_its_own()):
+        pass
+    (warning,) = [record.message for record in caplog.records if record.name == "service.guard"]
+    assert warning.startswith("REVOCATIONS_URL is memory://: this guard learns of no logout")
+
+
+async def test_what_it_records_tells_of_the_request_around_it(
+    in_environment: Callable[..., None], events: EventFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an application that has a request id of its own kind, which means nothing to us."""
+
+    async def signed_out(_: MemoryStore, session_id: str) -> float:
+        assert session_id == SESSION
+        return 1_790_000_000.0
+
+    monkeypatch.setattr(MemoryStore, "find", signed_out)  # as if another process had signed it out
+    in_environment(event_client_ip=True, event_user_agent=True)
+    headers = bearer(of_session()) | {
+        "X-Request-ID": "req-42",
+        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "Origin": ORIGIN,
+        "User-Agent": "curl/8",
+    }
+    app = Starlette(routes=ROUTES, middleware=[Middleware(OwnRequestId), Middleware(SessionGuard)])
+    async with started(app) as client:
+        assert (await client.get("/", headers=headers)).json()["reason"] == "session-revoked"
+    event = events.one()
+    assert (event["event"], event["session_id"]) == ("session_used_after_logout", SESSION)
+    assert event["logged_out_at"] == "2026-09-21T14:13:20.000000Z"
+    assert event["issued_after_logout"] is True
+    assert (event["request_id"], event["origin"], event["user_agent"]) == ("req-42", ORIGIN, "curl/8")
+    assert (event["trace_id"], event["client_ip"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "127.0.0.0")
+
+
+class OwnRequestId:
+    """Somebody else's middleware."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["request_id"] = 42
+        await self._app(scope, receive, send)

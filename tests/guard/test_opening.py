@@ -1,0 +1,85 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.guard.opening import OpenedOnce, open_session_check
+from service.guard.session_check import SessionCheck
+from service.guard.session_user import SessionUser
+from service.settings import ConfigurationError, Settings
+from tests.guard.parts import Parts, bearer, of_session, scope
+from tests.support.lines import EventFile
+
+
+class Opened:
+    """Counts how often it is opened and closed; opening takes a turn of the event loop."""
+
+    def __init__(self) -> None:
+        self.opened = self.closed = 0
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[SessionCheck]:
+        self.opened += 1
+        await asyncio.sleep(0)
+        yield Parts().check
+        self.closed += 1
+
+
+async def test_many_requests_at_once_open_one_check() -> None:
+    opened = Opened()
+    once = OpenedOnce(opened)
+    checks = await asyncio.gather(*(once.get() for _ in range(10)))
+    assert (len(set(map(id, checks))), opened.opened) == (1, 1)
+
+
+async def test_closing_twice_closes_once() -> None:
+    opened = Opened()
+    once = OpenedOnce(opened)
+    await once.get()
+    await once.close()
+    await once.close()
+    assert (opened.opened, opened.closed) == (1, 1)
+
+
+async def test_after_it_was_closed_it_opens_anew() -> None:
+    opened = Opened()
+    once = OpenedOnce(opened)
+    for _ in range(2):
+        await once.get()
+        await once.close()
+    assert (opened.opened, opened.closed) == (2, 2)
+
+
+async def test_what_could_not_be_opened_is_tried_again(settings: Callable[..., Settings], events: EventFile) -> None:
+    tries = iter([settings(event_log=str(events.path / "no directory")), settings()])
+    once = OpenedOnce(lambda: open_session_check(next(tries)))
+    with pytest.raises(ConfigurationError, match=r"^EVENT_LOG: cannot be opened"):
+        await once.get()
+    check = await once.get()
+    assert isinstance(await check(scope(bearer(of_session()))), SessionUser)
+    await once.close()
+
+
+async def test_a_pem_that_cannot_be_used_leaves_nothing_open(
+    settings: Callable[..., Settings],
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"^CLERK_JWT_KEY: is not a PEM public key"):
+        async with open_session_check(settings(clerk_jwt_key="eyJ.secret.token")):
+            pass
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_a_spool_that_cannot_be_used_is_named(settings: Callable[..., Settings], events: EventFile) -> None:
+    events.path.touch()
+    with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: cannot be written to"):
+        async with open_session_check(settings(event_spool_dir=str(events.path))):
+            pass
+
+
+async def test_a_list_that_several_share_is_not_warned_of(
+    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_session_check(settings(revocations_url="redis://127.0.0.1:1/0")):
+        pass
+    assert [record for record in caplog.records if record.name == "service.guard"] == []
