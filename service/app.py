@@ -22,6 +22,7 @@ from service.endpoints.metrics import KEPT_FOR, MetricsText
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRoute
+from service.endpoints.sessions import EndSessions
 from service.endpoints.state import AppState, Part
 from service.events.flood import FloodControl
 from service.events.log import EventLog
@@ -30,7 +31,7 @@ from service.events.recorder import Recorder
 from service.events.spool import Spool
 from service.metrics import Metrics
 from service.middleware import Durations, ResponseHeaders
-from service.resources import load_pem_key, open_event_log, open_keys
+from service.resources import load_pem_key, open_clerk_api, open_event_log, open_keys
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.settings import Settings
@@ -78,10 +79,12 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         with_user_agent=settings.event_user_agent,
     )
     logout = Logout(client_address, facts)
+    end_sessions = EndSessions(facts, reverification_max_age=settings.reverification_max_age_minutes)
     metrics = metrics or Metrics()
     metrics_text = MetricsText(metrics.exposed, kept_for=KEPT_FOR if settings.workers == 1 else 0)
     routes = [
         ExactRoute("/v1/auth/session", logout.delete, methods=["DELETE"]),
+        ExactRoute("/v1/auth/sessions", end_sessions.delete, methods=["DELETE"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),
@@ -97,7 +100,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
                 allow_methods=("DELETE", "GET"),
                 allow_headers=CORS_HEADERS,
                 allow_credentials=True,
-                expose_headers=("X-Request-ID",),
+                expose_headers=("X-Request-ID", "Retry-After"),
                 max_age=CORS_MAX_AGE,
             )
         )
@@ -105,7 +108,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         routes=routes,
         middleware=middleware,
         exception_handlers={HTTPException: _problem},
-        lifespan=_lifespan(settings, pem_key, event_log, metrics),
+        lifespan=_lifespan(settings, pem_key, event_log, metrics, end_sessions),
     )
     # A redirect would cost the caller a second request that may never be sent.
     app.router.redirect_slashes = False
@@ -113,7 +116,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
 
 
 def _lifespan(
-    settings: Settings, pem_key: PemKey | None, event_log: Output | None, metrics: Metrics
+    settings: Settings, pem_key: PemKey | None, event_log: Output | None, metrics: Metrics, end_sessions: EndSessions
 ) -> Callable[[Starlette], AbstractAsyncContextManager[AppState]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[AppState]:
@@ -125,17 +128,20 @@ def _lifespan(
             recorder = Recorder(log, __version__, metrics)
             flood = FloodControl(settings.flood_per_second, recorder.record, metrics)
             stack.push_async_callback(flood.close)
-            keys = await stack.enter_async_context(open_keys(settings, pem_key, metrics))
+            clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
+            keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
             verifier = Verifier(
                 keys,
                 authorized_parties=settings.clerk_authorized_parties,
                 issuer=settings.clerk_issuer,
             )
             revocations = RevocationList(MemoryStore(), metrics)
+            stack.push_async_callback(end_sessions.close)
             parts: dict[str, Part] = {"keys": keys, "spool": log}
             await stack.enter_async_context(readiness_counted(parts, metrics))
             yield {
                 "verifier": verifier,
+                "clerk": clerk,
                 "recorder": recorder,
                 "flood": flood,
                 "revocations": revocations,

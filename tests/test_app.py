@@ -120,7 +120,7 @@ async def test_a_request_from_an_allowed_origin_may_be_read(client: httpx.AsyncC
     response = await client.delete(SESSION, headers={"Origin": ORIGIN})
     assert response.headers["access-control-allow-origin"] == ORIGIN
     assert response.headers["access-control-allow-credentials"] == "true"
-    assert response.headers["access-control-expose-headers"] == "X-Request-ID"
+    assert response.headers["access-control-expose-headers"] == "X-Request-ID, Retry-After"
 
 
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"], ids=["none", "allowed", "another"])
