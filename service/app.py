@@ -21,6 +21,7 @@ from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRoute, by_method
 from service.endpoints.session import session
+from service.endpoints.sessions import EndSessions
 from service.endpoints.state import AppState, Part
 from service.events.flood import FloodControl
 from service.events.outputs import Output
@@ -29,7 +30,7 @@ from service.metrics import Metrics
 from service.middleware import Durations, ResponseHeaders
 from service.request.client import ClientAddress
 from service.request.context import RequestFacts
-from service.resources import load_pem_key, open_keys, open_recorder, open_revocations
+from service.resources import load_pem_key, open_clerk_api, open_keys, open_recorder, open_revocations
 from service.settings import Settings
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS")
@@ -75,10 +76,12 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         with_user_agent=settings.event_user_agent,
     )
     logout = Logout(client_address, facts)
+    end_sessions = EndSessions(facts, reverification_max_age=settings.reverification_max_age_minutes)
     metrics = metrics or Metrics()
     metrics_text = MetricsText(metrics.exposed, kept_for=KEPT_FOR if settings.workers == 1 else 0)
     routes = [
         ExactRoute("/v1/auth/session", by_method(DELETE=logout.delete, GET=session), methods=["DELETE", "GET"]),
+        ExactRoute("/v1/auth/sessions", end_sessions.delete, methods=["DELETE"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),
@@ -102,7 +105,14 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         routes=routes,
         middleware=middleware,
         exception_handlers={HTTPException: _problem},
-        lifespan=_lifespan(settings, pem_key, event_log, facts, metrics),
+        lifespan=_lifespan(
+            settings,
+            pem_key=pem_key,
+            event_log=event_log,
+            facts=facts,
+            metrics=metrics,
+            end_sessions=end_sessions,
+        ),
     )
     # A redirect would cost the caller a second request that may never be sent.
     app.router.redirect_slashes = False
@@ -110,7 +120,13 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
 
 
 def _lifespan(
-    settings: Settings, pem_key: PemKey | None, event_log: Output | None, facts: RequestFacts, metrics: Metrics
+    settings: Settings,
+    *,
+    pem_key: PemKey | None,
+    event_log: Output | None,
+    facts: RequestFacts,
+    metrics: Metrics,
+    end_sessions: EndSessions,
 ) -> Callable[[Starlette], AbstractAsyncContextManager[AppState]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[AppState]:
@@ -118,7 +134,8 @@ def _lifespan(
             recorder, log = await stack.enter_async_context(open_recorder(settings, metrics, event_log))
             flood = FloodControl(settings.flood_per_second, recorder.record, metrics)
             stack.push_async_callback(flood.close)
-            keys = await stack.enter_async_context(open_keys(settings, pem_key, metrics))
+            clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
+            keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
             verifier = Verifier(
                 keys,
                 authorized_parties=settings.clerk_authorized_parties,
@@ -133,10 +150,12 @@ def _lifespan(
                 fail=settings.revocations_fail,
                 metrics=metrics,
             )
+            stack.push_async_callback(end_sessions.close)
             parts: dict[str, Part] = {"keys": keys, "spool": log}
             await stack.enter_async_context(readiness_counted(parts, metrics))
             yield {
                 "verifier": verifier,
+                "clerk": clerk,
                 "recorder": recorder,
                 "flood": flood,
                 "revocations": revocations,

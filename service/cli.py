@@ -28,6 +28,7 @@ from service.resources import (
     check_spool,
     describe_revocations,
     load_pem_key,
+    open_clerk_api,
     open_keys,
     open_revocations,
 )
@@ -110,7 +111,7 @@ def check(token: str | None) -> None:
 
 
 async def _check(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
-    async with open_keys(settings, pem_key) as keys:
+    async with open_clerk_api(settings) as api, open_keys(pem_key, api) as keys:
         well = await _describe_keys(settings, keys)
         well = await _describe_revocations(settings) and well
         if sent is None:
@@ -152,12 +153,21 @@ def _describe(settings: Settings) -> Iterator[str]:
     else:
         yield "authorized parties: any (set CLERK_AUTHORIZED_PARTIES; until then browsers on other origins cannot call)"
     yield f"issuer: {settings.clerk_issuer or 'any (CLERK_ISSUER is not set)'}"
+    yield f"sign out everywhere: {_describe_sign_out(settings)}"
     # The rest as it is: a mistyped name shows here as a default.
     for name in ("event_fsync", "event_client_ip", "event_user_agent", "flood_per_second"):
         yield f"{name.upper()}: {json.dumps(getattr(settings, name))}"
     yield f"FORWARDED_ALLOW_IPS: {', '.join(settings.forwarded_allow_ips) or 'none'}"
     for name in ("host", "port", "workers", "log_level"):
         yield f"{name.upper()}: {getattr(settings, name)}"
+
+
+def _describe_sign_out(settings: Settings) -> str:
+    if settings.clerk_secret_key is None:
+        return "off (CLERK_SECRET_KEY is not set)"
+    max_age = settings.reverification_max_age_minutes
+    reverification = "off" if max_age is None else f"after {max_age} minutes"
+    return f"through {settings.clerk_api_url}, reverification {reverification}"
 
 
 def _explain(verdict: Verdict) -> Iterator[str]:

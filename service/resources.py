@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from service import __version__
-from service.clerk.backend_api import backend_api, client_problem
+from service.clerk.backend_api import BackendApi, backend_api, client_problem
 from service.clerk.keys import KeyRing, PemKey
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
@@ -125,24 +125,31 @@ def check_clerk_api(settings: Settings) -> None:
     Raises:
         ConfigurationError: it could not.
     """
-    if settings.clerk_jwt_key is None and (problem := client_problem(settings.clerk_api_url)) is not None:
+    if settings.clerk_secret_key is not None and (problem := client_problem(settings.clerk_api_url)) is not None:
         raise ConfigurationError("CLERK_API_URL", problem)
 
 
 @asynccontextmanager
-async def open_keys(
-    settings: Settings, pem_key: PemKey | None, metrics: Metrics | None = None
-) -> AsyncIterator[PemKey | KeyRing]:
-    """Open the keys that verify tokens: the PEM, else a key ring that keeps itself fresh from Clerk."""
-    if pem_key is not None or settings.clerk_secret_key is None:
-        assert pem_key is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
-        yield pem_key
+async def open_clerk_api(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[BackendApi | None]:
+    """Open Clerk's Backend API; None without a secret key. Asks Clerk nothing."""
+    if settings.clerk_secret_key is None:
+        yield None
         return
     secret_key = settings.clerk_secret_key.get_secret_value()
-    async with (
-        backend_api(settings.clerk_api_url, secret_key) as api,
-        KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring,
-    ):
+    async with backend_api(settings.clerk_api_url, secret_key, metrics) as api:
+        yield api
+
+
+@asynccontextmanager
+async def open_keys(
+    pem_key: PemKey | None, api: BackendApi | None, metrics: Metrics | None = None
+) -> AsyncIterator[PemKey | KeyRing]:
+    """Open the keys that verify tokens: the PEM, else a key ring that keeps itself fresh from Clerk."""
+    if pem_key is not None:
+        yield pem_key
+        return
+    assert api is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
+    async with KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring:
         yield ring
 
 

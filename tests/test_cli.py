@@ -48,6 +48,7 @@ def test_check_explains_the_configuration(check: Check) -> None:
         "spool: spool, at most 1073741824 bytes",
         f"authorized parties and CORS origins: {ORIGIN}",
         f"issuer: {ISSUER}",
+        "sign out everywhere: off (CLERK_SECRET_KEY is not set)",
         "EVENT_FSYNC: false",
         "EVENT_CLIENT_IP: false",
         "EVENT_USER_AGENT: false",
@@ -90,6 +91,17 @@ def test_check_refuses_a_wrong_revocations_url_without_showing_it(check: Check) 
     assert result.stderr.startswith("clerk-logout: REVOCATIONS_URL: ")
     assert result.stderr.count("\n") == 1
     assert "sesame" not in result.output + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("max_age", "reverification"), [("", "reverification off"), ("10", "reverification after 10 minutes")]
+)
+def test_check_says_where_sessions_are_ended(check: Check, max_age: str, reverification: str) -> None:
+    """With a PEM beside it the secret key is for that alone, and nothing is asked now."""
+    result = check(CLERK_SECRET_KEY="sk_test_sandbox", REVERIFICATION_MAX_AGE_MINUTES=max_age)
+    assert f"sign out everywhere: through https://api.clerk.com, {reverification}\n" in result.output
+    assert "keys: one RSA key of 2048 bits from CLERK_JWT_KEY; Clerk is not asked" in result.output
+    assert result.exit_code == 0
 
 
 def test_check_says_what_is_left_open(check: Check) -> None:

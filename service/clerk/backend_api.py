@@ -3,28 +3,51 @@
 The SDK's defaults retry a failing call for up to an hour, so each client here gets a timeout and "no retries" of ours.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
 from clerk_backend_api import Clerk, models
 from clerk_backend_api.utils import BackoffStrategy, RetryConfig
 
-from service.clerk.errors import ClerkApiError
+from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
+from service.diagnostics import where
+from service.metrics import Children, Metrics
 
-MAX_RESPONSE_BYTES = 1 << 20
+PAGE_SIZE = 500
+"""Sessions in one list: the most that Clerk gives, so that one call sees all sessions of nearly every user."""
+MAX_RESPONSE_BYTES = 4 << 20
+"""A page of sessions with room: one is about 900 bytes with its latest activity, and here may be eight times that."""
 REQUEST_TIMEOUT = 2.0
 """Seconds without progress after which a request is given up; whoever calls sets the deadline for the whole."""
+MAX_CONNECTIONS = 120
+"""At the same time: the requests of all sign-outs that may be under way (5 of 20 each), and those for keys."""
+RETRY_AFTER = 10
+"""Seconds, where Clerk does not say: it counts requests per 10 s (clerk.com/docs, Backend API rate limits)."""
+MAX_RETRY_AFTER = 3600
 
 _NO_RETRIES = RetryConfig("none", BackoffStrategy(0, 0, 1.0, 0), retry_connection_errors=False)
+# Narrower than what a token may name: the SDK puts the id into the URL's path as it is.
+_is_session_id = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
+_ALIVE = frozenset({models.Status.ACTIVE, models.Status.PENDING})
 
 
 class BackendApi:
-    """The calls that the service makes."""
+    """The calls that the service makes.
 
-    def __init__(self, sdk: Clerk) -> None:
+    Args:
+        sdk: makes them.
+        metrics: counts those about sessions.
+    """
+
+    def __init__(self, sdk: Clerk, metrics: Metrics | None = None) -> None:
         self._sdk = sdk
+        self._requests = Children((metrics or Metrics()).clerk_requests)
+        for call in ("list", "revoke"):  # made now, so that a first failure is seen as a change from 0
+            for result in ("ok", "not_found", "rate_limited", "refused", "failed"):
+                _ = self._requests[call, result]
 
     async def jwks(self) -> list[Mapping[str, Any]]:
         """Fetch the instance's JWKS (``GET /v1/jwks``).
@@ -35,21 +58,115 @@ class BackendApi:
         Raises:
             ClerkApiError: no answer, or not a usable one.
         """
-        try:
+        with _our_errors("a JWKS"):
             jwks = await self._sdk.jwks.get_jwks_async()
-        except models.ResponseValidationError as error:
-            raise ClerkApiError("the answer is not a JWKS") from error
-        except models.ClerkBaseError as error:
-            raise ClerkApiError(_status(error.status_code)) from error
-        except httpx.HTTPError as error:
-            raise ClerkApiError(f"no connection ({type(error).__name__})") from error
         return [key.model_dump() for key in jwks.keys or ()]
 
+    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
+        """List sessions of a user that are active (``GET /v1/sessions``), the newest first.
 
-def _status(code: int) -> str:
+        Args:
+            user_id: whose.
+            offset: how many to pass over; what is revoked shifts the rest.
+
+        Returns:
+            At most 500 ids, each 1-128 characters of a URL; fewer when there are no more.
+
+        Raises:
+            ClerkApiError: no answer, or not a usable one.
+        """
+        with self._counted("list"), _our_errors("a list of sessions"):
+            # Never `paginated=True`: the SDK cannot read the answer to it.
+            sessions = await self._sdk.sessions.list_async(
+                user_id=user_id, status=models.QueryParamStatus.ACTIVE, limit=PAGE_SIZE, offset=offset
+            )
+            for session in sessions:
+                if session.user_id != user_id or session.status is not models.Status.ACTIVE:
+                    raise ClerkApiError("the answer holds a session that was not asked for")
+                if _is_session_id(session.id) is None:
+                    raise ClerkApiError("the answer holds a session id that cannot be used")
+        return [session.id for session in sessions]
+
+    async def revoke_session(self, session_id: str) -> bool:
+        """End a session (``POST /v1/sessions/{session_id}/revoke``).
+
+        Args:
+            session_id: as it was listed.
+
+        Returns:
+            True when Clerk ended it because of this call, False when it was gone already.
+
+        Raises:
+            ClerkApiError: no answer, or not a usable one; the session may have ended all the same.
+        """
+        try:
+            with self._counted("revoke"), _our_errors("a session"):
+                session = await self._sdk.sessions.revoke_async(session_id=session_id)
+                if session.id != session_id or session.status in _ALIVE:
+                    raise ClerkApiError("the answer does not say that the session has ended")
+        except ClerkNotFoundError:
+            return False
+        return session.status is models.Status.REVOKED
+
+    @contextmanager
+    def _counted(self, call: str) -> Iterator[None]:
+        """Count one call by its result; one that is cancelled has failed."""
+        result = "failed"
+        try:
+            yield
+            result = "ok"
+        except ClerkNotFoundError:
+            result = "not_found"
+            raise
+        except ClerkRateLimitedError:
+            result = "rate_limited"
+            raise
+        except ClerkRefusesKeyError:
+            result = "refused"
+            raise
+        finally:
+            self._requests[call, result].inc()
+
+
+@contextmanager
+def _our_errors(expected: str) -> Iterator[None]:
+    """Turn what the SDK and its HTTP client raise into our errors, whose text quotes nobody.
+
+    Args:
+        expected: what the answer should be.
+    """
+    try:
+        yield
+    except models.ClerkBaseError as error:
+        raise _status_error(error.status_code, error.headers, expected) from error
+    except models.NoResponseError as error:
+        raise ClerkApiError("no answer") from error
+    except httpx.HTTPError as error:
+        raise ClerkApiError(f"no connection ({type(error).__name__})") from error
+    except ClerkApiError:
+        raise
+    except Exception as error:
+        raise ClerkApiError(f"unexpectedly {where(error)}") from error
+
+
+def _status_error(code: int, headers: Mapping[str, str], expected: str) -> ClerkApiError:
     if code in {401, 403}:
-        return f"Clerk does not accept CLERK_SECRET_KEY (status {code})"
-    return f"Clerk answered with status {code}"
+        return ClerkRefusesKeyError(f"Clerk does not accept CLERK_SECRET_KEY (status {code})")
+    if code == httpx.codes.NOT_FOUND:
+        return ClerkNotFoundError(f"Clerk answered with status {code}")
+    if code == httpx.codes.TOO_MANY_REQUESTS:
+        return ClerkRateLimitedError(f"Clerk answered with status {code}", _retry_after(headers))
+    if code == httpx.codes.OK:
+        return ClerkApiError(f"the answer is not {expected}")
+    return ClerkApiError(f"Clerk answered with status {code}")
+
+
+def _retry_after(headers: Mapping[str, str]) -> int:
+    """Seconds from ``Retry-After`` (RFC 9110, 10.2.3; Clerk sends seconds), from 1 to 3600; 10 where it is odd."""
+    text = headers.get("retry-after", "")
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:  # noqa: PLR2004 - longer ones are no seconds
+        return RETRY_AFTER
+    return min(max(int(text), 1), MAX_RETRY_AFTER)
 
 
 class _BoundedStream(httpx.AsyncByteStream):
@@ -84,6 +201,7 @@ def _client(url: str) -> httpx.AsyncClient:
         # Proxies of the environment are for the way out, not for a stand-in on this machine.
         trust_env=url.startswith("https://"),
         headers={"accept-encoding": "identity"},
+        limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=20),
         event_hooks={"response": [_bound]},
     )
 
@@ -98,12 +216,13 @@ def client_problem(url: str) -> str | None:
 
 
 @asynccontextmanager
-async def backend_api(url: str, secret_key: str) -> AsyncIterator[BackendApi]:
+async def backend_api(url: str, secret_key: str, metrics: Metrics | None = None) -> AsyncIterator[BackendApi]:
     """Open the Backend API.
 
     Args:
         url: ``https://host`` without a path.
         secret_key: sent as the bearer of each call.
+        metrics: counts the calls about sessions.
     """
     async with _client(url) as client:
         with httpx.Client(trust_env=False) as unused:  # the SDK would make one with settings of its own
@@ -115,5 +234,6 @@ async def backend_api(url: str, secret_key: str) -> AsyncIterator[BackendApi]:
                     async_client=client,
                     retry_config=_NO_RETRIES,
                     timeout_ms=int(REQUEST_TIMEOUT * 1000),
-                )
+                ),
+                metrics,
             )

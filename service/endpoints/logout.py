@@ -12,6 +12,7 @@ from service.clerk.session_token import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
 from service.clerk.verifier import longest_lifetime
 from service.diagnostics import where
+from service.endpoints import session_cookies
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import State
 from service.events.types import UserLogout, new_event_id, now
@@ -56,8 +57,7 @@ class Logout:
         response = JSONResponse(
             {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
         )
-        for name in cookies:
-            response.headers.append("set-cookie", f"{name}=; Max-Age=0; Path=/")
+        session_cookies.expire(response, cookies)
         return response
 
     def _event(self, request: Request[State], verdict: Verdict, event_id: str, timestamp: str) -> UserLogout:

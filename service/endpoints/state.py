@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol, TypedDict
 
+from service.clerk.backend_api import BackendApi
 from service.clerk.verifier import Verifier
 from service.events.flood import FloodControl
 from service.events.recorder import Recorder
@@ -23,6 +24,8 @@ class AppState(TypedDict):
     """What the lifespan opens and closes; shared by all requests of a process."""
 
     verifier: Verifier
+    clerk: BackendApi | None
+    """None without a secret key."""
     recorder: Recorder
     flood: FloodControl
     revocations: RevocationList

@@ -14,7 +14,15 @@ from service.metrics import Metrics
 from service.request.client import ClientAddress
 from service.request.context import Facts, RequestFacts
 from service.request.request_id import request_id_of
-from service.resources import check_clerk_api, check_spool, load_pem_key, open_keys, open_recorder, open_revocations
+from service.resources import (
+    check_clerk_api,
+    check_spool,
+    load_pem_key,
+    open_clerk_api,
+    open_keys,
+    open_recorder,
+    open_revocations,
+)
 from service.settings import Settings, load_settings
 
 logger = logging.getLogger("service.guard")
@@ -38,7 +46,8 @@ async def open_session_check(settings: Settings | None = None) -> AsyncIterator[
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         recorder, _ = await stack.enter_async_context(open_recorder(settings, metrics))
-        keys = await stack.enter_async_context(open_keys(settings, load_pem_key(settings), metrics))
+        api = await stack.enter_async_context(open_clerk_api(settings, metrics))
+        keys = await stack.enter_async_context(open_keys(load_pem_key(settings), api, metrics))
         revocations = await stack.enter_async_context(open_revocations(settings, metrics))
         verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
         facts = RequestFacts(

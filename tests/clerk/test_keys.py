@@ -718,9 +718,14 @@ async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: Back
             "Clerk answered with status 302",
             id="redirect",
         ),
+        pytest.param(
+            httpx.Response(401, content=b"{", headers={"Content-Type": "application/json"}),
+            "does not accept CLERK_SECRET_KEY (status 401)",
+            id="401 and broken JSON",
+        ),
         pytest.param(httpx.Response(401), "does not accept CLERK_SECRET_KEY (status 401)", id="401"),
         pytest.param(httpx.Response(403), "does not accept CLERK_SECRET_KEY (status 403)", id="403"),
-        pytest.param(httpx.Response(200, text="<html>"), "Clerk answered with status 200", id="HTML"),
+        pytest.param(httpx.Response(200, text="<html>"), "the answer is not a JWKS", id="HTML"),
         pytest.param(httpx.Response(200, json=[]), "the answer is not a JWKS", id="a list"),
         pytest.param(httpx.Response(200, json={"keys": {}}), "the answer is not a JWKS", id="keys of another type"),
         pytest.param(httpx.Response(200, json={"keys": [None]}), "the answer is not a JWKS", id="null for a key"),
@@ -730,8 +735,8 @@ async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: Back
             id="broken JSON",
         ),
         pytest.param(
-            httpx.Response(200, json={"keys": [jwk()] * 3000}),
-            "the answer is larger than 1048576 bytes",
+            httpx.Response(200, json={"keys": [jwk()] * 12_000}),
+            "the answer is larger than 4194304 bytes",
             id="too large",
         ),
         pytest.param(

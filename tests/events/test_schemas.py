@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from service.clerk.verdict import Auth, Reason
 from service.events.recorder import Recorder
 from service.events.schemas import schemas
-from service.events.types import Event, SessionUsedAfterLogout, UserLogout, UserLogoutSuppressed, new_event_id, now
+from service.events.types import (
+    Event,
+    SessionUsedAfterLogout,
+    UserLogout,
+    UserLogoutEverywhere,
+    UserLogoutSuppressed,
+    new_event_id,
+    now,
+)
 from tests.support.lines import MAX_LINE, read_line
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +123,12 @@ def test_a_schema_is_named_after_its_event(name: str) -> None:
 
 
 def test_every_event_has_a_schema() -> None:
-    assert list(schemas()) == [SessionUsedAfterLogout.name, UserLogout.name, UserLogoutSuppressed.name]
+    assert list(schemas()) == [
+        SessionUsedAfterLogout.name,
+        UserLogout.name,
+        UserLogoutEverywhere.name,
+        UserLogoutSuppressed.name,
+    ]
 
 
 def test_the_schema_describes_exactly_the_keys_that_are_emitted_in_their_order() -> None:
@@ -358,6 +371,85 @@ def test_a_use_after_logout_without_one_of_its_keys_is_refused(key: str) -> None
     line = emitted_use()
     del line[key]
     assert not is_valid(line, USED_SCHEMA)
+
+
+# --- Sign-outs everywhere --------------------------------------------------------------------------------------------
+
+EVERYWHERE_SCHEMA = schemas()["user_logout_everywhere"]
+EVERYWHERE: dict[str, Any] = {name: value for name, value in VERIFIED.items() if name not in {"auth", "reason"}} | {
+    "scope": "all",
+    "revoked_sessions": 3,
+    "failed_sessions": 0,
+}
+EVERYTHING_EVERYWHERE = EVERYTHING | EVERYWHERE
+
+
+def emitted_everywhere(values: dict[str, Any]) -> dict[str, Any]:
+    event: dict[str, Any] = orjson.loads(line_of(UserLogoutEverywhere(**values)))
+    return event
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(EVERYWHERE, id="all"),
+        pytest.param(EVERYWHERE | {"scope": "others", "revoked_sessions": 0}, id="others"),
+        pytest.param(EVERYWHERE | {"failed_sessions": 2}, id="some failed"),
+        pytest.param(EVERYTHING_EVERYWHERE, id="everything"),
+    ],
+)
+def test_a_sign_out_everywhere_as_it_is_emitted_is_valid(values: dict[str, Any]) -> None:
+    assert is_valid(emitted_everywhere(values), EVERYWHERE_SCHEMA)
+
+
+def test_the_schema_of_a_sign_out_everywhere_describes_exactly_the_keys_that_are_emitted_in_their_order() -> None:
+    assert list(EVERYWHERE_SCHEMA["properties"]) == list(emitted_everywhere(EVERYTHING_EVERYWHERE))
+    assert EVERYWHERE_SCHEMA["required"] == list(emitted_everywhere(EVERYWHERE))
+
+
+def test_a_key_that_a_later_version_adds_to_a_sign_out_everywhere_is_allowed() -> None:
+    assert is_valid(emitted_everywhere(EVERYWHERE) | {"country": "AT"}, EVERYWHERE_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "key", ["event_id", "timestamp", "org_id", "actor_id", "request_id", "trace_id", "origin", "client_ip", "service"]
+)
+def test_what_a_sign_out_everywhere_shares_with_a_logout_is_described_alike(key: str) -> None:
+    rules = [
+        {name: rule for name, rule in schema["properties"][key].items() if name != "description"}
+        for schema in (SCHEMA, EVERYWHERE_SCHEMA)
+    ]
+    assert rules[0] == rules[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"scope": "mine"}, id="another scope"),
+        pytest.param({"revoked_sessions": -1}, id="fewer than none"),
+        pytest.param({"failed_sessions": 1.5}, id="half a session"),
+        pytest.param({"failed_sessions": None}, id="an unknown number"),
+        pytest.param({"auth": "expired"}, id="an expired token"),
+        pytest.param({"reason": "token-expired"}, id="a reason"),
+        pytest.param({"user_id": None}, id="without a user"),
+        pytest.param({"session_id": None}, id="without a session"),
+        pytest.param({"initiated_by": None}, id="without an initiator"),
+        pytest.param({"initiated_by": "admin"}, id="an admin without an actor"),
+        pytest.param({"actor_id": "user_2support"}, id="an actor who is no admin"),
+        pytest.param({"dedupe_key": "user_logout_everywhere:sess_2abcDEF"}, id="its session as dedupe_key"),
+        pytest.param({"source": "clerk_webhook"}, id="another source"),
+        pytest.param({"event": "user_logout"}, id="another event"),
+    ],
+)
+def test_a_sign_out_everywhere_that_is_never_emitted_is_refused(change: dict[str, Any]) -> None:
+    assert not is_valid(emitted_everywhere(EVERYWHERE) | change, EVERYWHERE_SCHEMA)
+
+
+@pytest.mark.parametrize("key", EVERYWHERE_SCHEMA["required"])
+def test_a_sign_out_everywhere_without_a_key_that_is_always_there_is_refused(key: str) -> None:
+    line = emitted_everywhere(EVERYTHING_EVERYWHERE)
+    del line[key]
+    assert not is_valid(line, EVERYWHERE_SCHEMA)
 
 
 # --- Any event within its bounds -------------------------------------------------------------------------------------

@@ -1,0 +1,257 @@
+"""What Clerk says about sessions: the real client and SDK over a mocked wire. Its keys are in test_keys.py."""
+
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from clerk_backend_api import models
+from prometheus_client import generate_latest
+
+from service.clerk.backend_api import MAX_RESPONSE_BYTES, PAGE_SIZE, BackendApi, backend_api
+from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
+from service.metrics import Metrics
+from service.sandbox.instance import Instance
+
+URL = "https://api.clerk.com"
+SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
+USER = "user_2abcDEFghiJKLmnoPQRstuVWXyz"
+
+
+SESSION = Instance("https://clerk.example.com", SECRET_KEY).sign_in(USER).as_json()
+
+
+def session(session_id: str = "sess_1", **changes: Any) -> dict[str, Any]:
+    """A session as Clerk gives it."""
+    return SESSION | {"id": session_id} | changes
+
+
+EVERYTHING = {
+    "latest_activity": {
+        "object": "session_activity",
+        "id": f"sess_activity_{'x' * 27}",
+        "is_mobile": False,
+        "device_type": "Macintosh Computer System",
+        "browser_name": "Chrome Mobile WebView",
+        "browser_version": "142.0.7444.60",
+        "ip_address": "2001:db8:1234:5678:9abc:def0:1234:5678",
+        "city": "Llanfairpwllgwyngyll",
+        "country": "United Kingdom",
+    },
+    "actor": {"sub": USER, "iss": "https://dashboard.clerk.com", "sid": f"sess_{'x' * 27}"},
+    "last_active_organization_id": f"org_{'x' * 27}",
+    "tasks": [{"key": "choose-organization"}],
+}
+
+
+@pytest.fixture
+def wire() -> Iterator[respx.Router]:
+    with respx.mock(base_url=f"{URL}/v1") as router:
+        yield router
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def api(wire: respx.Router, metrics: Metrics) -> AsyncIterator[BackendApi]:  # noqa: ARG001 - the wire is mocked before the client opens
+    async with backend_api(URL, SECRET_KEY, metrics) as api:
+        yield api
+
+
+def counted(metrics: Metrics) -> dict[str, float]:
+    """The calls that were counted, by name and result."""
+    return {
+        f"{sample.labels['call']} {sample.labels['result']}": sample.value
+        for metric in metrics.registry.collect()
+        if metric.name == "clerk_logout_clerk_requests"
+        for sample in metric.samples
+        if sample.value
+    }
+
+
+# --- Lists -----------------------------------------------------------------------------------------------------------
+
+
+async def test_active_sessions_of_one_user_are_asked_for(api: BackendApi, wire: respx.Router) -> None:
+    route = wire.get("/sessions").respond(json=[session("sess_1"), session("sess_2")])
+    assert await api.active_sessions(USER, offset=500) == ["sess_1", "sess_2"]
+    request = route.calls.last.request
+    assert dict(request.url.params) == {"user_id": USER, "status": "active", "limit": "500", "offset": "500"}
+    assert request.headers["authorization"] == f"Bearer {SECRET_KEY}"
+
+
+async def test_a_user_id_is_one_parameter_whatever_is_in_it(api: BackendApi, wire: respx.Router) -> None:
+    route = wire.get("/sessions").respond(json=[])
+    await api.active_sessions("u&status=ended#?%2F")
+    assert route.calls.last.request.url.params["user_id"] == "u&status=ended#?%2F"
+
+
+async def test_a_full_page_with_all_that_clerk_may_say_fits_eight_times(api: BackendApi, wire: respx.Router) -> None:
+    sessions = [session(f"sess_{number:027}", **EVERYTHING) for number in range(PAGE_SIZE)]
+    answer = httpx.Response(200, json=sessions)
+    assert len(answer.content) * 8 < MAX_RESPONSE_BYTES
+    wire.get("/sessions").mock(return_value=answer)
+    assert len(await api.active_sessions(USER)) == PAGE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"user_id": "user_bob"}, "a session that was not asked for", id="another user's"),
+        pytest.param({"status": "ended"}, "a session that was not asked for", id="ended"),
+        *(
+            pytest.param({"id": odd}, "a session id that cannot be used", id=f"id {odd[:8]!r}")
+            for odd in ("", "../users/1", "a/b", "a?b", "a#b", "a%2Fb", ".", "a b", "a\n", "ä", "x" * 129)
+        ),
+    ],
+)
+async def test_a_list_with_something_else_in_it_is_not_used(
+    api: BackendApi, wire: respx.Router, changes: dict[str, str], problem: str
+) -> None:
+    wire.get("/sessions").respond(json=[session(), session(**changes)])
+    with pytest.raises(ClerkApiError) as caught:
+        await api.active_sessions(USER)
+    assert str(caught.value) == f"the answer holds {problem}"
+
+
+# --- Revocations -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_revoked(api: BackendApi, wire: respx.Router) -> None:
+    wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked"))
+    assert await api.revoke_session("sess_1") is True
+
+
+@pytest.mark.parametrize("status", ["ended", "expired", "removed", "abandoned", "replaced"])
+async def test_one_that_had_ended_otherwise_was_gone_already(api: BackendApi, wire: respx.Router, status: str) -> None:
+    wire.post("/sessions/sess_1/revoke").respond(json=session(status=status))
+    assert await api.revoke_session("sess_1") is False
+
+
+async def test_one_that_clerk_does_not_have_was_gone_already(
+    api: BackendApi, wire: respx.Router, metrics: Metrics
+) -> None:
+    wire.post("/sessions/sess_1/revoke").respond(404, json={"errors": [{"message": "not found", "code": "x"}]})
+    assert await api.revoke_session("sess_1") is False
+    assert counted(metrics) == {"revoke not_found": 1}
+
+
+@pytest.mark.parametrize("changes", [{"status": "active"}, {"status": "pending"}, {"id": "sess_2"}], ids=str)
+async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
+    api: BackendApi, wire: respx.Router, changes: dict[str, str]
+) -> None:
+    wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked") | changes)
+    with pytest.raises(ClerkApiError, match="does not say that the session has ended"):
+        await api.revoke_session("sess_1")
+
+
+# --- What goes wrong -------------------------------------------------------------------------------------------------
+
+JSON = {"Content-Type": "application/json"}
+ERRORS = {"errors": [{"message": "secret text", "long_message": "secret text", "code": "some_code"}]}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What comes instead of an answer, and what is made of it."""
+
+    name: str
+    answer: httpx.Response | Exception
+    problem: str
+    kind: type[ClerkApiError] = ClerkApiError
+    result: str = "failed"
+
+
+def failures() -> Iterator[Failure]:
+    for status in (400, 409, 422, 500, 503):
+        yield Failure(str(status), httpx.Response(status, json=ERRORS), f"Clerk answered with status {status}")
+    for status in (401, 403):
+        problem = f"Clerk does not accept CLERK_SECRET_KEY (status {status})"
+        for body in (b'{"errors": []}', b"{", b""):
+            answer = httpx.Response(status, content=body, headers=JSON)
+            yield Failure(f"{status} {body!r}", answer, problem, ClerkRefusesKeyError, "refused")
+    limited = httpx.Response(429, json=ERRORS)
+    yield Failure("429", limited, "Clerk answered with status 429", ClerkRateLimitedError, "rate_limited")
+    redirect = httpx.Response(302, headers={"Location": "https://evil.example/"})
+    yield Failure("redirect", redirect, "Clerk answered with status 302")
+    yield Failure("HTML", httpx.Response(200, text="<html>"), "the answer is not a ")
+    yield Failure("broken JSON", httpx.Response(200, content=b"[" * 5000, headers=JSON), "the answer is not a ")
+    yield Failure("another form", httpx.Response(200, json={"data": [], "total_count": 0}), "the answer is not a ")
+    large = httpx.Response(200, content=b" " * MAX_RESPONSE_BYTES + b"[]", headers=JSON)
+    yield Failure("too large", large, "the answer is larger than 4194304 bytes")
+    compressed = httpx.Response(200, content=gzip.compress(b"[]"), headers={"Content-Encoding": "gzip"})
+    yield Failure("compressed", compressed, "the answer is compressed")
+    yield Failure("refused", httpx.ConnectError("secret text"), "no connection (ConnectError)")
+    yield Failure("slow", httpx.ReadTimeout("secret text"), "no connection (ReadTimeout)")
+    yield Failure("no room", httpx.PoolTimeout("secret text"), "no connection (PoolTimeout)")
+    yield Failure("anything else", RuntimeError("secret text"), "unexpectedly RuntimeError in ")
+
+
+@pytest.mark.parametrize("call", ["list", "revoke"])
+@pytest.mark.parametrize("failure", [*failures()], ids=lambda failure: failure.name)
+async def test_a_failing_call_is_one_attempt_counted_once_and_one_line_that_says_why(
+    call: str, failure: Failure, api: BackendApi, wire: respx.Router, metrics: Metrics
+) -> None:
+    route = wire.get("/sessions") if call == "list" else wire.post("/sessions/sess_1/revoke")
+    route.mock(side_effect=[failure.answer])
+    with pytest.raises(ClerkApiError) as caught:
+        await (api.active_sessions(USER) if call == "list" else api.revoke_session("sess_1"))
+    assert type(caught.value) is failure.kind
+    assert str(caught.value).startswith(failure.problem)
+    assert "secret text" not in str(caught.value)
+    assert SECRET_KEY not in str(caught.value)
+    assert route.call_count == 1
+    assert counted(metrics) == {f"{call} {failure.result}": 1}
+
+
+async def test_an_answer_without_any_is_an_error(api: BackendApi) -> None:
+    """The SDK raises it where a hook of it swallows an error; that it comes from there is no matter here."""
+
+    async def no_answer(**_: object) -> None:
+        raise models.NoResponseError
+
+    api._sdk = SimpleNamespace(sessions=SimpleNamespace(list_async=no_answer))  # type: ignore[assignment] # a fake for it
+    with pytest.raises(ClerkApiError, match="no answer"):
+        await api.active_sessions(USER)
+
+
+async def test_a_list_that_is_not_there_is_an_error(api: BackendApi, wire: respx.Router) -> None:
+    wire.get("/sessions").respond(404, json=ERRORS)
+    with pytest.raises(ClerkNotFoundError):
+        await api.active_sessions(USER)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        *((str(seconds), seconds) for seconds in (1, 7, 3600)),
+        *(("0", 1), ("3601", 3600), ("999999999", 3600), ("9" * 5000, 10)),
+        *((odd, 10) for odd in (None, "", "-1", "1.5", "soon", "٣", "Fri, 31 Dec 1999 23:59:59 GMT")),
+    ],
+)
+async def test_clerks_own_time_to_wait_is_told_within_bounds(
+    api: BackendApi, wire: respx.Router, header: str | None, seconds: int
+) -> None:
+    headers = {} if header is None else {"Retry-After": header.encode()}
+    wire.get("/sessions").mock(return_value=httpx.Response(429, headers=headers))  # type: ignore[arg-type] # bytes are fine
+    with pytest.raises(ClerkRateLimitedError) as caught:
+        await api.active_sessions(USER)
+    assert caught.value.retry_after == seconds
+
+
+async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
+    api: BackendApi, wire: respx.Router, metrics: Metrics
+) -> None:
+    wire.get("/sessions").respond(json=[])
+    wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked"))
+    await api.active_sessions(USER)
+    await api.revoke_session("sess_1")
+    assert counted(metrics) == {"list ok": 1, "revoke ok": 1}
+    assert b'clerk_requests_total{call="revoke",result="refused"} 0.0' in generate_latest(metrics.registry)

@@ -1,0 +1,306 @@
+"""Ending all sessions of a user, with a fake for Clerk."""
+
+import asyncio
+from collections.abc import Iterable
+from itertools import count, islice
+
+import pytest
+
+from service.clerk.errors import ClerkApiError, ClerkRateLimitedError, ClerkRefusesKeyError
+from service.clerk.sign_out import CONCURRENCY, End, SignedOut, SignOut
+
+OWN = "sess_own"
+PAGE = 500
+LONG = 60.0
+"""Seconds: a deadline that does not pass."""
+
+
+class FakeClerk:
+    """Has sessions, and trouble where it is told to."""
+
+    def __init__(self, *active: str, begins: Iterable[str] = ()) -> None:
+        self.active = dict.fromkeys(active)
+        self.begins = iter(begins)
+        """After each list the next of these sessions begins."""
+        self.tried: list[str] = []
+        self.offsets: list[int] = []
+        self.under_way = self.most_under_way = 0
+        self.trouble: dict[str, Exception] = {}
+        self.list_trouble: dict[int, Exception] = {}
+        """By how many lists came before."""
+        self.hangs: set[str] = set()
+        self.hanging = asyncio.Event()
+        """Somebody waits for an answer that does not come."""
+        self.only_hanging_left = asyncio.Event()
+        self.ended_elsewhere: set[str] = set()
+        self.answer_lost: set[str] = set()
+        self.lists_what_is_over = False
+
+    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
+        assert user_id == "user_alice"
+        self.offsets.append(offset)
+        if "list" in self.hangs:
+            await self._hang()
+        if (error := self.list_trouble.get(len(self.offsets) - 1)) is not None:
+            raise error
+        page = list(self.active)[offset : offset + PAGE]
+        self.active |= dict.fromkeys(islice(self.begins, 1))
+        return page
+
+    async def revoke_session(self, session_id: str) -> bool:
+        self.tried.append(session_id)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await asyncio.sleep(0)
+            if session_id in self.hangs:
+                await self._hang()
+            if (error := self.trouble.get(session_id)) is not None:
+                raise error
+        finally:
+            self.under_way -= 1
+        if not self.lists_what_is_over:
+            self.active.pop(session_id, None)
+        if self.active.keys() == self.hangs:
+            self.only_hanging_left.set()
+        if session_id in self.answer_lost:
+            raise ClerkApiError("no connection (ReadError)")
+        return session_id not in self.ended_elsewhere
+
+    async def _hang(self) -> None:
+        self.hanging.set()
+        await asyncio.Event().wait()
+
+
+def several(count: int) -> list[str]:
+    return [OWN, *(f"sess_{number}" for number in range(1, count))]
+
+
+async def sign_out(clerk: FakeClerk, *, keep_own: bool = False, deadline: float = LONG) -> SignedOut:
+    return await SignOut(clerk, "user_alice", own=OWN, keep_own=keep_own, deadline=deadline).run()
+
+
+async def test_all_sessions_are_ended() -> None:
+    clerk = FakeClerk(*several(3))
+    outcome = await sign_out(clerk)
+    assert (outcome.end, outcome.revoked, outcome.failed, outcome.succeeded) == (End.COMPLETE, 3, 0, True)
+    assert set(outcome.over) == set(several(3))
+    assert (outcome.listed, outcome.problem, outcome.retry_after) == (True, None, None)
+    assert not clerk.active
+
+
+async def test_1200_sessions_are_all_ended_and_each_is_tried_once() -> None:
+    clerk = FakeClerk(*several(1200))
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1200, 0, True)
+    assert len(clerk.tried) == len(set(clerk.tried)) == 1200
+    assert clerk.offsets == [0, 0, 0, 0]
+
+
+async def test_not_all_are_tried_at_the_same_time() -> None:
+    clerk = FakeClerk(*several(100))
+    await sign_out(clerk)
+    assert clerk.most_under_way == CONCURRENCY == 20
+
+
+async def test_ones_own_session_is_kept_where_the_others_are_meant() -> None:
+    clerk = FakeClerk(*several(600))
+    outcome = await sign_out(clerk, keep_own=True)
+    assert (outcome.revoked, outcome.succeeded) == (599, True)
+    assert OWN not in outcome.over
+    assert list(clerk.active) == [OWN]
+
+
+async def test_ones_own_session_is_ended_last() -> None:
+    clerk = FakeClerk(*several(30))
+    await sign_out(clerk)
+    assert clerk.tried[-1] == OWN
+
+
+async def test_without_a_session_there_is_nothing_to_do_and_ones_own_is_over() -> None:
+    outcome = await sign_out(FakeClerk())
+    assert (outcome.revoked, outcome.failed, outcome.over, outcome.succeeded) == (0, 0, (OWN,), True)
+
+
+async def test_ones_own_session_is_not_over_where_it_is_kept() -> None:
+    assert (await sign_out(FakeClerk(), keep_own=True)).over == ()
+
+
+async def test_one_that_has_ended_already_counts_nowhere_and_is_over() -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.ended_elsewhere = {"sess_1"}
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 0, True)
+    assert "sess_1" in outcome.over
+
+
+async def test_one_that_begins_meanwhile_is_ended_too() -> None:
+    clerk = FakeClerk(*several(3), begins=iter(["sess_late"]))
+    assert (await sign_out(clerk)).revoked == 4
+    assert not clerk.active
+
+
+async def test_one_that_clerk_has_ended_is_over_although_a_stale_list_shows_it() -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.lists_what_is_over = True
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (3, 0, True)
+
+
+# --- Some fail -------------------------------------------------------------------------------------------------------
+
+
+async def test_one_that_is_still_listed_after_an_error_has_failed() -> None:
+    clerk = FakeClerk(*several(4))
+    clerk.trouble = dict.fromkeys(["sess_1", "sess_2"], ClerkApiError("Clerk answered with status 500"))
+    outcome = await sign_out(clerk)
+    assert (outcome.end, outcome.revoked, outcome.failed, outcome.succeeded) == (End.COMPLETE, 2, 2, False)
+    assert set(outcome.over) == {OWN, "sess_3"}
+    assert outcome.problem == "Clerk answered with status 500"
+
+
+async def test_one_that_is_listed_no_more_after_an_error_is_over_and_counts_nowhere() -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.answer_lost = {"sess_1"}
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 0, True)
+    assert "sess_1" in outcome.over
+
+
+async def test_where_all_fail_each_is_tried_once_over_all_pages() -> None:
+    sessions = several(1200)
+    clerk = FakeClerk(*sessions)
+    clerk.trouble = dict.fromkeys(sessions, ClerkApiError("Clerk answered with status 500"))
+    outcome = await sign_out(clerk)
+    assert (outcome.end, outcome.revoked, outcome.failed) == (End.COMPLETE, 0, 1200)
+    assert outcome.over == ()
+    assert sorted(clerk.tried) == sorted(sessions)
+
+
+async def test_a_repetition_ends_what_is_left() -> None:
+    clerk = FakeClerk(*several(10))
+    clerk.trouble = dict.fromkeys(several(10)[::2], ClerkApiError("Clerk answered with status 500"))
+    first = await sign_out(clerk)
+    clerk.trouble.clear()
+    second = await sign_out(clerk)
+    assert (first.revoked, first.failed, second.revoked, second.failed) == (5, 5, 5, 0)
+
+
+# --- It stops --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "end", "retry_after"),
+    [
+        (ClerkRateLimitedError("429", 7), End.RATE_LIMITED, 7),
+        (ClerkRefusesKeyError("401"), End.KEY_REFUSED, None),
+        (ClerkApiError("500"), End.UNREACHABLE, None),
+    ],
+    ids=["rate limited", "key refused", "unreachable"],
+)
+async def test_without_a_list_nothing_is_done(error: ClerkApiError, end: End, retry_after: int | None) -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.list_trouble = {0: error}
+    outcome = await sign_out(clerk)
+    assert outcome == SignedOut(end, problem=str(error), retry_after=retry_after)
+    assert clerk.tried == []
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [(ClerkRateLimitedError("429", 7), End.RATE_LIMITED), (ClerkRefusesKeyError("401"), End.KEY_REFUSED)],
+    ids=["rate limited", "key refused"],
+)
+async def test_what_was_not_tried_has_failed_and_clerk_is_asked_for_nothing_more(
+    error: ClerkApiError, end: End
+) -> None:
+    sessions = several(300)
+    clerk = FakeClerk(*sessions)
+    clerk.trouble = dict.fromkeys(sessions, error)
+    for session_id in sessions[:100]:
+        del clerk.trouble[session_id]
+    outcome = await sign_out(clerk)
+    assert outcome.end is end
+    assert outcome.revoked + outcome.failed == 300
+    assert len(clerk.tried) < outcome.revoked + 2 * CONCURRENCY
+    assert len(outcome.over) == outcome.revoked == 300 - len(clerk.active)
+    assert clerk.offsets == [0]
+    assert OWN in clerk.active
+
+
+async def test_where_the_list_cannot_be_asked_for_again_an_error_counts_as_failed() -> None:
+    clerk = FakeClerk(*several(4))
+    clerk.answer_lost = {"sess_1"}
+    clerk.list_trouble = {1: ClerkApiError("no connection (ConnectError)")}
+    outcome = await sign_out(clerk)
+    assert (outcome.end, outcome.revoked, outcome.failed) == (End.UNREACHABLE, 3, 1)
+    assert set(outcome.over) == {OWN, "sess_2", "sess_3"}
+    assert not outcome.succeeded
+
+
+async def test_a_list_that_hangs_is_given_up_at_the_deadline() -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.hangs = {"list"}
+    outcome = await sign_out(clerk, deadline=0.01)
+    assert outcome == SignedOut(End.OUT_OF_TIME, problem="no time was left")
+
+
+async def test_revocations_that_hang_are_given_up_at_the_deadline_and_leave_no_task_behind() -> None:
+    before = asyncio.all_tasks()
+    sessions = several(100)
+    clerk = FakeClerk(*sessions)
+    clerk.hangs = set(sessions[40:])
+    outcome = await sign_out(clerk, deadline=0.2)
+    assert (outcome.end, outcome.revoked, outcome.failed) == (
+        End.OUT_OF_TIME,
+        100 - len(clerk.active),
+        len(clerk.active),
+    )
+    assert outcome.failed >= 60
+    assert clerk.under_way == 0
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
+    clerk = FakeClerk(*several(100))
+    clerk.hangs = set(several(20)[1:])
+    one = SignOut(clerk, "user_alice", own=OWN)
+    task = asyncio.create_task(one.run())
+    await clerk.only_hanging_left.wait()
+    one.cut_short()
+    outcome = await task
+    assert (outcome.revoked, outcome.failed) == (81, 19)
+
+
+async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:
+    clerk = FakeClerk(OWN, begins=(f"sess_{number}" for number in count()))
+    assert (await sign_out(clerk, deadline=0.05)).end is End.OUT_OF_TIME
+
+
+# --- It is cut short -------------------------------------------------------------------------------------------------
+
+
+async def test_cut_short_in_the_middle_it_tells_how_far_it_got() -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.hangs = {"sess_2"}
+    one = SignOut(clerk, "user_alice", own=OWN)
+    task = asyncio.create_task(one.run())
+    await clerk.hanging.wait()
+    one.cut_short()
+    outcome = await task
+    assert (outcome.end, outcome.revoked, outcome.failed) == (End.OUT_OF_TIME, 2, 1)
+
+
+async def test_cut_short_before_it_began_it_does_nothing() -> None:
+    clerk = FakeClerk(*several(3))
+    one = SignOut(clerk, "user_alice", own=OWN)
+    one.cut_short()
+    clerk.hangs = {"list"}
+    assert (await one.run()).end is End.OUT_OF_TIME
+    assert len(clerk.active) == 3
+
+
+async def test_cut_short_after_its_end_nothing_changes() -> None:
+    one = SignOut(FakeClerk(), "user_alice", own=OWN)
+    assert (await one.run()).succeeded
+    one.cut_short()

@@ -1,0 +1,620 @@
+"""Signing out everywhere. Clerk is the sandbox's stand-in, reached through the real SDK and HTTP client."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from service.clerk.backend_api import backend_api
+from service.clerk.errors import ClerkApiError, ClerkRefusesKeyError
+from service.clerk.keys import PemKey
+from service.clerk.verifier import Verifier
+from service.endpoints.sessions import EndSessions
+from service.events import log as log_module
+from service.events.types import UserLogoutEverywhere
+from service.middleware import ResponseHeaders
+from service.request.client import ClientAddress
+from service.request.context import RequestFacts
+from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import RevocationList
+from tests.clerk.test_bad_input import VECTORS, Vector
+from tests.clerk.test_sign_out import OWN, FakeClerk
+from tests.conftest import OpenClient
+from tests.support.clerk import ALICE, SECRET_KEY, URL, StandIn, ended_in, revokes, token_of
+from tests.support.lines import EventFile
+from tests.support.processes import TIMEOUT
+from tests.support.signing import ISSUER, ORIGIN, claims, pem, token
+
+SESSIONS = "/v1/auth/sessions"
+ERROR = {"errors": [{"message": "secret text", "long_message": "secret text", "code": "some_code"}]}
+
+
+def bearer(of: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {of}"}
+
+
+@pytest.fixture
+def clerk() -> Iterator[StandIn]:
+    clerk = StandIn()
+    with clerk.on_the_wire():
+        yield clerk
+
+
+@pytest.fixture
+async def service(
+    clerk: StandIn,  # noqa: ARG001 - stands there before the service starts
+    open_client: OpenClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[httpx.AsyncClient]:
+    monkeypatch.setattr(log_module, "ANSWER_WITHIN", TIMEOUT)  # the disk of a slow machine has all the time it needs
+    async with open_client(clerk_secret_key=SECRET_KEY) as service:
+        yield service
+
+
+def counts(answer: dict[str, Any]) -> tuple[bool, int, int]:
+    return answer["success"], answer["revoked_sessions"], answer["failed_sessions"]
+
+
+class Memory:
+    """A recorder that keeps what it is given, or does what it was told to."""
+
+    def __init__(self, outcome: bool | Exception = True) -> None:  # noqa: FBT002 - the good outcome
+        self.events: list[UserLogoutEverywhere] = []
+        self._outcome = outcome
+
+    async def record(self, event: UserLogoutEverywhere) -> bool:
+        self.events.append(event)
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+@asynccontextmanager
+async def alone(
+    api: object,
+    *,
+    recorder: Memory | None = None,
+    revocations: object = None,
+    verifier: object = None,
+    deadline: float = 60.0,
+    max_age: int | None = None,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The endpoint without the rest of the application."""
+    facts = RequestFacts(origins=(), client_address=ClientAddress(()), with_client_ip=False, with_user_agent=False)
+    endpoint = EndSessions(facts, deadline=deadline, reverification_max_age=max_age)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
+        yield {
+            "clerk": api,
+            "verifier": verifier or Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER),
+            "recorder": recorder or Memory(),
+            "revocations": revocations or RevocationList(MemoryStore()),
+        }
+        await endpoint.close()
+
+    app = Starlette(
+        routes=[Route(SESSIONS, endpoint.delete, methods=["DELETE"])],
+        middleware=[Middleware(ResponseHeaders)],
+        lifespan=lifespan,
+    )
+    async with (
+        LifespanManager(app) as manager,
+        httpx.AsyncClient(transport=httpx.ASGITransport(manager.app), base_url="http://service") as client,
+    ):
+        yield client
+
+
+MINE = token(claims(sub=ALICE, sid=OWN, exp=4_000_000_000))
+"""A token of the fake's own session."""
+
+# --- It works --------------------------------------------------------------------------------------------------------
+
+
+async def test_all_sessions_are_ended_counted_and_recorded(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    clerk.sign_in(user_id="user_bob")
+    *_, own = clerk.sign_in(3)
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own)) | {"Origin": ORIGIN})
+    event = events.one()
+    assert response.status_code == 200
+    assert response.json() == {
+        "success": True,
+        "message": "Logged out from all devices successfully",
+        "revoked_sessions": 3,
+        "failed_sessions": 0,
+        "event_id": event["event_id"],
+        "recorded": True,
+    }
+    assert clerk.alive() == []
+    assert len(clerk.alive("user_bob")) == 1
+    assert (event["event"], event["scope"]) == ("user_logout_everywhere", "all")
+    assert (event["revoked_sessions"], event["failed_sessions"]) == (3, 0)
+    assert (event["auth"], event["user_id"], event["session_id"], event["origin"]) == (
+        "verified",
+        ALICE,
+        own.id,
+        ORIGIN,
+    )
+    assert event["request_id"] == response.headers["x-request-id"]
+
+
+async def test_the_others_are_ended_where_they_are_meant(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    *_, own = clerk.sign_in(3)
+    cookie = {"Cookie": f"__session={token_of(own)}"}
+    response = await service.delete(SESSIONS, params={"scope": "others"}, headers=cookie)
+    assert response.status_code == 200
+    assert counts(response.json()) == (True, 2, 0)
+    assert response.json()["message"] == "Logged out from all other devices successfully"
+    assert clerk.alive() == [own.id]
+    assert events.one()["scope"] == "others"
+    assert "set-cookie" not in response.headers
+
+
+async def test_all_is_what_is_meant_by_all(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    *_, own = clerk.sign_in(2)
+    response = await service.delete(SESSIONS, params={"scope": "all"}, headers=bearer(token_of(own)))
+    assert counts(response.json()) == (True, 2, 0)
+
+
+async def test_the_session_cookies_are_expired(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    (own,) = clerk.sign_in()
+    cookie = {"Cookie": f"__session=a; __session_1a2B={token_of(own)}"}
+    response = await service.delete(SESSIONS, headers=cookie)
+    assert response.headers.get_list("set-cookie") == [
+        "__session=; Max-Age=0; Path=/",
+        "__session_1a2B=; Max-Age=0; Path=/",
+    ]
+
+
+async def test_an_impersonator_is_recorded(service: httpx.AsyncClient, clerk: StandIn, events: EventFile) -> None:
+    (own,) = clerk.sign_in()
+    await service.delete(SESSIONS, headers=bearer(token_of(own, act={"sub": "user_support"})))
+    event = events.one()
+    assert (event["actor_id"], event["initiated_by"]) == ("user_support", "admin")
+
+
+async def test_repeating_it_ends_nothing_more_and_says_so(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    *_, own = clerk.sign_in(3)
+    answers = [await service.delete(SESSIONS, headers=bearer(token_of(own))) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [counts(answer.json()) for answer in answers] == [(True, 3, 0), (True, 0, 0)]
+    first, second = events.new()
+    assert first["dedupe_key"] != second["dedupe_key"]
+
+
+async def test_where_one_has_just_ended_it_counts_nowhere(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    gone, own = clerk.sign_in(2)
+
+    def ends_first(request: httpx.Request) -> None:
+        if revokes(request):
+            clerk.instance.end(gone, "removed")
+
+    clerk.trouble = ends_first
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    assert response.status_code == 200
+    assert counts(response.json()) == (True, 1, 0)
+
+
+# --- Who may not -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def without_clerk() -> AsyncIterator[httpx.AsyncClient]:
+    """The endpoint with an API that fails the test when it is used."""
+    async with alone(object()) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "vector", [vector for vector in VECTORS if vector.auth != "verified"], ids=lambda vector: vector.name
+)
+async def test_a_token_that_is_not_verified_gets_401_and_clerk_no_call(
+    vector: Vector, without_clerk: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="service")
+    response = await without_clerk.delete(SESSIONS, headers=list(vector.headers))
+    assert response.status_code == 401
+    assert response.json() == {
+        "success": False,
+        "message": "A valid session token is needed",
+        "reason": vector.reason,
+    }
+    challenge = f'Bearer error="invalid_token", error_description="{vector.reason}"'
+    assert response.headers["www-authenticate"] == ("Bearer" if vector.auth == "absent" else challenge)
+    assert "set-cookie" not in response.headers
+    assert caplog.records == []
+
+
+async def test_without_keys_nobody_can_be_verified_and_clerk_gets_no_call(
+    clerk: StandIn, open_client: OpenClient
+) -> None:
+    (own,) = clerk.sign_in()
+    clerk.trouble = lambda _: httpx.Response(500)
+    async with open_client(clerk_jwt_key=None, clerk_secret_key=SECRET_KEY) as service:
+        response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    assert (response.status_code, response.json()["reason"]) == (503, "jwk-failed-to-load")
+    assert response.headers["retry-after"] == "30"
+    assert set(clerk.calls) == {"GET /v1/jwks"}
+
+
+async def test_without_a_secret_key_it_is_not_there_and_says_what_is_missing(
+    client: httpx.AsyncClient, events: EventFile
+) -> None:
+    for headers in ({}, bearer(token())):
+        response = await client.delete(SESSIONS, params={"scope": "x"}, headers=headers)
+        assert response.status_code == 501
+        assert response.json()["success"] is False
+        assert "CLERK_SECRET_KEY" in response.json()["message"]
+    assert events.new() == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["scope=", "scope=mine", "scope=ALL", "scope=all&scope=all", "scope=all&scope=others", "scope=%FF", "scope"],
+)
+async def test_another_scope_is_refused_with_the_allowed_ones(without_clerk: httpx.AsyncClient, query: str) -> None:
+    response = await without_clerk.delete(f"{SESSIONS}?{query}", headers=bearer(MINE))
+    assert response.status_code == 400
+    assert response.json() == {
+        "success": False,
+        "message": "scope must be one of: all, others",
+        "reason": "scope-invalid",
+    }
+
+
+async def test_who_is_not_verified_is_not_told_about_scopes(without_clerk: httpx.AsyncClient) -> None:
+    assert (await without_clerk.delete(f"{SESSIONS}?scope=mine")).status_code == 401
+
+
+async def test_another_method_is_refused(service: httpx.AsyncClient) -> None:
+    response = await service.get(SESSIONS)
+    assert (response.status_code, response.headers["allow"]) == (405, "DELETE")
+
+
+# --- Reverification --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fva", [[10, -1], [0, 10], [-1, -1], None, [1], "1", [True, -1]], ids=str)
+async def test_who_has_not_proven_lately_who_they_are_is_asked_to_in_clerks_form(fva: object) -> None:
+    async with alone(object(), max_age=10) as client:
+        stale = token(claims(fva=fva))
+        response = await client.delete(SESSIONS, headers=bearer(stale))
+        wrong = await client.delete(SESSIONS, params={"scope": "mine"}, headers=bearer(stale))
+    assert response.status_code == 403
+    answer = response.json()
+    assert answer["success"] is False
+    assert answer["clerk_error"] == {
+        "type": "forbidden",
+        "reason": "reverification-error",
+        "metadata": {"reverification": {"level": "second_factor", "afterMinutes": 10}},
+    }
+    assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize("fva", [[9, -1], [99, 9]], ids=str)
+async def test_who_has_proven_it_lately_is_not_asked(clerk: StandIn, open_client: OpenClient, fva: list[int]) -> None:
+    (own,) = clerk.sign_in()
+    async with open_client(clerk_secret_key=SECRET_KEY, reverification_max_age_minutes=10) as service:
+        assert (await service.delete(SESSIONS, headers=bearer(token_of(own, fva=fva)))).status_code == 200
+
+
+async def test_without_a_limit_nobody_is_asked(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    (own,) = clerk.sign_in()
+    assert (await service.delete(SESSIONS, headers=bearer(token_of(own, fva=None)))).status_code == 200
+
+
+# --- Clerk in trouble ------------------------------------------------------------------------------------------------
+
+GARBAGE = httpx.Response(200, content=b"{", headers={"Content-Type": "application/json"})
+LIST_FAILS = [
+    pytest.param(httpx.Response(400, json=ERROR), "clerk-unreachable", "5", id="400"),
+    pytest.param(httpx.Response(401, json=ERROR), "clerk-refuses-key", "5", id="401"),
+    pytest.param(httpx.Response(403, json=ERROR), "clerk-refuses-key", "5", id="403"),
+    pytest.param(httpx.Response(404, json=ERROR), "clerk-unreachable", "5", id="404"),
+    pytest.param(httpx.Response(422, json=ERROR), "clerk-unreachable", "5", id="422"),
+    pytest.param(httpx.Response(429, json=ERROR), "clerk-rate-limited", "10", id="429"),
+    pytest.param(
+        httpx.Response(429, json=ERROR, headers={"Retry-After": "7"}), "clerk-rate-limited", "7", id="429 and a time"
+    ),
+    pytest.param(httpx.Response(500, json=ERROR), "clerk-unreachable", "5", id="500"),
+    pytest.param(GARBAGE, "clerk-unreachable", "5", id="garbage"),
+    pytest.param(httpx.ConnectError("secret text"), "clerk-unreachable", "5", id="refused"),
+    pytest.param(httpx.ReadTimeout("secret text"), "clerk-unreachable", "5", id="slow"),
+]
+
+
+@pytest.mark.parametrize(("trouble", "reason", "retry_after"), LIST_FAILS)
+async def test_where_clerk_cannot_be_asked_nothing_is_claimed(
+    service: httpx.AsyncClient, clerk: StandIn, trouble: httpx.Response | Exception, reason: str, retry_after: str
+) -> None:
+    *_, own = clerk.sign_in(3)
+    clerk.trouble = lambda _: trouble
+    response = await service.delete(SESSIONS, headers={"Cookie": f"__session={token_of(own)}"})
+    assert (response.status_code, response.headers["retry-after"]) == (503, retry_after)
+    problem = response.json()
+    assert (problem["reason"], *counts(problem)) == (reason, False, 0, 0)
+    assert "secret text" not in response.text
+    assert "set-cookie" not in response.headers
+    assert clerk.calls == ["GET /v1/sessions"]
+
+
+async def test_where_clerk_cannot_be_asked_nothing_is_recorded(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    (own,) = clerk.sign_in()
+    clerk.trouble = lambda _: httpx.Response(500)
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    assert {"event_id", "recorded"}.isdisjoint(response.json())
+    assert events.new() == []
+
+
+REVOCATIONS_FAIL = [
+    pytest.param(httpx.Response(400, json=ERROR), (502, "sessions-left"), id="400"),
+    pytest.param(httpx.Response(401, json=ERROR), (503, "clerk-refuses-key"), id="401"),
+    pytest.param(httpx.Response(422, json=ERROR), (502, "sessions-left"), id="422"),
+    pytest.param(httpx.Response(429, json=ERROR), (503, "clerk-rate-limited"), id="429"),
+    pytest.param(httpx.Response(500, json=ERROR), (502, "sessions-left"), id="500"),
+    pytest.param(GARBAGE, (502, "sessions-left"), id="garbage"),
+    pytest.param(httpx.ReadTimeout("slow"), (502, "sessions-left"), id="slow"),
+]
+
+
+@pytest.mark.parametrize(("trouble", "expected"), REVOCATIONS_FAIL)
+async def test_where_half_the_revocations_fail_both_counts_are_true_and_a_repetition_ends_the_rest(
+    service: httpx.AsyncClient, clerk: StandIn, trouble: httpx.Response | Exception, expected: tuple[int, str]
+) -> None:
+    sessions = clerk.sign_in(60)
+    failing = {session.id for session in sessions[::2]}
+    clerk.trouble = lambda request: trouble if ended_in(request) in failing else None
+    sent = {"Cookie": f"__session={token_of(sessions[-1])}"}
+    response = await service.delete(SESSIONS, headers=sent)
+    problem, left = response.json(), clerk.alive()
+    assert (response.status_code, problem["reason"]) == expected
+    assert counts(problem) == (False, 60 - len(left), len(left))
+    assert failing <= set(left)
+    assert "set-cookie" not in response.headers
+    clerk.trouble = lambda _: None
+    again = await service.delete(SESSIONS, headers=sent)
+    assert (again.status_code, counts(again.json())) == (200, (True, len(left), 0))
+    assert clerk.alive() == []
+
+
+async def test_a_sign_out_that_fails_in_part_is_recorded_with_both_counts(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    failing, own = clerk.sign_in(2)
+    clerk.trouble = lambda request: httpx.Response(500) if ended_in(request) == failing.id else None
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    event = events.one()
+    assert (event["revoked_sessions"], event["failed_sessions"]) == (1, 1)
+    assert (response.json()["event_id"], response.json()["recorded"]) == (event["event_id"], True)
+
+
+async def test_where_all_revocations_fail_that_is_said(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    *_, own = clerk.sign_in(3)
+    clerk.trouble = lambda request: httpx.Response(500) if revokes(request) else None
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    assert (response.status_code, counts(response.json())) == (502, (False, 0, 3))
+    assert "Repeat the call" in response.json()["message"]
+    assert events.one()["failed_sessions"] == 3
+
+
+async def test_where_clerk_dies_in_the_middle_what_happened_is_said(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    *_, own = clerk.sign_in(60)
+    clerk.trouble = lambda _: httpx.ConnectError("refused") if len(clerk.calls) > 30 else None
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    left = len(clerk.alive())
+    assert (response.status_code, response.json()["reason"]) == (503, "clerk-unreachable")
+    assert counts(response.json()) == (False, 60 - left, left)
+    assert events.one()["revoked_sessions"] == 60 - left == 29
+
+
+async def test_1200_sessions_are_all_ended(clerk: StandIn) -> None:
+    *_, own = clerk.sign_in(1200)
+    async with backend_api(URL, SECRET_KEY) as api, alone(api) as client:
+        response = await client.delete(SESSIONS, headers=bearer(token_of(own)))
+    assert counts(response.json()) == (True, 1200, 0)
+    assert clerk.alive() == []
+
+
+# --- Clerk hangs -----------------------------------------------------------------------------------------------------
+
+
+async def test_where_clerk_hangs_the_deadline_ends_it_truthfully(clerk: StandIn) -> None:
+    sessions = clerk.sign_in(4)
+    clerk.hangs = lambda request: sessions[0].id in request.url.path
+    recorder = Memory()
+    async with backend_api(URL, SECRET_KEY) as api, alone(api, recorder=recorder, deadline=1.0) as client:
+        response = await client.delete(SESSIONS, headers=bearer(token_of(sessions[-1])))
+    assert (response.status_code, response.json()["reason"]) == (503, "clerk-timeout")
+    assert response.headers["retry-after"] == "5"
+    left = len(clerk.alive())
+    assert counts(response.json()) == (False, 4 - left, left)
+    (event,) = recorder.events
+    assert (event.revoked_sessions, event.failed_sessions) == (4 - left, left)
+
+
+async def test_where_the_list_hangs_nothing_is_recorded() -> None:
+    hanging, recorder = FakeClerk(OWN), Memory()
+    hanging.hangs = {"list"}
+    async with alone(hanging, recorder=recorder, deadline=0.01) as client:
+        response = await client.delete(SESSIONS, headers=bearer(MINE))
+    assert (response.status_code, counts(response.json())) == (503, (False, 0, 0))
+    assert recorder.events == []
+
+
+# --- The caller goes, or calls too often -----------------------------------------------------------------------------
+
+
+async def test_a_caller_who_goes_does_not_stop_it() -> None:
+    hanging, recorder = FakeClerk(OWN, "sess_1"), Memory()
+    hanging.hangs = {"sess_1"}
+    async with alone(hanging, recorder=recorder) as client:
+        caller = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
+        await hanging.hanging.wait()
+        caller.cancel()
+        await asyncio.wait({caller})
+    # The end of the service cuts it short, and what has happened until then is recorded.
+    (event,) = recorder.events
+    assert (event.revoked_sessions, event.failed_sessions) == (1, 1)
+
+
+async def test_the_same_call_at_the_same_time_is_one_sign_out_and_one_event(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    *_, own = clerk.sign_in(3)
+    answers = await asyncio.gather(*(service.delete(SESSIONS, headers=bearer(token_of(own))) for _ in range(20)))
+    assert [answer.status_code for answer in answers] == [200] * 20
+    event = events.one()
+    assert {answer.json()["event_id"] for answer in answers} == {event["event_id"]}
+    assert clerk.calls.count("GET /v1/sessions") == 2
+
+
+@pytest.mark.parametrize("scope", ["others", "all"])
+async def test_another_call_for_the_same_user_has_to_wait(scope: str) -> None:
+    hanging = FakeClerk(OWN, "sess_1")
+    hanging.hangs = {"sess_1"}
+    async with alone(hanging) as client:
+        caller = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
+        await hanging.hanging.wait()
+        other = token(claims(sub=ALICE, sid="sess_2"))
+        response = await client.delete(SESSIONS, params={"scope": scope}, headers=bearer(other))
+    await caller
+    assert (response.status_code, response.json()["reason"]) == (503, "busy")
+    assert response.headers["retry-after"] == "5"
+
+
+# --- Record, then refuse, then answer --------------------------------------------------------------------------------
+
+
+async def test_what_has_ended_is_put_on_the_list_after_the_event_and_before_the_answer() -> None:
+    order: list[str] = []
+
+    class Recording(Memory):
+        async def record(self, event: UserLogoutEverywhere) -> bool:
+            order.append("event")
+            return await super().record(event)
+
+    class Listing:
+        async def revoke(self, session_ids: Sequence[str], *, token_lifetime: float) -> bool:
+            assert set(session_ids) == {OWN, "sess_1"}
+            assert token_lifetime == 3610
+            order.append("list")
+            return True
+
+    mine = token(claims(sub=ALICE, sid=OWN) | {"exp": claims()["iat"] + 3600})
+    async with alone(FakeClerk(OWN, "sess_1"), recorder=Recording(), revocations=Listing()) as client:
+        response = await client.delete(SESSIONS, headers={"Cookie": f"__session={mine}"})
+    assert order == ["event", "list"]
+    assert "set-cookie" in response.headers
+
+
+@pytest.mark.parametrize(
+    ("scope", "listed"),
+    [("all", {OWN: True, "sess_1": True, "sess_2": False}), ("others", {OWN: False, "sess_1": True})],
+)
+async def test_only_what_has_ended_is_put_on_the_list(scope: str, listed: dict[str, bool]) -> None:
+    fake, revocations = FakeClerk("sess_1", "sess_2"), RevocationList(MemoryStore())
+    fake.trouble = {"sess_2": ClerkApiError("500")}
+    async with alone(fake, revocations=revocations) as client:
+        await client.delete(SESSIONS, params={"scope": scope}, headers=bearer(MINE))
+    on_it = {session_id: await revocations.signed_out_at(session_id) is not None for session_id in listed}
+    assert on_it == listed
+
+
+async def test_where_nothing_has_ended_the_list_is_left_alone() -> None:
+    async with alone(FakeClerk(), revocations=object()) as client:
+        response = await client.delete(SESSIONS, params={"scope": "others"}, headers=bearer(MINE))
+    assert counts(response.json()) == (True, 0, 0)
+
+
+class BrokenList:
+    async def revoke(self, session_ids: Sequence[str], *, token_lifetime: float) -> bool:
+        raise ValueError(session_ids, token_lifetime)
+
+
+@pytest.mark.parametrize(
+    ("parts", "recorded", "said"),
+    [
+        pytest.param({"recorder": Memory(outcome=False)}, False, [], id="the log takes nothing"),
+        pytest.param(
+            {"recorder": Memory(ValueError("eyJ.secret"))},
+            False,
+            ["a sign-out was not recorded: ValueError in test_sessions.py:"],
+            id="the recorder breaks",
+        ),
+        pytest.param(
+            {"revocations": BrokenList()},
+            True,
+            ["signed-out sessions were not put on the revocation list: ValueError in test_sessions.py:"],
+            id="the revocation list breaks",
+        ),
+    ],
+)
+async def test_what_fails_after_clerk_does_not_turn_a_success_into_an_error(
+    parts: dict[str, Any], recorded: bool, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with alone(FakeClerk(OWN), **parts) as client:
+        response = await client.delete(SESSIONS, headers=bearer(MINE))
+    assert (response.status_code, counts(response.json())) == (200, (True, 1, 0))
+    assert response.json()["recorded"] is recorded
+    assert len(caplog.messages) == len(said)
+    assert all(message.startswith(start) for message, start in zip(caplog.messages, said, strict=True))
+
+
+# --- What is said about it -------------------------------------------------------------------------------------------
+
+
+async def test_an_outage_is_told_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="service")
+    fake = FakeClerk()
+    async with alone(fake) as client:
+        for error in (None, ClerkRefusesKeyError("Clerk does not accept CLERK_SECRET_KEY (status 401)"), None):
+            fake.list_trouble = {} if error is None else dict.fromkeys(range(99), error)
+            for _ in range(3):
+                await client.delete(SESSIONS, headers=bearer(MINE))
+        fake.list_trouble = dict.fromkeys(range(99), ClerkApiError("Clerk answered with status 500"))
+        await client.delete(SESSIONS, headers=bearer(MINE))
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("ERROR", "nobody can sign out everywhere: Clerk does not accept CLERK_SECRET_KEY (status 401)"),
+        ("INFO", "sessions can be ended at Clerk again"),
+        ("WARNING", "sessions could not be ended at Clerk: Clerk answered with status 500"),
+    ]
+
+
+async def test_calls_to_clerk_are_counted(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    *_, own = clerk.sign_in(3)
+    await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    text = (await service.get("/metrics")).text
+    assert 'clerk_logout_clerk_requests_total{call="list",result="ok"} 2.0' in text
+    assert 'clerk_logout_clerk_requests_total{call="revoke",result="ok"} 3.0' in text
+
+
+async def test_no_secret_is_in_what_is_answered_or_recorded(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    *_, own = clerk.sign_in(2)
+    sent = token_of(own)
+    clerk.trouble = lambda request: httpx.Response(401, json=ERROR) if revokes(request) else None
+    caplog.set_level(logging.DEBUG, logger="service")
+    response = await service.delete(SESSIONS, headers=bearer(sent))
+    out = response.text + str(response.headers) + events.path.read_text("utf-8") + caplog.text
+    assert not [secret for secret in (SECRET_KEY, "secret text", *sent.split(".")) if secret in out]

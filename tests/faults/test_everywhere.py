@@ -1,0 +1,113 @@
+"""Signing out everywhere against a Clerk that takes its time, each a process or a server of its own."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.sandbox.app import create_sandbox
+from service.sandbox.instance import Instance
+from service.server import listen, url_of
+from tests.faults.conftest import Figure
+from tests.support.clerk import ALICE, SECRET_KEY, token_of
+from tests.support.lines import EventFile
+from tests.support.processes import TIMEOUT, serve
+from tests.support.signing import ISSUER
+
+SESSIONS = "/v1/auth/sessions"
+LATENCY = 0.02
+"""Seconds that each call to Clerk takes."""
+MAX_MILLISECONDS = 200
+ROUNDS = 50
+
+
+def slow(app: ASGIApp) -> ASGIApp:
+    """An app that takes its time."""
+
+    async def delayed(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(LATENCY)
+        await app(scope, receive, send)
+
+    return delayed
+
+
+@contextmanager
+def slow_clerk(instance: Instance) -> Iterator[str]:
+    """The stand-in on a port of its own; gives its URL."""
+    config = uvicorn.Config(slow(create_sandbox(instance)), log_config=None, lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    with listen("127.0.0.1", 0) as socket:
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])), name="stand-in for Clerk")
+        thread.start()
+        try:
+            yield url_of(socket)
+        finally:
+            server.should_exit = True
+            thread.join(TIMEOUT)
+
+
+@pytest.mark.fault
+def test_three_sessions_are_ended_within_200_ms_of_a_clerk_that_takes_20(tmp_path: Path, figure: Figure) -> None:
+    instance = Instance(ISSUER, SECRET_KEY)
+    event_log = EventFile(tmp_path / "events.jsonl")
+    milliseconds: list[float] = []
+    with slow_clerk(instance) as url:
+        settings = {"CLERK_SECRET_KEY": SECRET_KEY, "CLERK_API_URL": url, "EVENT_LOG": str(event_log.path)}
+        with serve(settings=settings) as server, httpx.Client(base_url=server.url) as client:
+            for _ in range(ROUNDS):
+                *_, own = [instance.sign_in(ALICE) for _ in range(3)]
+                headers = {"Authorization": f"Bearer {token_of(own)}"}
+                started = time.perf_counter()
+                response = client.delete(SESSIONS, headers=headers)
+                milliseconds.append(1000 * (time.perf_counter() - started))
+                assert response.json()["revoked_sessions"] == 3
+                assert response.status_code == 200
+            assert server.stop() == 0
+    assert len(event_log.new()) == ROUNDS
+    figure("the first, with new connections", milliseconds[0], "ms", bound=MAX_MILLISECONDS)
+    figure("the median", median(milliseconds), "ms", bound=MAX_MILLISECONDS)
+    figure("the slowest", max(milliseconds), "ms", bound=MAX_MILLISECONDS)
+
+
+@pytest.mark.fault
+def test_1200_sessions_are_ended_within_the_deadline(tmp_path: Path, figure: Figure) -> None:
+    instance = Instance(ISSUER, SECRET_KEY)
+    event_log = EventFile(tmp_path / "events.jsonl")
+    with slow_clerk(instance) as url:
+        settings = {"CLERK_SECRET_KEY": SECRET_KEY, "CLERK_API_URL": url, "EVENT_LOG": str(event_log.path)}
+        with serve(settings=settings) as server, httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
+            *_, own = [instance.sign_in(ALICE) for _ in range(1200)]
+            started = time.perf_counter()
+            response = client.delete(SESSIONS, headers={"Authorization": f"Bearer {token_of(own)}"})
+            seconds = time.perf_counter() - started
+            assert server.stop() == 0
+    assert (response.status_code, response.json()["revoked_sessions"]) == (200, 1200)
+    assert event_log.one()["revoked_sessions"] == 1200
+    figure("1,200 sessions", seconds, "s", bound=10)
+
+
+@pytest.mark.fault
+def test_a_shutdown_in_the_middle_records_how_far_it_got(tmp_path: Path) -> None:
+    instance = Instance(ISSUER, SECRET_KEY)
+    event_log = EventFile(tmp_path / "events.jsonl")
+    with slow_clerk(instance) as url:
+        settings = {"CLERK_SECRET_KEY": SECRET_KEY, "CLERK_API_URL": url, "EVENT_LOG": str(event_log.path)}
+        with serve(settings=settings) as server, httpx.Client(base_url=server.url, timeout=0.5) as client:
+            *_, own = [instance.sign_in(ALICE) for _ in range(1200)]
+            with pytest.raises(httpx.ReadTimeout):  # the caller goes, and the sign-out goes on
+                client.delete(SESSIONS, headers={"Authorization": f"Bearer {token_of(own)}"})
+            assert server.stop() == 0
+    left = len(instance.sessions(user_id=ALICE, status="active"))
+    event = event_log.one()
+    assert event["revoked_sessions"] + event["failed_sessions"] <= 1200
+    # Clerk may have ended some whose answers did not come any more.
+    assert event["revoked_sessions"] <= 1200 - left <= event["revoked_sessions"] + 20
