@@ -23,6 +23,7 @@ from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRoute
 from service.endpoints.state import AppState, Part
+from service.endpoints.webhook import ClerkWebhook
 from service.events.flood import FloodControl
 from service.events.log import EventLog
 from service.events.outputs import Output
@@ -35,7 +36,7 @@ from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.settings import Settings
 
-METHODS = ("DELETE", "GET", "HEAD", "OPTIONS")
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 """What our paths have between them; OPTIONS is the browsers' preflight."""
 CORS_MAX_AGE = 7200
 """Seconds a browser may remember a preflight: the most that Chromium keeps one."""
@@ -82,6 +83,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     metrics_text = MetricsText(metrics.exposed, kept_for=KEPT_FOR if settings.workers == 1 else 0)
     routes = [
         ExactRoute("/v1/auth/session", logout.delete, methods=["DELETE"]),
+        ExactRoute("/v1/webhooks/clerk", ClerkWebhook(settings, metrics).post, methods=["POST"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),
