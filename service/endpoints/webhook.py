@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -31,11 +32,11 @@ MAX_BODY = 262_144
 MAX_DIGITS = 18
 """Of a Content-Length that is believed; without one the bytes are counted."""
 WARN_EVERY = 60.0
-"""Seconds between two diagnostics about refused webhooks, which anybody can send."""
+"""Seconds between two diagnostics about refused webhooks."""
 
 
-class BodyTooLargeError(Exception):
-    """The body is larger than ``MAX_BODY``."""
+TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
+_RESULTS = ("recorded", "ignored", "refused", "failed")
 
 
 class ClerkWebhook:
@@ -59,18 +60,12 @@ class ClerkWebhook:
 
     async def post(self, request: Request[State]) -> Response:
         """Verify, record, have the session's tokens refused, and only then answer."""
-        if self._reader is None:
-            return self._refuse(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
         try:
-            _check_length(request)
-            delivery = read_delivery(request.scope["headers"])
-            ended = self._reader.read(delivery, await _read_body(request))
-        except BodyTooLargeError:
-            return self._refuse(413, f"the body is larger than {MAX_BODY} bytes")
-        except ClientDisconnect:
-            return self._refuse(400, "the body ended too soon")
-        except WebhookRefusedError as error:
-            return self._refuse(400, str(error))
+            delivery, ended = await self._read(request)
+        except HTTPException as refusal:
+            self._count["refused"]()
+            self._warn(refusal.detail)
+            return _answer(refusal.status_code, refusal.detail)
         if ended is None:
             self._count["ignored"]()
             return Response(status_code=204)
@@ -81,13 +76,24 @@ class ClerkWebhook:
         self._count["recorded"]()
         return Response(status_code=204)
 
-    def _refuse(self, status: int, reason: str) -> Response:
-        """Refuse, for one of our own reasons, and say so in the diagnostics once a minute at most."""
-        self._count["refused"]()
+    async def _read(self, request: Request[State]) -> tuple[Delivery, SessionEnd | None]:
+        """Read the request, as little of it as decides. Every refusal is in our own words, none in the sender's."""
+        if self._reader is None:
+            raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
+        try:
+            _check_length(request)
+            delivery = read_delivery(request.scope["headers"])
+            return delivery, self._reader.read(delivery, await _read_body(request))
+        except WebhookRefusedError as error:
+            raise HTTPException(400, str(error)) from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the body ended too soon") from None
+
+    def _warn(self, reason: str) -> None:
+        """Say in the diagnostics why a webhook was refused, once a minute at most: anybody can send one."""
         if self._clock() >= self._warn_at:
             self._warn_at = self._clock() + WARN_EVERY
             logger.warning("a webhook was refused: %s", reason)
-        return _answer(status, reason)
 
     async def _record(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> bool:
         try:
@@ -119,9 +125,6 @@ class ClerkWebhook:
         )
 
 
-_RESULTS = ("recorded", "ignored", "refused", "failed")
-
-
 def _answer(status: int, message: str) -> Response:
     return JSONResponse({"success": False, "message": message}, status_code=status)
 
@@ -130,7 +133,7 @@ def _check_length(request: Request[State]) -> None:
     """Refuse what says of itself that it is too large, before any of it is read."""
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdecimal() and len(length) <= MAX_DIGITS and int(length) > MAX_BODY:
-        raise BodyTooLargeError
+        raise HTTPException(413, TOO_LARGE)
 
 
 async def _read_body(request: Request[State]) -> bytes:
@@ -138,7 +141,7 @@ async def _read_body(request: Request[State]) -> bytes:
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_BODY:
-            raise BodyTooLargeError
+            raise HTTPException(413, TOO_LARGE)
     return bytes(body)
 
 
