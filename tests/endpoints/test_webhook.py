@@ -492,11 +492,11 @@ def send(open_client: OpenClient) -> Iterator[Send]:
         return await stack.enter_async_context(open_client(**asked))
 
     async def post_to(headers: list[tuple[bytes, bytes]], body: bytes) -> int:
-        return (await client.post(PATH, headers=headers, content=body)).status_code
+        return (await service.post(PATH, headers=headers, content=body)).status_code
 
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        client = runner.run(open_in(stack))
+        service = runner.run(open_in(stack))
         yield lambda headers, body: runner.run(post_to(headers, body))
         runner.run(stack.aclose())
 

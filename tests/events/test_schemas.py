@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from service.clerk.verdict import Auth, Reason
 from service.events.recorder import Recorder
 from service.events.schemas import schemas
-from service.events.types import Event, UserLogout, UserLogoutSuppressed, new_event_id, now
+from service.events.types import Event, SessionEnded, UserLogout, UserLogoutSuppressed, new_event_id, now
 from tests.support.lines import MAX_LINE, read_line
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def test_a_schema_is_named_after_its_event(name: str) -> None:
 
 
 def test_every_event_has_a_schema() -> None:
-    assert list(schemas()) == [UserLogout.name, UserLogoutSuppressed.name]
+    assert list(schemas()) == [SessionEnded.name, UserLogout.name, UserLogoutSuppressed.name]
 
 
 def test_the_schema_describes_exactly_the_keys_that_are_emitted_in_their_order() -> None:
