@@ -98,11 +98,15 @@ class Webhooks:
         task.add_done_callback(self._under_way.discard)
 
     async def _send(self, message: _Message) -> None:
-        for pause in (*RETRY_AFTER, None):
-            # Each attempt is signed anew, with its own time.
-            if await self._deliver(self._headers(message), message.body.encode()) or pause is None:
+        for pause in RETRY_AFTER:
+            if await self._attempt(message):
                 return
             await self._sleep(pause)
+        await self._attempt(message)
+
+    async def _attempt(self, message: _Message) -> bool:
+        # Each is signed anew, with its own time.
+        return await self._deliver(self._headers(message), message.body.encode())
 
     def _headers(self, message: _Message) -> dict[str, str]:
         now = datetime.now(UTC)

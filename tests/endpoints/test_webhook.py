@@ -538,6 +538,16 @@ def test_a_real_server_takes_a_webhook(server: Server) -> None:
 
 
 @pytest.mark.parametrize("with_length", [True, False], ids=["with a length", "in chunks"])
+def test_a_sender_that_leaves_in_the_middle_is_no_exception_in_the_log() -> None:
+    with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server:
+        connection = http.client.HTTPConnection(*server.address)
+        connection.request("POST", PATH, BODY[:100], signed(BODY) | {"content-length": str(len(BODY))})
+        connection.close()
+        server.wait_for("a webhook was refused: the body ended too soon")
+        assert server.stop() == 0
+        assert [line for line in server.diagnostics if line["level"] == "error" or "exception" in line] == []
+
+
 def test_10_mb_are_refused_and_never_held(server: Server, with_length: bool) -> None:
     memory = server_memory(server)
     connection = http.client.HTTPConnection(*server.address)
