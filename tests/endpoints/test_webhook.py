@@ -33,7 +33,7 @@ from service.revocations.store import RevocationsUnavailableError
 from service.settings import Settings
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile
-from tests.support.processes import Server, serve
+from tests.support.processes import TIMEOUT, Server, serve
 from tests.support.signing import ORIGIN
 from tests.support.webhooks import (
     ENDED_AT,
@@ -545,11 +545,13 @@ def test_a_real_server_takes_a_webhook(server: Server) -> None:
 
 def test_a_sender_that_leaves_in_the_middle_is_no_exception_in_the_log() -> None:
     with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server:
-        connection = http.client.HTTPConnection(*server.address)
-        connection.request("POST", PATH, BODY[:100], signed(BODY) | {"content-length": str(len(BODY))})
-        # A reset. Who only closes his side may still read, and has the 15 s that everybody has.
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()
+        with socket.create_connection(server.address, TIMEOUT) as sender:
+            headers = signed(BODY) | {"host": "service", "content-length": "1000", "expect": "100-continue"}
+            lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+            sender.sendall("\r\n".join(lines).encode() + BODY[:100])
+            assert sender.recv(100).startswith(b"HTTP/1.1 100 ")  # the body is being read
+            # A reset. Who only closes his side may still read, and has the 15 s that everybody has.
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         server.wait_for("a webhook was refused: the body ended too soon")
         assert server.stop() == 0
         assert [line for line in server.diagnostics if line["level"] == "error" or "exception" in line] == []
