@@ -23,6 +23,7 @@ from service.endpoints.routing import ExactRoute, by_method
 from service.endpoints.session import session
 from service.endpoints.sessions import EndSessions
 from service.endpoints.state import AppState, Part
+from service.endpoints.webhook import ClerkWebhook
 from service.events.flood import FloodControl
 from service.events.outputs import Output
 from service.guard.session_check import SessionCheck
@@ -33,7 +34,7 @@ from service.request.context import RequestFacts
 from service.resources import load_pem_key, open_clerk_api, open_keys, open_recorder, open_revocations
 from service.settings import Settings
 
-METHODS = ("DELETE", "GET", "HEAD", "OPTIONS")
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 """What our paths have between them; OPTIONS is the browsers' preflight."""
 CORS_MAX_AGE = 7200
 """Seconds a browser may remember a preflight: the most that Chromium keeps one."""
@@ -82,6 +83,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     routes = [
         ExactRoute("/v1/auth/session", by_method(DELETE=logout.delete, GET=session), methods=["DELETE", "GET"]),
         ExactRoute("/v1/auth/sessions", end_sessions.delete, methods=["DELETE"]),
+        ExactRoute("/v1/webhooks/clerk", ClerkWebhook(settings, metrics).post, methods=["POST"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),

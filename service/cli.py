@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+import httpx
 import uvicorn
 
 from service import __version__
@@ -34,6 +35,7 @@ from service.resources import (
 )
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
+from service.sandbox.webhooks import post_to
 from service.server import configure, exit_cleanly_on_signals, listen, url_of
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings
@@ -217,21 +219,27 @@ async def _sandbox(port: int, clerk_port: int, event_log: Path) -> None:
             # The sandbox's own page under both its names, and the frontend that somebody develops beside it.
             clerk_authorized_parties=(clerk_url, clerk_url.replace("127.0.0.1", "localhost"), "http://localhost:3000"),
             clerk_issuer=clerk_url,
+            clerk_webhook_signing_secret=instance.webhook_secret,
             event_log=str(event_log),
             event_spool_dir=str(event_log.with_name("spool")),
         )
         reader = _EventReader(event_log)
-        clerk = create_sandbox(
-            instance, service_url=service_url, read_events=reader.after, hosts=("127.0.0.1", "localhost")
-        )
-        servers = [
-            uvicorn.Server(configure(clerk, log_level="warning", grace=1)),
-            uvicorn.Server(configure(create_app(settings), log_level="warning", grace=1)),
-        ]
-        click.echo(_BANNER.format(service=service_url, clerk=clerk_url), err=True)
-        await asyncio.gather(
-            servers[0].serve([clerk_socket]), servers[1].serve([service_socket]), reader.print_for_ever()
-        )
+        async with httpx.AsyncClient(trust_env=False) as client:
+            clerk = create_sandbox(
+                instance,
+                service_url=service_url,
+                read_events=reader.after,
+                hosts=("127.0.0.1", "localhost"),
+                deliver=post_to(client, f"{service_url}/v1/webhooks/clerk"),
+            )
+            servers = [
+                uvicorn.Server(configure(clerk, log_level="warning", grace=1)),
+                uvicorn.Server(configure(create_app(settings), log_level="warning", grace=1)),
+            ]
+            click.echo(_BANNER.format(service=service_url, clerk=clerk_url), err=True)
+            await asyncio.gather(
+                servers[0].serve([clerk_socket]), servers[1].serve([service_socket]), reader.print_for_ever()
+            )
 
 
 _BANNER = """\
@@ -247,6 +255,14 @@ Log out with a valid token:
 Log out without one:
 
   curl -i -X DELETE {service}/v1/auth/session
+
+Ask whose token it is, and whether it still counts:
+
+  curl -i {service}/v1/auth/session -H "Authorization: Bearer $(curl -s -X POST {clerk}/sandbox/token)"
+
+End a session at Clerk only, as from its dashboard; the service learns of it by a webhook:
+
+  curl -i -X POST {clerk}/sandbox/sessions/$(curl -s -X POST {clerk}/sandbox/sessions)/end
 
 The event lines follow here, on standard output. Ctrl-C ends it.
 """

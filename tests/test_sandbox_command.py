@@ -82,8 +82,17 @@ def test_the_printed_curls_work_as_they_are(sandbox: Sandbox, number: int, auth:
     assert json.loads(body)["recorded"] is True
 
 
+def test_the_printed_curl_ends_a_session_at_clerk_only_and_the_service_learns_of_it(sandbox: Sandbox) -> None:
+    (command,) = [command for command in sandbox.curls if command.endswith("/end")]
+    head, _, body = run(command).partition("\n\n")
+    assert head.startswith("HTTP/1.1 200 OK")
+    event = sandbox.next_event()
+    assert (event["event"], event["cause"], event["source"]) == ("session_ended", "revoked", "clerk_webhook")
+    assert event["session_id"] == json.loads(body)["id"]
+
+
 def test_it_listens_on_the_loopback_address_only(sandbox: Sandbox) -> None:
-    assert re.findall(r"http://([^:/]+):", sandbox.banner) == ["127.0.0.1"] * 6
+    assert re.findall(r"http://([^:/]+):", sandbox.banner) == ["127.0.0.1"] * 10
 
 
 def test_the_environment_does_not_reach_it() -> None:

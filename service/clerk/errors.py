@@ -6,7 +6,8 @@
     │   ├── ClerkRateLimitedError  too many calls; says when the next may come
     │   └── ClerkRefusesKeyError   Clerk does not accept the secret key
     ├── KeyUnknownError        the instance has no key of this id
-    └── KeysUnavailableError   whether it has could not be found out in time
+    ├── KeysUnavailableError   whether it has could not be found out in time
+    └── WebhookRefusedError    a webhook is not Clerk's, or says nothing that could be recorded
 
 The text of each is one line that holds nothing Clerk or a caller sent.
 """
@@ -46,3 +47,7 @@ class KeyUnknownError(ClerkError):
 
 class KeysUnavailableError(ClerkError):
     """Whether the instance has a key of this id could not be found out in time."""
+
+
+class WebhookRefusedError(ClerkError):
+    """A webhook is not Clerk's, or does not say what it must. The text is meant for who set it up."""

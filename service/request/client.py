@@ -31,12 +31,12 @@ class ClientAddress:
     def __call__(self, scope: Scope) -> Address | None:
         """Give the address, or None where there is none, or something else in its place."""
         peer = scope.get("client")
-        address = _parse(peer[0]) if peer else None
+        address = parse_address(peer[0]) if peer else None
         for entry in _forwarded_for(scope["headers"]):
             if address is None or not any(address in network for network in self._proxies):
                 break
             match = _with_port(entry)
-            address = _parse(match[1] or match[2] if match else entry)
+            address = parse_address(match[1] or match[2] if match else entry)
         return address
 
 
@@ -48,7 +48,7 @@ def _forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[str]:
     return filter(None, entries)
 
 
-def _parse(text: str) -> Address | None:
+def parse_address(text: str) -> Address | None:
     """An address, or None; one of IPv4 written as IPv6 (RFC 4291, 2.5.5.2) as what it is, any without its zone."""
     try:
         address = ipaddress.ip_address(text)

@@ -101,4 +101,9 @@ def client_network(address: Address | None) -> str | None:
 def user_agent(request: HTTPConnection[Any]) -> str | None:
     """Give the User-Agent cut to 256 characters; what is not printable ASCII becomes a question mark."""
     value = request.headers.get("user-agent")
-    return None if value is None else _NOT_PRINTABLE.sub("?", value[:USER_AGENT_MAX_LENGTH])
+    return None if value is None else printable(value)
+
+
+def printable(user_agent: str) -> str:
+    """Give a User-Agent cut to 256 characters; what is not printable ASCII becomes a question mark."""
+    return _NOT_PRINTABLE.sub("?", user_agent[:USER_AGENT_MAX_LENGTH])

@@ -1,7 +1,8 @@
 """The stand-in as an ASGI app: Clerk's Backend API, what a page needs of its Frontend API, and the page itself."""
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from importlib.resources import files
 
 from starlette.applications import Starlette
@@ -12,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from service.sandbox.instance import STATUSES, Instance, Session
+from service.sandbox.instance import STATUSES, TOKEN_LIFETIME, Instance, Session
+from service.sandbox.session_ends import SessionEnds
+from service.sandbox.webhooks import Deliver, Webhooks
 
 ReadEvents = Callable[[int], tuple[list[str], int]]
 """Gives the event lines after a position, and the position after them."""
@@ -22,12 +25,18 @@ MAX_LIMIT = 500
 MAX_DIGITS = 17
 
 
+async def _to_nobody(_headers: Mapping[str, str], _body: bytes) -> bool:
+    """Take every webhook."""
+    return True
+
+
 def create_sandbox(
     instance: Instance,
     *,
     service_url: str = "",
     read_events: ReadEvents = lambda position: ([], position),
     hosts: Sequence[str] = ("*",),
+    deliver: Deliver = _to_nobody,
 ) -> Starlette:
     """Build the stand-in.
 
@@ -36,9 +45,12 @@ def create_sandbox(
         service_url: where the page finds the service.
         read_events: what the page shows.
         hosts: the Host headers that are answered, so that no other site's page gets a token by DNS rebinding.
+        deliver: sends a webhook to the service.
     """
-    backend = _BackendApi(instance)
-    frontend = _FrontendApi(instance)
+    webhooks = Webhooks(instance, deliver)
+    ends = SessionEnds(instance, webhooks)
+    backend = _BackendApi(instance, ends)
+    frontend = _FrontendApi(instance, ends)
     page = files(__package__).joinpath("page.html").read_text("utf-8").replace("{{service_url}}", service_url)
 
     async def index(_: Request) -> Response:
@@ -48,7 +60,13 @@ def create_sandbox(
         lines, position = read_events(_integer(request, "after", 0, most=2**53))
         return JSONResponse({"lines": lines, "next": position})
 
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await webhooks.close()
+
     return Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/v1/jwks", backend.jwks),
             Route("/v1/sessions", backend.list_sessions),
@@ -58,6 +76,9 @@ def create_sandbox(
             Route("/v1/client/sessions/{session_id}/tokens", frontend.token, methods=["POST"]),
             Route("/sandbox/sign-in", frontend.sign_in, methods=["POST"]),
             Route("/sandbox/token", frontend.new_token, methods=["POST"]),
+            Route("/sandbox/sessions", frontend.new_session, methods=["POST"]),
+            Route("/sandbox/sessions/{session_id}/end", ends.end_one, methods=["POST"]),
+            Route("/sandbox/webhooks/redeliver", ends.redeliver, methods=["POST"]),
             Route("/sandbox/events", events),
             Route("/", index),
         ],
@@ -77,8 +98,9 @@ class _ClerkError(Exception):
 class _BackendApi:
     """https://clerk.com/docs/reference/backend-api: the calls that the service makes."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, ends: SessionEnds) -> None:
         self._instance = instance
+        self._ends = ends
 
     def _authenticate(self, request: Request) -> None:
         shown = request.headers.get("authorization", "")
@@ -110,15 +132,16 @@ class _BackendApi:
         session = self._instance.session(request.path_params["session_id"])
         if session is None:
             raise _not_found("Session")
-        self._instance.end(session, "revoked")
+        self._ends.end(session, "revoked", request)
         return JSONResponse(session.as_json())
 
 
 class _FrontendApi:
-    """What clerk-js would call, plus two shortcuts below ``/sandbox`` that take the place of the sign-in form."""
+    """What clerk-js would call, plus shortcuts below ``/sandbox`` that take the place of the sign-in form."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, ends: SessionEnds) -> None:
         self._instance = instance
+        self._ends = ends
 
     async def sign_in(self, request: Request) -> Response:
         session = self._new_session(request, request.cookies.get("__client"))
@@ -127,8 +150,17 @@ class _FrontendApi:
         return response
 
     async def new_token(self, request: Request) -> Response:
-        """Sign in on a new device and answer the session's token as text, for use in a command line."""
-        return PlainTextResponse(self._instance.session_token(self._new_session(request, None), _origin(request)))
+        """Sign in on a new device and answer the session's token as text, for use in a command line.
+
+        With ``expired=true`` it is one from an hour ago.
+        """
+        age = 60 * TOKEN_LIFETIME if request.query_params.get("expired") == "true" else 0
+        session = self._new_session(request, None)
+        return PlainTextResponse(self._instance.session_token(session, _origin(request), age=age))
+
+    async def new_session(self, request: Request) -> Response:
+        """Sign in on a new device and answer the session's id as text, likewise."""
+        return PlainTextResponse(self._new_session(request, None).id)
 
     async def client(self, request: Request) -> Response:
         return JSONResponse(self._client(request.cookies.get("__client")))
@@ -144,7 +176,7 @@ class _FrontendApi:
             raise HTTPException(405)
         client_id = request.cookies.get("__client")
         for session in self._active(client_id):
-            self._instance.end(session, "removed")
+            self._ends.end(session, "removed", request)
         return JSONResponse(self._client(client_id))
 
     def _new_session(self, request: Request, client_id: str | None) -> Session:

@@ -3,6 +3,7 @@
 import secrets
 import string
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ _BASE62 = string.ascii_letters + string.digits
 _REGISTRY = JWSRegistry(algorithms=["RS256"], strict_check_header=False)
 
 
-def _new_id(prefix: str) -> str:
+def new_id(prefix: str) -> str:
+    """Give an id in Clerk's form, such as ``sess_2…``."""
     return f"{prefix}_2{''.join(secrets.choice(_BASE62) for _ in range(26))}"
 
 
@@ -70,7 +72,8 @@ class Instance:
     def __init__(self, issuer: str, secret_key: str, *, clock: Callable[[], float] = time.time) -> None:
         self.issuer = issuer
         self.secret_key = secret_key
-        self.kid = _new_id("ins")
+        self.webhook_secret = f"whsec_{b64encode(secrets.token_bytes(24)).decode()}"
+        self.kid = new_id("ins")
         self._clock = clock
         self._key = RSAKey.generate_key(2048, private=True)
         self._sessions: dict[str, Session] = {}
@@ -86,8 +89,8 @@ class Instance:
     ) -> Session:
         """Start a session; without a client a new one (a new device)."""
         now = self._milliseconds()
-        client_id = client_id or _new_id("client")
-        session = Session(_new_id("sess"), user_id, client_id, now, now, org_id=org_id, actor_id=actor_id)
+        client_id = client_id or new_id("client")
+        session = Session(new_id("sess"), user_id, client_id, now, now, org_id=org_id, actor_id=actor_id)
         self._sessions[session.id] = session
         return session
 
@@ -108,15 +111,17 @@ class Instance:
             and status in {None, session.status}
         ]
 
-    def end(self, session: Session, status: str) -> None:
-        """End a session that is active; one that has ended keeps how it ended."""
-        if session.status == "active":
-            session.status = status
-            session.updated_at = self._milliseconds()
+    def end(self, session: Session, status: str) -> bool:
+        """End a session that is active, and tell whether it was; one that has ended keeps how it ended."""
+        if session.status != "active":
+            return False
+        session.status = status
+        session.updated_at = self._milliseconds()
+        return True
 
-    def session_token(self, session: Session, origin: str) -> str:
-        """Mint a session token v2 of an active session, for the frontend at ``origin``."""
-        now = int(self._clock())
+    def session_token(self, session: Session, origin: str, *, age: int = 0) -> str:
+        """Mint a session token v2 of an active session, for the frontend at ``origin``, ``age`` seconds ago."""
+        now = int(self._clock()) - age
         claims: dict[str, Any] = {
             "azp": origin,
             "exp": now + TOKEN_LIFETIME,

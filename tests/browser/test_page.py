@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.support.debian import need
 from tests.test_sandbox_command import Sandbox, start_sandbox
@@ -47,16 +47,19 @@ def page(browser: Browser, sandbox: Sandbox) -> Iterator[Page]:
     context.close()
 
 
-def newest(page: Page) -> str:
-    return page.locator(".event pre").first.inner_text()
+def event(page: Page, title: str, shown: str) -> Locator:
+    """The line under a title, about the session that the page has shown."""
+    session_id = shown.rsplit(maxsplit=1)[-1].removesuffix(".")
+    return page.locator(".event", has=page.get_by_text(title, exact=True)).filter(has_text=session_id).locator("pre")
 
 
-def test_logging_out_shows_a_verified_event(page: Page) -> None:
+def test_logging_out_shows_a_verified_event_and_clerks_word_of_it(page: Page) -> None:
+    shown = page.locator("#session").inner_text()
     page.get_by_role("button", name="Log out").click()
     expect(page.locator("#session")).to_have_text("Signed out.")
     expect(page.locator("#answer")).to_contain_text('"recorded":true')
-    expect(page.locator(".event strong").first).to_have_text("user_logout: verified")
-    assert '"user_id":"user_2alice"' in newest(page)
+    expect(event(page, "user_logout: verified", shown)).to_contain_text('"user_id":"user_2alice"')
+    expect(event(page, "session_ended: removed", shown)).to_contain_text('"source":"clerk_webhook"')
 
 
 def test_a_forged_token_is_rejected(page: Page) -> None:
@@ -67,6 +70,27 @@ def test_a_forged_token_is_rejected(page: Page) -> None:
 def test_a_call_without_a_token_is_absent(page: Page) -> None:
     page.get_by_role("button", name="Call without a token").click()
     expect(page.locator(".event strong").first).to_have_text("user_logout: absent (session-token-missing)")
+
+
+def test_an_expired_token_still_says_who_it_was(page: Page) -> None:
+    page.get_by_role("button", name="Call with an expired token").click()
+    expect(page.locator(".event strong").first).to_have_text("user_logout: expired (token-expired)")
+
+
+def test_a_sign_out_that_the_service_is_not_told_of_comes_as_a_webhook(page: Page) -> None:
+    shown = page.locator("#session").inner_text()
+    page.get_by_role("button", name="Sign out without telling the service").click()
+    expect(page.locator("#session")).to_have_text("Signed out.")
+    expect(event(page, "session_ended: removed", shown)).to_contain_text('"user_id":"user_2alice"')
+    expect(event(page, "user_logout: verified", shown)).to_have_count(0)
+
+
+def test_the_last_token_can_be_asked_about_after_signing_out(page: Page) -> None:
+    check = page.get_by_role("button", name="Is my token still good?")
+    expect(check).to_be_enabled()
+    page.get_by_role("button", name="Sign out without telling the service").click()
+    expect(page.locator("#session")).to_have_text("Signed out.")
+    expect(check).to_be_enabled()
 
 
 def test_a_fresh_token_can_be_copied(page: Page) -> None:

@@ -19,6 +19,7 @@ from service.events.recorder import Recorder
 from service.events.schemas import schemas
 from service.events.types import (
     Event,
+    SessionEnded,
     SessionUsedAfterLogout,
     UserLogout,
     UserLogoutEverywhere,
@@ -124,6 +125,7 @@ def test_a_schema_is_named_after_its_event(name: str) -> None:
 
 def test_every_event_has_a_schema() -> None:
     assert list(schemas()) == [
+        SessionEnded.name,
         SessionUsedAfterLogout.name,
         UserLogout.name,
         UserLogoutEverywhere.name,

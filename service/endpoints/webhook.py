@@ -1,0 +1,153 @@
+"""``POST /v1/webhooks/clerk``: Clerk says that a session has ended, whether or not the frontend told us.
+
+Clerk delivers a webhook again until it gets a 2xx, so 204 is answered only once the line was recorded. A webhook that
+comes again, even a day later, is the same event with the same ``event_id``; revoking its session again is harmless:
+that session gets no new tokens from Clerk, and the entry is gone after 75 s.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.clerk.errors import WebhookRefusedError
+from service.clerk.webhook import Delivery, SessionEnd, WebhookReader, read_delivery
+from service.diagnostics import where
+from service.endpoints.responses import JSONResponse
+from service.endpoints.state import State
+from service.events.types import SessionEnded, now, timestamp_of
+from service.metrics import Metrics
+from service.request.client import parse_address
+from service.request.context import client_network, printable, trace_id
+from service.settings import Settings
+
+logger = logging.getLogger("service.webhook")
+
+MAX_BODY = 262_144
+"""Bytes. Clerk's largest carry a user and stay far below; a stranger's are read no further."""
+MAX_DIGITS = 18
+"""Of a Content-Length that is believed; without one the bytes are counted."""
+WARN_EVERY = 60.0
+"""Seconds between two diagnostics about refused webhooks."""
+
+
+TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
+_RESULTS = ("recorded", "ignored", "refused", "failed")
+
+
+class ClerkWebhook:
+    """The endpoint.
+
+    Args:
+        settings: the signing secret, and what of the caller is recorded.
+        metrics: where the webhooks are counted.
+        clock: seconds.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+        secret = settings.clerk_webhook_signing_secret
+        self._reader = None if secret is None else WebhookReader(secret.get_secret_value())
+        self._with_client_ip = settings.event_client_ip
+        self._with_user_agent = settings.event_user_agent
+        # All from the start at 0, so that Prometheus sees the first of each.
+        self._count = {result: metrics.webhooks.labels(result).inc for result in _RESULTS}
+        self._clock = clock
+        self._warn_at = clock()
+
+    async def post(self, request: Request[State]) -> Response:
+        """Verify, record, have the session's tokens refused, and only then answer."""
+        try:
+            delivery, ended = await self._read(request)
+        except HTTPException as refusal:
+            self._count["refused"]()
+            self._warn(refusal.detail)
+            return _answer(refusal.status_code, refusal.detail)
+        if ended is None:
+            self._count["ignored"]()
+            return Response(status_code=204)
+        if not await self._record(request, delivery, ended):
+            self._count["failed"]()
+            return _answer(503, "the event was not recorded; deliver it again")
+        await _revoke(request, ended)
+        self._count["recorded"]()
+        return Response(status_code=204)
+
+    async def _read(self, request: Request[State]) -> tuple[Delivery, SessionEnd | None]:
+        """Read the request, as little of it as decides. Every refusal is in our own words, none in the sender's."""
+        if self._reader is None:
+            raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
+        try:
+            _check_length(request)
+            delivery = read_delivery(request.scope["headers"])
+            return delivery, self._reader.read(delivery, await _read_body(request))
+        except WebhookRefusedError as error:
+            raise HTTPException(400, str(error)) from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the body ended too soon") from None
+
+    def _warn(self, reason: str) -> None:
+        """Say in the diagnostics why a webhook was refused, once a minute at most: anybody can send one."""
+        if self._clock() >= self._warn_at:
+            self._warn_at = self._clock() + WARN_EVERY
+            logger.warning("a webhook was refused: %s", reason)
+
+    async def _record(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> bool:
+        try:
+            return await request.state["recorder"].record(self._event(request, delivery, ended))
+        except Exception as error:  # noqa: BLE001 - a 503 makes Clerk deliver it again
+            logger.error("a webhook was not recorded: %s", where(error))  # noqa: TRY400 - see where()
+            return False
+
+    def _event(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> SessionEnded:
+        client_ip = user_agent = None
+        if self._with_client_ip and ended.client_ip is not None:
+            client_ip = client_network(parse_address(ended.client_ip))
+        if self._with_user_agent and ended.user_agent is not None:
+            user_agent = printable(ended.user_agent)
+        return SessionEnded(
+            # The same for each delivery, in whichever process it arrives (RFC 9562, section 5.5).
+            event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, delivery.id)),
+            timestamp=now(),
+            user_id=ended.user_id,
+            session_id=ended.session_id,
+            org_id=ended.org_id,
+            actor_id=ended.actor_id,
+            request_id=request.state["request_id"],
+            trace_id=trace_id(request),
+            client_ip=client_ip,
+            user_agent=user_agent,
+            cause=ended.cause,
+            ended_at=timestamp_of(ended.ended_at),
+        )
+
+
+def _answer(status: int, message: str) -> Response:
+    return JSONResponse({"success": False, "message": message}, status_code=status)
+
+
+def _check_length(request: Request[State]) -> None:
+    """Refuse what says of itself that it is too large, before any of it is read."""
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdecimal() and len(length) <= MAX_DIGITS and int(length) > MAX_BODY:
+        raise HTTPException(413, TOO_LARGE)
+
+
+async def _read_body(request: Request[State]) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, TOO_LARGE)
+    return bytes(body)
+
+
+async def _revoke(request: Request[State], ended: SessionEnd) -> None:
+    """Have the session's tokens refused from now on. The line is written, so nothing here is worth a redelivery."""
+    try:
+        await request.state["revocations"].revoke([ended.session_id], at=ended.ended_at)
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.error("a session that ended was not put on the revocation list: %s", where(error))  # noqa: TRY400

@@ -1,0 +1,396 @@
+"""Which webhooks are Clerk's, and what is taken from them."""
+
+import json
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook
+
+from service.clerk.errors import WebhookRefusedError
+from service.clerk.webhook import MAX_SIGNATURES, SessionEnd, WebhookReader, read_delivery
+from tests.support.webhooks import (
+    ENDED_AT,
+    MAIL,
+    MESSAGE_ID,
+    NAME,
+    OTHER_SECRET,
+    SECRET,
+    encoded,
+    session_event,
+    signature,
+    signed,
+)
+
+READER = WebhookReader(SECRET)
+BODY = encoded(session_event())
+NO_MATCH = "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
+
+
+def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def read(body: bytes = BODY, headers: dict[str, str] | None = None) -> SessionEnd | None:
+    """Read a webhook; one that is signed as it should be unless there are headers."""
+    return READER.read(read_delivery(raw(signed(body) if headers is None else headers)), body)
+
+
+def read_event(event: Any) -> SessionEnd:
+    end = read(encoded(event))
+    assert end is not None
+    return end
+
+
+def refusal(body: bytes = BODY, headers: dict[str, str] | None = None) -> str:
+    with pytest.raises(WebhookRefusedError) as refused:
+        read(body, headers)
+    return str(refused.value)
+
+
+# --- What is taken ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cause", ["ended", "removed", "revoked"])
+def test_the_end_of_a_session_is_read(cause: str) -> None:
+    assert read_event(session_event(f"session.{cause}")) == SessionEnd(
+        cause=cause,
+        user_id="user_2xyzUVW",
+        session_id="sess_2abcDEF",
+        org_id=None,
+        actor_id=None,
+        ended_at=ENDED_AT / 1000,
+        client_ip="203.0.113.77",
+        user_agent="Mozilla/5.0 (é)",
+    )
+
+
+def test_organisation_and_impersonator_are_read() -> None:
+    end = read_event(session_event(actor={"sub": "user_2support", "iss": "x"}, last_active_organization_id="org_2abc"))
+    assert (end.org_id, end.actor_id) == ("org_2abc", "user_2support")
+
+
+def test_the_embedded_user_is_left_out() -> None:
+    assert not [personal for personal in (NAME, MAIL) if personal in str(read_event(session_event()))]
+
+
+@pytest.mark.parametrize("kind", ["session.created", "session.pending", "user.created", "session.ended ", ""])
+@pytest.mark.parametrize("data", [None, {}, "text", 1])
+def test_another_type_says_nothing_whatever_is_in_it(kind: str, data: Any) -> None:
+    assert read(encoded({"type": kind, "data": data})) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [
+        (1_716_883_200, 1_716_883_200.0),
+        (1_716_883_200.5, 1_716_883_200.5),
+        (1_716_883_200_123, 1_716_883_200.123),
+        (1_716_883_200_123.4, 1_716_883_200.1234),
+        (0, 0.0),
+        (99_999_999_999, 99_999_999_999.0),
+        (100_000_000_000, 100_000_000.0),
+        (253_402_300_799_999, 253_402_300_799.999),
+    ],
+)
+def test_the_time_may_be_in_seconds_or_milliseconds(sent: float, seconds: float) -> None:
+    assert read_event(session_event() | {"timestamp": sent}).ended_at == seconds
+
+
+@pytest.mark.parametrize(
+    "optional",
+    [
+        {"event_attributes": None},
+        {"event_attributes": "text"},
+        {"event_attributes": {"http_request": [1]}},
+        {"event_attributes": {"http_request": {"client_ip": 1, "user_agent": {}}}},
+    ],
+)
+def test_what_is_only_worth_a_line_where_it_is_usable_may_be_anything(optional: dict[str, Any]) -> None:
+    end = read_event(session_event() | optional)
+    assert (end.client_ip, end.user_agent) == (None, None)
+
+
+# --- What is refused although it is signed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ((), "type"),
+        ((), "timestamp"),
+        (("data",), "id"),
+        (("data",), "user_id"),
+    ],
+)
+@pytest.mark.parametrize("absent", [True, False], ids=["absent", "null"])
+def test_a_missing_field_is_named(place: tuple[str, ...], name: str, absent: bool) -> None:
+    event = session_event()
+    holder = event
+    for step in place:
+        holder = holder[step]
+    if absent:
+        del holder[name]
+    else:
+        holder[name] = None
+    assert refusal(encoded(event)) == f"{'.'.join([*place, name])} is missing"
+
+
+@pytest.mark.parametrize("data", [{}, {"data": None}], ids=["absent", "null"])
+def test_without_data_its_first_field_is_missing(data: dict[str, None]) -> None:
+    event = {key: value for key, value in session_event().items() if key != "data"} | data
+    assert refusal(encoded(event)) == "data.user_id is missing"
+
+
+@pytest.mark.parametrize("value", ["", "two words", "u" * 129, "é", "line\n", 1, True, [], {}])
+@pytest.mark.parametrize("field", ["id", "user_id", "last_active_organization_id"])
+def test_an_id_is_1_to_128_visible_ascii_characters(field: str, value: Any) -> None:
+    assert refusal(encoded(session_event(**{field: value}))) == f"data.{field} is not 1-128 visible ASCII characters"
+
+
+@pytest.mark.parametrize("value", ["", "a b", "u" * 129, 1, False, ["user_1"]])
+def test_an_actors_id_is_likewise(value: Any) -> None:
+    text = refusal(encoded(session_event(actor={"sub": value})))
+    assert text == "data.actor.sub is not 1-128 visible ASCII characters"
+
+
+@pytest.mark.parametrize("actor", [None, {}, {"sub": None}])
+def test_nobody_need_have_acted_for_the_user(actor: Any) -> None:
+    assert read_event(session_event(actor=actor)).actor_id is None
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"data": "secret"}, "data is not a JSON object"),
+        ({"data": ["secret"]}, "data is not a JSON object"),
+        ({"data": {"id": "s", "user_id": "u", "actor": "secret"}}, "data.actor is not a JSON object"),
+        ({"type": 1}, "type is not a string"),
+        ({"type": True}, "type is not a string"),
+        ({"type": ["session.ended"]}, "type is not a string"),
+        ({"timestamp": "1716883200"}, "timestamp is not a number"),
+        ({"timestamp": True}, "timestamp is not a number"),
+        ({"timestamp": {}}, "timestamp is not a number"),
+        ({"timestamp": -1}, "timestamp is not a time in seconds or milliseconds since 1970"),
+        ({"timestamp": 253_402_300_800_000}, "timestamp is not a time in seconds or milliseconds since 1970"),
+        ({"timestamp": 1e300}, "timestamp is not a time in seconds or milliseconds since 1970"),
+        ({"timestamp": 10**400}, "the body is not JSON"),
+    ],
+)
+def test_a_mistyped_field_is_named_and_never_shown(change: dict[str, Any], text: str) -> None:
+    assert refusal(encoded(session_event() | change)) == text
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 1, True])
+def test_a_body_that_is_no_object_is_refused(value: Any) -> None:
+    assert refusal(encoded(value)) == "the body is not a JSON object"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"not json", b"NaN", b'{"type": "session.ended"} x', b"\xef\xbb\xbf{}", b'"\\ud800"', b"[" * 2000],
+    ids=["nothing", "half", "text", "NaN", "more behind", "byte order mark", "lone surrogate", "deep"],
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    assert refusal(body) == "the body is not JSON"
+
+
+# --- Signatures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
+def test_each_header_must_be_there(name: str) -> None:
+    headers = signed(BODY)
+    del headers[name]
+    assert refusal(headers=headers) == f"the header {name} is missing"
+
+
+@pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
+@pytest.mark.parametrize("same", [True, False], ids=["the same", "another"])
+def test_each_header_may_come_only_once(name: str, same: bool) -> None:
+    headers = raw(signed(BODY))
+    headers.append((name.encode(), dict(headers)[name.encode()] if same else b"1"))
+    with pytest.raises(WebhookRefusedError, match=f"^the header {name} was sent more than once$"):
+        read_delivery(headers)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("svix-id", ""),
+        ("svix-id", "m" * 129),
+        ("svix-id", "two words"),
+        ("svix-id", "msg_\xff"),
+        ("svix-id", "msg\n"),
+        ("svix-timestamp", ""),
+        ("svix-timestamp", "soon"),
+        ("svix-timestamp", "1.5e9"),
+        ("svix-timestamp", "nan"),
+        ("svix-timestamp", "-1"),
+        ("svix-timestamp", "+1"),
+        ("svix-timestamp", " 1"),
+        ("svix-timestamp", "1\n"),
+        ("svix-timestamp", "01"),
+        ("svix-timestamp", "1" * 13),
+        ("svix-timestamp", "9" * 400),
+        ("svix-timestamp", "²"),
+        ("svix-signature", ""),
+        ("svix-signature", "v1,\xff"),
+        ("svix-signature", "v1,é"),
+        ("svix-signature", "v1,\t"),
+        ("svix-signature", "v" * 4097),
+    ],
+)
+def test_a_malformed_header_is_named(name: str, value: str) -> None:
+    assert refusal(headers=signed(BODY) | {name: value}) == f"the header {name} is malformed"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "v1",
+        "v1,",
+        "v1,a",
+        "v1,a,b",
+        "v1,====",
+        "v1,not base64",
+        "v1," + "A" * 44,
+        "v1," + "A" * 43 + "=",
+        "v2," + "A" * 43 + "=",
+        "v1a," + "A" * 86 + "==",
+        ",",
+        " ",
+        "A" * 4096,
+        " " * 4096,
+        "v1,AAAA v1,AAAA",
+    ],
+)
+def test_what_is_no_signature_of_it_is_refused(sent: str) -> None:
+    assert refusal(headers=signed(BODY) | {"svix-signature": sent}) == NO_MATCH
+
+
+def test_another_secret_is_refused() -> None:
+    assert refusal(headers=signed(BODY, secret=OTHER_SECRET)) == NO_MATCH
+
+
+@pytest.mark.parametrize("position", [0, 1, len(BODY) // 2, len(BODY) - 1])
+def test_one_changed_byte_is_refused(position: int) -> None:
+    changed = bytearray(BODY)
+    changed[position] ^= 1
+    assert refusal(bytes(changed), signed(BODY)) == NO_MATCH
+
+
+@pytest.mark.parametrize("changed", [BODY + b"\n", BODY[:-1], b" " + BODY])
+def test_one_byte_more_or_less_is_refused(changed: bytes) -> None:
+    assert refusal(changed, signed(BODY)) == NO_MATCH
+
+
+def test_the_id_is_signed_too() -> None:
+    assert refusal(headers=signed(BODY) | {"svix-id": "msg_other"}) == NO_MATCH
+
+
+def test_the_time_is_signed_too() -> None:
+    assert refusal(headers=signed(BODY) | {"svix-timestamp": str(int(time.time()) - 1)}) == NO_MATCH
+
+
+@pytest.mark.parametrize(("age", "text"), [(320, "old"), (10**9, "old"), (-320, "in the future"), (-(10**9), "in the")])
+def test_beyond_5_minutes_a_good_signature_is_refused(age: float, text: str) -> None:
+    assert refusal(headers=signed(BODY, age=age)).startswith(f"the header svix-timestamp is more than 5 minutes {text}")
+
+
+@pytest.mark.parametrize("age", [280, -280])
+def test_within_5_minutes_it_is_taken(age: float) -> None:
+    assert read(headers=signed(BODY, age=age)) is not None
+
+
+@pytest.mark.parametrize("timestamp", ["1", "999999999999"])
+def test_a_time_that_is_no_date_is_refused(timestamp: str) -> None:
+    assert "svix-timestamp is more than 5 minutes" in refusal(headers=signed(BODY) | {"svix-timestamp": timestamp})
+
+
+@pytest.mark.parametrize("good", range(MAX_SIGNATURES))
+def test_while_a_secret_is_replaced_one_good_signature_is_enough(good: int) -> None:
+    headers = signed(BODY)
+    sent = ["v1," + "A" * 43 + "="] * MAX_SIGNATURES
+    sent[good] = headers["svix-signature"]
+    assert read(headers=headers | {"svix-signature": " ".join(sent)}) is not None
+
+
+def test_signatures_beyond_the_eighth_are_not_looked_at() -> None:
+    headers = signed(BODY)
+    sent = ["v1," + "A" * 43 + "="] * MAX_SIGNATURES + [headers["svix-signature"]]
+    assert refusal(headers=headers | {"svix-signature": " ".join(sent)}) == NO_MATCH
+
+
+@pytest.mark.parametrize("beside", ["v1a,abc", "v1", "v1,a,b,c", "", "v2," + "A" * 43 + "="])
+def test_what_stands_beside_a_good_signature_does_no_harm(beside: str) -> None:
+    headers = signed(BODY)
+    assert read(headers=headers | {"svix-signature": f"{beside} {headers['svix-signature']}"}) is not None
+
+
+def test_what_is_not_utf_8_is_refused_whatever_its_signature() -> None:
+    body = BODY.replace(NAME.encode(), b"\xff\xfe")
+    assert refusal(body, signed(body)) == "the body is not UTF-8"
+
+
+def test_nothing_is_parsed_before_the_signature_holds() -> None:
+    assert refusal(b"not json", signed(BODY)) == NO_MATCH
+
+
+@given(
+    body=st.text(max_size=200),
+    message_id=st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1, max_size=128),
+    age=st.integers(-250, 250),
+)
+@example(body="é\n\x00", message_id="a.1700000000", age=0)
+def test_the_library_signs_as_the_standard_says(body: str, message_id: str, age: int) -> None:
+    """Two implementations: the library's, which we verify with, and the one in tests/support."""
+    at = int(time.time()) - age
+    moment = datetime.fromtimestamp(at, UTC)
+    assert Webhook(SECRET).sign(message_id, moment, body) == signature(body.encode(), message_id=message_id, at=at)
+
+
+@given(body=st.binary(max_size=300), tampered=st.binary(max_size=300))
+def test_exactly_what_was_signed_is_taken(body: bytes, tampered: bytes) -> None:
+    headers = signed(tampered)
+    by_hand = headers["svix-signature"] == signature(body, at=int(headers["svix-timestamp"]))
+    assert by_hand == (body == tampered)
+    text = refusal(body, headers) if not _is_event(body) else ""
+    assert (text == NO_MATCH) == (body != tampered and _is_utf_8(body))
+
+
+def _is_event(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict) and isinstance(json.loads(body).get("type"), str)
+    except ValueError:
+        return False
+
+
+def _is_utf_8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_headers = st.lists(
+    st.tuples(
+        st.sampled_from([b"svix-id", b"svix-timestamp", b"svix-signature", b"webhook-id", b"host"]),
+        st.binary(max_size=60)
+        | st.sampled_from([MESSAGE_ID.encode(), str(int(time.time())).encode(), b"v1,", b"v1,AAAA v1,", b"v1,\xff="]),
+    ),
+    max_size=8,
+)
+
+
+@given(headers=_headers, body=st.binary(max_size=60))
+def test_whatever_arrives_is_refused_and_nothing_else_is_raised(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> None:
+    with pytest.raises(WebhookRefusedError):
+        READER.read(read_delivery(headers), body)

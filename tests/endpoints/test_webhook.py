@@ -1,0 +1,588 @@
+"""``POST /v1/webhooks/clerk``, through the app and through a real server."""
+
+import asyncio
+import http.client
+import logging
+import socket
+import struct
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+from asgi_lifespan import LifespanManager
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import Message
+
+from service.app import create_app
+from service.endpoints.webhook import MAX_BODY, WARN_EVERY, ClerkWebhook
+from service.events.types import Event
+from service.metrics import Metrics
+from service.middleware import ResponseHeaders
+from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import RevocationList
+from service.revocations.store import RevocationsUnavailableError
+from service.settings import Settings
+from tests.conftest import OpenClient
+from tests.support.lines import EventFile
+from tests.support.processes import TIMEOUT, Server, serve
+from tests.support.signing import ORIGIN
+from tests.support.webhooks import (
+    ENDED_AT,
+    MAIL,
+    MESSAGE_ID,
+    NAME,
+    OTHER_SECRET,
+    SECRET,
+    encoded,
+    session_event,
+    signature,
+    signed,
+)
+
+PATH = "/v1/webhooks/clerk"
+BODY = encoded(session_event())
+HUGE = 10 * 1024 * 1024
+
+
+@pytest.fixture
+async def client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service that knows Clerk's signing secret."""
+    async with open_client(clerk_webhook_signing_secret=SECRET) as client:
+        yield client
+
+
+async def post(client: httpx.AsyncClient, body: bytes = BODY, **signing: Any) -> httpx.Response:
+    return await client.post(PATH, content=body, headers=signed(body, **signing))
+
+
+async def counted(client: httpx.AsyncClient) -> dict[str, float]:
+    """How many webhooks had which result."""
+    lines = (await client.get("/metrics")).text.splitlines()
+    found = [line.split() for line in lines if line.startswith("clerk_logout_webhooks_total{")]
+    return {name.split('"')[1]: float(value) for name, value in found}
+
+
+def of(result: str, count: int = 1) -> dict[str, int]:
+    return {"recorded": 0, "ignored": 0, "refused": 0, "failed": 0} | {result: count}
+
+
+# --- What is recorded ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cause", "actor", "initiated_by"),
+    [
+        ("ended", None, "user"),
+        ("removed", None, "user"),
+        ("revoked", None, None),
+        ("removed", {"sub": "user_2support"}, "admin"),
+        ("revoked", {"sub": "user_2support"}, "admin"),
+    ],
+)
+async def test_the_end_of_a_session_is_an_event(
+    client: httpx.AsyncClient, events: EventFile, cause: str, actor: Any, initiated_by: str | None
+) -> None:
+    body = encoded(session_event(f"session.{cause}", actor=actor, last_active_organization_id="org_2abc"))
+    answer = await post(client, body)
+    assert (answer.status_code, answer.content) == (204, b"")
+    event = events.one()
+    assert event | {"timestamp": "", "service_version": ""} == {
+        "event": "session_ended",
+        "schema_version": 1,
+        "event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, MESSAGE_ID)),
+        "dedupe_key": "session_ended:sess_2abcDEF",
+        "timestamp": "",
+        "auth": "verified",
+        "reason": None,
+        "user_id": "user_2xyzUVW",
+        "session_id": "sess_2abcDEF",
+        "org_id": "org_2abc",
+        "actor_id": actor and actor["sub"],
+        "initiated_by": initiated_by,
+        "source": "clerk_webhook",
+        "request_id": answer.headers["x-request-id"],
+        "trace_id": None,
+        "origin": None,
+        "cause": cause,
+        "ended_at": "2024-05-28T08:00:00.123000Z",
+        "service": "clerk-logout",
+        "service_version": "",
+    }
+    assert await counted(client) == of("recorded")
+
+
+async def test_a_webhook_that_comes_again_is_the_same_event_in_any_process(
+    open_client: OpenClient, events: EventFile
+) -> None:
+    for age in (200, 100, 0):  # each delivery is signed anew
+        async with open_client(clerk_webhook_signing_secret=SECRET) as client:
+            assert (await post(client, age=age)).status_code == 204
+    assert len({event["event_id"] for event in events.new()}) == 1
+
+
+async def test_another_webhook_about_the_same_session_is_another_event(
+    client: httpx.AsyncClient, events: EventFile
+) -> None:
+    for message_id in ("msg_1", "msg_2"):
+        await post(client, message_id=message_id)
+    first, second = events.new()
+    assert first["event_id"] != second["event_id"]
+    assert first["dedupe_key"] == second["dedupe_key"]
+
+
+async def test_the_embedded_user_and_the_caller_are_not_recorded(client: httpx.AsyncClient, events: EventFile) -> None:
+    await post(client)
+    line = events.path.read_text("utf-8")
+    assert not [personal for personal in (NAME, MAIL, "203.0.113", "Mozilla") if personal in line]
+
+
+async def test_network_and_user_agent_are_clerks_and_cut_where_asked_for(
+    open_client: OpenClient, events: EventFile
+) -> None:
+    event = session_event()
+    event["event_attributes"]["http_request"]["user_agent"] = "é" + "x" * 300
+    asked = {"event_client_ip": True, "event_user_agent": True}
+    async with open_client(clerk_webhook_signing_secret=SECRET, peer=("198.51.100.1", 1), **asked) as client:
+        await post(client, encoded(event))
+    line = events.one()
+    assert (line["client_ip"], line["user_agent"]) == ("203.0.113.0", "?" + "x" * 255)
+
+
+@pytest.mark.parametrize("attributes", [None, {"http_request": {"client_ip": "unknown, 10.0.0.1", "user_agent": 1}}])
+async def test_what_clerk_does_not_say_is_left_out(open_client: OpenClient, events: EventFile, attributes: Any) -> None:
+    body = encoded(session_event() | {"event_attributes": attributes})
+    async with open_client(clerk_webhook_signing_secret=SECRET, event_client_ip=True, event_user_agent=True) as client:
+        assert (await post(client, body)).status_code == 204
+    assert {"client_ip", "user_agent"}.isdisjoint(events.one())
+
+
+async def test_request_id_and_trace_id_lead_from_the_line_to_the_request(
+    client: httpx.AsyncClient, events: EventFile
+) -> None:
+    trace = {"X-Request-ID": "r-1", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    await client.post(PATH, content=BODY, headers=signed(BODY) | trace)
+    event = events.one()
+    assert (event["request_id"], event["trace_id"]) == ("r-1", "4bf92f3577b34da6a3ce929d0e0e4736")
+
+
+async def test_the_largest_ids_fit_into_a_line(open_client: OpenClient, events: EventFile) -> None:
+    longest = '"' * 128
+    event = session_event(id=longest, user_id=longest, actor={"sub": longest}, last_active_organization_id=longest)
+    event["event_attributes"]["http_request"]["user_agent"] = '"' * 256
+    body = encoded(event)
+    async with open_client(clerk_webhook_signing_secret=SECRET, event_client_ip=True, event_user_agent=True) as client:
+        headers = signed(body, message_id=longest) | {"X-Request-ID": longest}
+        assert (await client.post(PATH, content=body, headers=headers)).status_code == 204
+    assert events.one()["session_id"] == longest
+
+
+@pytest.mark.parametrize("kind", ["session.created", "session.pending", "user.updated", "email.created"])
+async def test_another_type_is_taken_and_is_no_event(client: httpx.AsyncClient, events: EventFile, kind: str) -> None:
+    answer = await post(client, encoded(session_event(kind)))
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert events.new() == []
+    assert await counted(client) == of("ignored")
+
+
+async def test_a_body_of_the_largest_size_is_taken(client: httpx.AsyncClient, events: EventFile) -> None:
+    assert (await post(client, BODY.ljust(MAX_BODY))).status_code == 204
+    assert events.one()["event"] == "session_ended"
+
+
+# --- What is refused -------------------------------------------------------------------------------------------------
+
+
+def without(name: str) -> dict[str, str]:
+    headers = signed(BODY)
+    del headers[name]
+    return headers
+
+
+@pytest.mark.parametrize(
+    ("sign", "reason"),
+    [
+        pytest.param(lambda: (BODY, {}), "the header svix-id is missing", id="unsigned"),
+        pytest.param(
+            lambda: (BODY, without("svix-signature")), "the header svix-signature is missing", id="no signature"
+        ),
+        pytest.param(
+            lambda: (BODY, signed(BODY) | {"svix-signature": "secret"}), "no signature matches", id="malformed"
+        ),
+        pytest.param(
+            lambda: (BODY, signed(BODY) | {"svix-timestamp": "secret"}), "is malformed", id="a malformed time"
+        ),
+        pytest.param(lambda: (BODY, signed(BODY, age=320)), "more than 5 minutes old", id="stale"),
+        pytest.param(lambda: (BODY, signed(BODY, age=-320)), "more than 5 minutes in the future", id="future"),
+        pytest.param(lambda: (BODY, signed(BODY, secret=OTHER_SECRET)), "no signature matches", id="wrong secret"),
+        pytest.param(
+            lambda: (BODY.replace(b"sess_", b"sesS_"), signed(BODY)), "no signature matches", id="a changed byte"
+        ),
+        pytest.param(lambda: (b"\xff", signed(b"\xff")), "the body is not UTF-8", id="invalid UTF-8"),
+        pytest.param(lambda: (b"secret", signed(b"secret")), "the body is not JSON", id="invalid JSON"),
+        pytest.param(lambda: (b"{}", signed(b"{}")), "type is missing", id="no type"),
+    ],
+)
+async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason_and_no_event(
+    client: httpx.AsyncClient,
+    events: EventFile,
+    caplog: pytest.LogCaptureFixture,
+    sign: Callable[[], tuple[bytes, dict[str, str]]],
+    reason: str,
+) -> None:
+    body, headers = sign()
+    answer = await client.post(PATH, content=body, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
+    assert answer.json()["success"] is False
+    assert reason in answer.json()["message"]
+    assert events.new() == []
+    assert await counted(client) == of("refused")
+    assert [text for text in ("secret ", "sess_", "whsec_") if text in answer.text + caplog.text] == []
+
+
+@pytest.mark.parametrize("field", ["id", "user_id"])
+async def test_a_signed_webhook_without_a_field_is_400_and_names_it(client: httpx.AsyncClient, field: str) -> None:
+    no_id: Any = None
+    answer = await post(client, encoded(session_event(**{field: no_id})))
+    assert (answer.status_code, answer.json()["message"]) == (400, f"data.{field} is missing")
+
+
+@pytest.mark.parametrize("content_length", [str(MAX_BODY + 1), "9" * 18])
+async def test_a_body_that_says_it_is_too_large_is_not_read(
+    settings: Callable[..., Settings], content_length: str
+) -> None:
+    headers = signed(BODY) | {"content-length": content_length}
+    messages = await call(settings(clerk_webhook_signing_secret=SECRET), headers, receive=unread)
+    assert messages[0]["status"] == 413
+
+
+@pytest.mark.parametrize("content_length", ["²", "-1", "x", "9" * 5000, ""])
+async def test_a_length_that_is_none_is_not_believed(client: httpx.AsyncClient, content_length: str) -> None:
+    """No server passes one on; if one did, the bytes are counted anyway."""
+    for body, status in ((BODY, 204), (BODY.ljust(MAX_BODY + 1), 413)):
+        headers = signed(body) | {"content-length": content_length}
+        sent = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        assert (await client.post(PATH, content=body, headers=sent)).status_code == status
+
+
+async def test_a_body_without_a_length_is_read_no_further_than_is_allowed(
+    settings: Callable[..., Settings],
+) -> None:
+    pieces = [{"type": "http.request", "body": b" " * 65_536, "more_body": True} for _ in range(100)]
+    left = iter(pieces)
+
+    async def receive() -> Message:
+        return next(left)
+
+    messages = await call(settings(clerk_webhook_signing_secret=SECRET), signed(BODY), receive=receive)
+    assert messages[0]["status"] == 413
+    assert len(list(left)) == 95  # four pieces are 256 KB, the fifth is too much
+
+
+async def test_an_unsigned_body_is_not_read(settings: Callable[..., Settings]) -> None:
+    messages = await call(settings(clerk_webhook_signing_secret=SECRET), {}, receive=unread)
+    assert messages[0]["status"] == 400
+
+
+async def test_without_a_secret_webhooks_are_not_implemented_and_not_read(
+    settings: Callable[..., Settings],
+) -> None:
+    messages = await call(settings(), signed(BODY), receive=unread)
+    assert messages[0]["status"] == 501
+    assert b"set CLERK_WEBHOOK_SIGNING_SECRET" in messages[1]["body"]
+
+
+async def test_a_sender_that_leaves_is_no_exception(
+    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    await call(settings(clerk_webhook_signing_secret=SECRET), signed(BODY), receive=receive)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info] == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_another_method_is_405(client: httpx.AsyncClient, method: str) -> None:
+    answer = await client.request(method, PATH)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_no_page_may_call_it(client: httpx.AsyncClient) -> None:
+    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "svix-id"}
+    answer = await client.options(PATH, headers=asked)
+    assert answer.status_code == 400
+    assert "post" not in answer.headers["access-control-allow-methods"].lower()
+
+
+async def test_refusals_are_told_once_a_minute(
+    caplog: pytest.LogCaptureFixture, settings: Callable[..., Settings]
+) -> None:
+    now = 0.0
+    async with endpoint(settings, clock=lambda: now) as client:
+        for now in (0.0, 1.0, WARN_EVERY - 0.1, WARN_EVERY, WARN_EVERY + 1):  # noqa: B007 - the clock reads it
+            await client.post(PATH)
+    assert caplog.messages == ["a webhook was refused: the header svix-id is missing"] * 2
+
+
+# --- What fails behind it --------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A recorder that does what it is told, and remembers the order of things."""
+
+    def __init__(self, *, outcome: bool | Exception = True) -> None:
+        self.outcome = outcome
+        self.done: list[str] = []
+
+    async def record(self, event: Event) -> bool:
+        self.done.append(event.name)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class Store(MemoryStore):
+    """A store that raises, or remembers when it was asked."""
+
+    def __init__(self, recorder: Recorder, error: Exception | None = None) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._error = error
+
+    async def add(self, session_ids: Any, *, at: float, seconds: int) -> None:
+        if self._error is not None:
+            raise self._error
+        self._recorder.done.append(f"revoked {','.join(session_ids)} at {at} for {seconds} s")
+        await super().add(session_ids, at=at, seconds=seconds)
+
+
+@asynccontextmanager
+async def endpoint(
+    settings: Callable[..., Settings],
+    recorder: Recorder | None = None,
+    store: MemoryStore | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The endpoint alone, with these parts behind it."""
+    metrics = Metrics()
+    webhook = ClerkWebhook(settings(clerk_webhook_signing_secret=SECRET), metrics, clock=clock)
+    state = {"recorder": recorder or Recorder(), "revocations": RevocationList(store or MemoryStore(), metrics)}
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
+        yield state
+
+    routes = [Route(PATH, webhook.post, methods=["POST"])]
+    app = Starlette(routes=routes, middleware=[Middleware(ResponseHeaders)], lifespan=lifespan)
+    async with LifespanManager(app) as manager:
+        transport = httpx.ASGITransport(manager.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            yield client
+
+
+async def test_the_session_is_revoked_after_the_event_was_recorded(settings: Callable[..., Settings]) -> None:
+    recorder = Recorder()
+    async with endpoint(settings, recorder, Store(recorder)) as client:
+        assert (await post(client)).status_code == 204
+    assert recorder.done == ["session_ended", f"revoked sess_2abcDEF at {ENDED_AT / 1000} for 75 s"]
+
+
+@pytest.mark.parametrize("outcome", [False, RuntimeError("a secret")], ids=["not taken", "an unexpected error"])
+async def test_what_was_not_recorded_is_503_and_revokes_nothing(
+    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture, outcome: bool | Exception
+) -> None:
+    recorder = Recorder(outcome=outcome)
+    async with endpoint(settings, recorder, Store(recorder)) as client:
+        answer = await post(client)
+    assert answer.status_code == 503
+    assert answer.json() == {"success": False, "message": "the event was not recorded; deliver it again"}
+    assert recorder.done == ["session_ended"]
+    assert "a secret" not in caplog.text
+    unexpected = [message for message in caplog.messages if message.startswith("a webhook was not recorded: Runtime")]
+    assert len(unexpected) == (outcome is not False)
+
+
+@pytest.mark.parametrize("error", [RevocationsUnavailableError("down"), RuntimeError("a secret")])
+async def test_a_revocation_list_that_fails_does_not_change_the_204(
+    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    recorder = Recorder()
+    async with endpoint(settings, recorder, Store(recorder, error)) as client:
+        assert (await post(client)).status_code == 204
+    assert "a secret" not in caplog.text
+
+
+async def test_neither_log_nor_spool_is_503_and_counted(open_client: OpenClient, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    broken = {"event_log": "/dev/full", "event_spool_dir": str(tmp_path / "file")}
+    async with open_client(clerk_webhook_signing_secret=SECRET, **broken) as client:
+        assert (await post(client)).status_code == 503
+        assert await counted(client) == of("failed")
+
+
+async def test_all_results_are_counted_from_zero(client: httpx.AsyncClient) -> None:
+    assert await counted(client) == of("recorded", 0)
+
+
+# --- Whatever arrives ------------------------------------------------------------------------------------------------
+
+
+async def unread() -> Message:
+    raise AssertionError("the body was read")
+
+
+async def call(settings: Settings, headers: dict[str, str], *, receive: Any) -> list[Message]:
+    """Call the application as a server does."""
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+        "query_string": b"",
+        "client": None,
+    }
+    async with LifespanManager(create_app(settings)) as manager:
+        await manager.app(scope, receive, send)
+    return messages
+
+
+_values = st.binary(max_size=40) | st.sampled_from([b"v1,", b"v1,A,", b"1" * 12, b"9" * 400, b"msg_1"])
+_headers = st.lists(
+    st.tuples(
+        st.sampled_from([b"svix-id", b"svix-timestamp", b"svix-signature", b"content-length", b"traceparent"]), _values
+    ),
+    max_size=6,
+)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_events = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["session.ended", "session.revoked", "user.created"]) | _json,
+        "timestamp": st.integers() | st.floats() | _json,
+        "data": st.fixed_dictionaries(
+            {}, optional={name: st.just("x") | _json for name in ("id", "user_id", "actor", "user")}
+        )
+        | _json,
+        "event_attributes": st.fixed_dictionaries({"http_request": _json}) | _json,
+    },
+)
+
+
+Send = Callable[[list[tuple[bytes, bytes]], bytes], int]
+
+
+@pytest.fixture
+def send(open_client: OpenClient) -> Iterator[Send]:
+    """Posts headers and a body to one service for all examples; gives the status."""
+
+    async def open_in(stack: AsyncExitStack) -> httpx.AsyncClient:
+        asked = {"event_client_ip": True, "event_user_agent": True, "clerk_webhook_signing_secret": SECRET}
+        return await stack.enter_async_context(open_client(**asked))
+
+    async def post_to(headers: list[tuple[bytes, bytes]], body: bytes) -> int:
+        return (await service.post(PATH, headers=headers, content=body)).status_code
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        service = runner.run(open_in(stack))
+        yield lambda headers, body: runner.run(post_to(headers, body))
+        runner.run(stack.aclose())
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@given(headers=_headers, body=st.binary(max_size=100))
+def test_whatever_bytes_arrive_are_refused(send: Send, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    assert send(headers, body) in {400, 413}
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@given(event=_events)
+def test_whatever_is_signed_is_taken_or_refused(send: Send, event: dict[str, Any]) -> None:
+    body = encoded(event) if _is_text(event) else b"{}"
+    headers = [(name.encode(), value.encode()) for name, value in signed(body).items()]
+    assert send(headers, body) in {204, 400}
+
+
+def _is_text(event: dict[str, Any]) -> bool:
+    """Whether UTF-8 can hold it: hypothesis knows lone surrogates."""
+    try:
+        encoded(event)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- A real server ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server:
+        yield server
+
+
+def test_a_real_server_takes_a_webhook(server: Server) -> None:
+    assert httpx.post(f"{server.url}{PATH}", content=BODY, headers=signed(BODY)).status_code == 204
+
+
+def test_a_sender_that_leaves_in_the_middle_is_no_exception_in_the_log() -> None:
+    with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server:
+        with socket.create_connection(server.address, TIMEOUT) as sender:
+            headers = signed(BODY) | {"host": "service", "content-length": "1000", "expect": "100-continue"}
+            lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+            sender.sendall("\r\n".join(lines).encode() + BODY[:100])
+            assert sender.recv(100).startswith(b"HTTP/1.1 100 ")  # the body is being read
+            # A reset. Who only closes his side may still read, and has the 15 s that everybody has.
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.wait_for("")  # whatever it says next
+        assert server.diagnostics[-1]["message"] == "a webhook was refused: the body ended too soon"
+        assert server.stop() == 0
+        assert [line for line in server.diagnostics if line["level"] == "error"] == []
+
+
+@pytest.mark.parametrize("with_length", [True, False], ids=["with a length", "in chunks"])
+def test_10_mb_are_refused_and_never_held(server: Server, with_length: bool) -> None:
+    memory = server_memory(server)
+    connection = http.client.HTTPConnection(*server.address)
+    body = b" " * HUGE
+    if with_length:
+        connection.request("POST", PATH, body, signed(body))
+    else:
+        pieces = (body[start : start + 65_536] for start in range(0, HUGE, 65_536))
+        connection.request("POST", PATH, pieces, signed(body), encode_chunked=True)
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["content-type"]) == (413, "application/json")
+    assert b"larger than 262144 bytes" in answer.read()
+    connection.close()
+    assert server_memory(server) - memory < HUGE / 2
+
+
+def server_memory(server: Server) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text("ascii")
+    (most,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(most) * 1024
+
+
+def test_a_second_signature_by_the_new_secret_is_enough(server: Server) -> None:
+    headers = signed(BODY)
+    old = signature(BODY, at=int(headers["svix-timestamp"]), secret=OTHER_SECRET)
+    headers["svix-signature"] = f"{old} {headers['svix-signature']}"
+    assert httpx.post(f"{server.url}{PATH}", content=BODY, headers=headers).status_code == 204
