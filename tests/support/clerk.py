@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import respx
@@ -66,7 +67,7 @@ class StandIn:
             yield
 
 
-def token_of(session: Session, **changes: object) -> str:
+def token_of(session: Session, **changes: Any) -> str:
     """A session's token, signed with the tests' key."""
     return token(claims(sub=session.user_id, sid=session.id, **changes))
 
