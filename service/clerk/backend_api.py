@@ -43,7 +43,8 @@ class BackendApi:
     """
 
     def __init__(self, sdk: Clerk, metrics: Metrics | None = None) -> None:
-        self._sdk = sdk
+        # The SDK imports each part when it is first used; that takes too long to happen within a request.
+        self._jwks, self._sessions = sdk.jwks, sdk.sessions
         self._requests = Children((metrics or Metrics()).clerk_requests)
         for call in ("list", "revoke"):  # made now, so that a first failure is seen as a change from 0
             for result in ("ok", "not_found", "rate_limited", "refused", "failed"):
@@ -59,7 +60,7 @@ class BackendApi:
             ClerkApiError: no answer, or not a usable one.
         """
         with _our_errors("a JWKS"):
-            jwks = await self._sdk.jwks.get_jwks_async()
+            jwks = await self._jwks.get_jwks_async()
         return [key.model_dump() for key in jwks.keys or ()]
 
     async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
@@ -77,7 +78,7 @@ class BackendApi:
         """
         with self._counted("list"), _our_errors("a list of sessions"):
             # Never `paginated=True`: the SDK cannot read the answer to it.
-            sessions = await self._sdk.sessions.list_async(
+            sessions = await self._sessions.list_async(
                 user_id=user_id, status=models.QueryParamStatus.ACTIVE, limit=PAGE_SIZE, offset=offset
             )
             for session in sessions:
@@ -101,7 +102,7 @@ class BackendApi:
         """
         try:
             with self._counted("revoke"), _our_errors("a session"):
-                session = await self._sdk.sessions.revoke_async(session_id=session_id)
+                session = await self._sessions.revoke_async(session_id=session_id)
                 if session.id != session_id or session.status in _ALIVE:
                     raise ClerkApiError("the answer does not say that the session has ended")
         except ClerkNotFoundError:
@@ -201,7 +202,8 @@ def _client(url: str) -> httpx.AsyncClient:
         # Proxies of the environment are for the way out, not for a stand-in on this machine.
         trust_env=url.startswith("https://"),
         headers={"accept-encoding": "identity"},
-        limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=20),
+        # All may be kept for the next request; the default of 20 would have busy ones closed and opened again.
+        limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
         event_hooks={"response": [_bound]},
     )
 

@@ -263,7 +263,7 @@ async def test_revocations_that_hang_are_given_up_at_the_deadline_and_leave_no_t
 
 async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
     clerk = FakeClerk(*several(100))
-    clerk.hangs = set(several(20)[1:])
+    clerk.hangs = set(several(CONCURRENCY)[1:])
     one = SignOut(clerk, "user_alice", own=OWN)
     task = asyncio.create_task(one.run())
     await clerk.only_hanging_left.wait()
