@@ -19,6 +19,7 @@ from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
 from service.endpoints.metrics import KEPT_FOR, MetricsText
+from service.endpoints.openapi import openapi
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRoute
@@ -83,6 +84,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     routes = [
         ExactRoute("/v1/auth/session", logout.delete, methods=["DELETE"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
+        ExactRoute("/openapi.json", openapi, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),
         ExactRoute("/metrics", metrics_text.get, methods=["GET"]),
