@@ -1,0 +1,108 @@
+"""The sandbox's stand-in for Clerk, served over HTTP to a service in another process; and browsers that sign in there."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+from joserfc.jwk import RSAKey
+from starlette.applications import Starlette
+
+from service.sandbox.app import create_sandbox
+from service.sandbox.instance import Instance
+from tests.support.processes import TIMEOUT
+from tests.support.signing import ORIGIN
+
+SECRET_KEY = "sk_test_standIn"
+
+
+class Browser:
+    """One device on which a user has signed in. It keeps the session's cookie, as clerk-js would."""
+
+    def __init__(self, clerk_url: str, user_id: str) -> None:
+        self._http = httpx.Client(base_url=clerk_url, headers={"Origin": ORIGIN}, timeout=TIMEOUT)
+        (session,) = self._http.post("/sandbox/sign-in", params={"user_id": user_id}).json()["response"]["sessions"]
+        self.session_id = str(session["id"])
+
+    def ask_for_token(self) -> httpx.Response:
+        """What clerk-js does every 50 s."""
+        return self._http.post(f"/v1/client/sessions/{self.session_id}/tokens")
+
+    def token(self) -> str:
+        return str(self.ask_for_token().raise_for_status().json()["jwt"])
+
+    def sign_out(self) -> None:
+        """What ``clerk.signOut()`` does: the session ends at Clerk."""
+        self._http.delete("/v1/client/sessions").raise_for_status()
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class Clerk:
+    """The running stand-in."""
+
+    def __init__(self, instance: Instance, url: str) -> None:
+        self.instance = instance
+        self.url = url
+        self._browsers: list[Browser] = []
+
+    def settings(self) -> dict[str, str]:
+        """What a service must be told to work with it."""
+        (key,) = self.instance.jwks()["keys"]
+        return {
+            "CLERK_JWT_KEY": RSAKey.import_key(key).as_pem(private=False).decode(),
+            "CLERK_SECRET_KEY": self.instance.secret_key,
+            "CLERK_API_URL": self.url,
+            "CLERK_ISSUER": self.instance.issuer,
+            "CLERK_AUTHORIZED_PARTIES": ORIGIN,
+        }
+
+    def sign_in(self, user_id: str = "user_2alice") -> Browser:
+        """Sign a user in on a new device."""
+        browser = Browser(self.url, user_id)
+        self._browsers.append(browser)
+        return browser
+
+    def token(self, user_id: str = "user_2alice") -> str:
+        """A token of a new session."""
+        return self.instance.session_token(self.instance.sign_in(user_id), ORIGIN)
+
+    def statuses(self, user_id: str) -> list[str]:
+        """How the user's sessions stand at Clerk, the newest first."""
+        return [session.status for session in self.instance.sessions(user_id=user_id)]
+
+    def close(self) -> None:
+        for browser in self._browsers:
+            browser.close()
+
+
+@contextmanager
+def serve_clerk(**options: Any) -> Iterator[Clerk]:
+    """Serve the stand-in from a thread; ``options`` are those of ``create_sandbox``."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        url = "http://{}:{}".format(*listener.getsockname())
+        instance = Instance(issuer=url, secret_key=SECRET_KEY)
+        with served(create_sandbox(instance, **options), listener):
+            clerk = Clerk(instance, url)
+            try:
+                yield clerk
+            finally:
+                clerk.close()
+
+
+@contextmanager
+def served(app: Starlette, listener: socket.socket) -> Iterator[None]:
+    """Serve an app from a thread of its own; connections that come before it is ready wait in the listener."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=[[listener]], name="stand-in for Clerk")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(TIMEOUT)
+    assert not thread.is_alive()
