@@ -1,15 +1,16 @@
-"""The sandbox's stand-in for Clerk, served over HTTP to a service in another process; and browsers that sign in there."""
+"""The sandbox's stand-in for Clerk, served to a service in another process; and browsers that sign in there."""
 
+import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import uvicorn
 from joserfc.jwk import RSAKey
-from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
@@ -42,12 +43,36 @@ class Browser:
         self._http.close()
 
 
+class Webhooks:
+    """Brings the stand-in's webhooks to a service, as soon as it is said to which."""
+
+    def __init__(self) -> None:
+        self.url: str | None = None
+        self.answers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        """The status of each answer."""
+
+    async def __call__(self, headers: Mapping[str, str], body: bytes) -> bool:
+        if self.url is None:
+            return True
+        async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT) as client:
+            answer = await client.post(self.url, content=body, headers=dict(headers))
+        self.answers.put(answer.status_code)
+        return answer.is_success
+
+    def next_answer(self) -> int:
+        """Wait until a webhook was answered."""
+        return self.answers.get(timeout=TIMEOUT)
+
+
 class Clerk:
     """The running stand-in."""
 
     def __init__(self, instance: Instance, url: str) -> None:
         self.instance = instance
         self.url = url
+        self.webhooks = Webhooks()
+        self.stuck: set[str] = set()
+        """Sessions that cannot be ended: Clerk answers 500."""
         self._browsers: list[Browser] = []
 
     def settings(self) -> dict[str, str]:
@@ -81,13 +106,20 @@ class Clerk:
 
 
 @contextmanager
-def serve_clerk(**options: Any) -> Iterator[Clerk]:
-    """Serve the stand-in from a thread; ``options`` are those of ``create_sandbox``."""
+def serve_clerk() -> Iterator[Clerk]:
+    """Serve the stand-in from a thread."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         url = "http://{}:{}".format(*listener.getsockname())
-        instance = Instance(issuer=url, secret_key=SECRET_KEY)
-        with served(create_sandbox(instance, **options), listener):
-            clerk = Clerk(instance, url)
+        clerk = Clerk(Instance(issuer=url, secret_key=SECRET_KEY), url)
+        sandbox = create_sandbox(clerk.instance, deliver=clerk.webhooks)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            answers: ASGIApp = sandbox
+            if scope["type"] == "http" and clerk.stuck & set(scope["path"].split("/")):
+                answers = Response(status_code=500)
+            await answers(scope, receive, send)
+
+        with served(app, listener):
             try:
                 yield clerk
             finally:
@@ -95,7 +127,7 @@ def serve_clerk(**options: Any) -> Iterator[Clerk]:
 
 
 @contextmanager
-def served(app: Starlette, listener: socket.socket) -> Iterator[None]:
+def served(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
     """Serve an app from a thread of its own; connections that come before it is ready wait in the listener."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=[[listener]], name="stand-in for Clerk")
