@@ -225,13 +225,18 @@ def test_another_process_refuses_the_tokens_too(system: System) -> None:
 
 
 def test_all_of_1200_sessions_are_signed_out(system: System) -> None:
-    token = system.sign_in("user_many")[1]
-    others = [system.clerk.token("user_many") for _ in range(1199)]
+    """Where 10 s are too short for so many, the answer is 503 with what is left; then the call is repeated."""
+    _, token = system.sign_in("user_many")
+    tokens = [token, *(system.clerk.token("user_many") for _ in range(1199))]
     answer = system.service.log_out_everywhere(token)
-    assert (answer.status_code, answer.json()["revoked_sessions"]) == (200, 1200)
+    revoked = answer.json()["revoked_sessions"]
+    while answer.status_code == 503:
+        assert answer.json()["failed_sessions"] > 0
+        answer = system.service.log_out_everywhere(token)
+        revoked += answer.json()["revoked_sessions"]
+    assert (answer.status_code, revoked) == (200, 1200)
     assert set(system.clerk.statuses("user_many")) == {"revoked"}
-    assert system.service.refuses(token)
-    assert [system.service.refuses(others[number]) for number in (0, 600, 1198)] == [True] * 3
+    assert all(system.service.refuses(token) for token in tokens)
 
 
 def test_others_keeps_the_callers_session(system: System) -> None:
