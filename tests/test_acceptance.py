@@ -20,6 +20,7 @@ from tests.support.clerk import Browser, Clerk, serve_clerk
 from tests.support.debian import need
 from tests.support.lines import EventFile, read_lines
 from tests.support.processes import TIMEOUT, serve
+from tests.support.signing import ORIGIN
 from tests.support.spools import contents
 
 COOKIE_GONE = "__session=; Max-Age=0; Path=/"
@@ -225,18 +226,22 @@ def test_another_process_refuses_the_tokens_too(system: System) -> None:
 
 
 def test_all_of_1200_sessions_are_signed_out(system: System) -> None:
-    """Where 10 s are too short for so many, the answer is 503 with what is left; then the call is repeated."""
-    _, token = system.sign_in("user_many")
-    tokens = [token, *(system.clerk.token("user_many") for _ in range(1199))]
-    answer = system.service.log_out_everywhere(token)
+    """Where 10 s are too short for so many, the answer is 503 and says what is left; then the call is repeated."""
+    clerk = system.clerk.instance
+    sessions = [clerk.sign_in("user_many") for _ in range(1200)]
+    answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
     revoked = answer.json()["revoked_sessions"]
+    if answer.status_code == 200:
+        assert revoked == 1200
     while answer.status_code == 503:
         assert answer.json()["failed_sessions"] > 0
-        answer = system.service.log_out_everywhere(token)
+        answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
         revoked += answer.json()["revoked_sessions"]
-    assert (answer.status_code, revoked) == (200, 1200)
+    assert answer.status_code == 200
+    # What Clerk ended while the time ran out is counted by no call; nothing is counted twice.
+    assert revoked <= 1200
     assert set(system.clerk.statuses("user_many")) == {"revoked"}
-    assert all(system.service.refuses(token) for token in tokens)
+    assert all(system.service.refuses(clerk.session_token(session, ORIGIN)) for session in sessions)
 
 
 def test_others_keeps_the_callers_session(system: System) -> None:

@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from service.endpoints.openapi import document
 from tests.support.api_document import operations, validator
 from tests.support.clerk import Clerk, serve_clerk
+from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT, Server, serve
 from tests.support.signing import ORIGIN
 
@@ -37,7 +38,7 @@ WEBHOOK = "/v1/webhooks/clerk"
 
 Case = schemathesis.Case[Any]
 API = schemathesis.openapi.from_dict(json.loads(json.dumps(document())), config=SchemathesisConfig(seed=1))
-the_same_in_every_run = settings(max_examples=25, derandomize=True, deadline=None, database=None)
+the_same_in_every_run = settings(max_examples=50, derandomize=True, deadline=None, database=None)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,13 @@ def clerk() -> Iterator[Clerk]:
 
 
 @pytest.fixture(scope="module")
-def server(clerk: Clerk) -> Iterator[Server]:
-    with serve(settings=clerk.settings() | {"CLERK_WEBHOOK_SIGNING_SECRET": SIGNING_SECRET}) as server:
+def server(clerk: Clerk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With all that can be configured. In the end, each event line that it wrote is held to its schema, too."""
+    log = EventFile(tmp_path_factory.mktemp("conformance") / "events.jsonl")
+    settings = {"CLERK_WEBHOOK_SIGNING_SECRET": SIGNING_SECRET, "EVENT_LOG": str(log.path)}
+    with serve(settings=clerk.settings() | settings) as server:
         yield server
+    log.new()
 
 
 def signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
