@@ -5,8 +5,6 @@ Everything holds for both revocation lists, in memory and in Redis.
 
 import json
 import os
-import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.clerk import Browser, Clerk, serve_clerk
-from tests.support.debian import need
 from tests.support.lines import EventFile, read_lines
 from tests.support.processes import TIMEOUT, serve
+from tests.support.redis_server import redis_server
+from tests.support.served_clerk import Browser, Clerk, serve_clerk
 from tests.support.signing import ORIGIN
 from tests.support.spools import contents
 
@@ -100,7 +98,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     log = directory / "events.jsonl"
     with ExitStack() as stack:
         clerk = stack.enter_context(serve_clerk())
-        url = stack.enter_context(redis_server(directory)) if request.param == "redis" else "memory://"
+        url = stack.enter_context(redis_server()).url if request.param == "redis" else "memory://"
         settings = clerk.settings() | {
             "CLERK_WEBHOOK_SIGNING_SECRET": clerk.instance.webhook_secret,
             "EVENT_LOG": str(log),
@@ -326,19 +324,3 @@ def fill(fifo: Path) -> None:
         pass
     finally:
         os.close(writer)
-
-
-@contextmanager
-def redis_server(directory: Path) -> Iterator[str]:
-    """A Redis of our own; gives its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(directory)]
-    process = subprocess.Popen([need("redis-server", "redis-server"), *options], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert any(b"Ready to accept connections" in line for line in process.stdout)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.communicate(timeout=TIMEOUT)

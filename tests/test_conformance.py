@@ -4,11 +4,7 @@ Every check that schemathesis has is on; each call is checked for what it gets b
 every run, and no session is kept from one call to the next.
 """
 
-import hashlib
-import hmac
 import json
-import time
-from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,12 +24,12 @@ from schemathesis.specs.openapi.checks import (
 
 from service.endpoints.openapi import document
 from tests.support.api_document import operations, validator
-from tests.support.clerk import Clerk, serve_clerk
 from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT, Server, serve
+from tests.support.served_clerk import Clerk, serve_clerk
 from tests.support.signing import ORIGIN
+from tests.support.webhooks import SECRET, signed
 
-SIGNING_SECRET = "whsec_" + b64encode(b"the signing secret of this test!").decode()
 WEBHOOK = "/v1/webhooks/clerk"
 
 Case = schemathesis.Case[Any]
@@ -51,22 +47,18 @@ def clerk() -> Iterator[Clerk]:
 def server(clerk: Clerk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """With all that can be configured. In the end, each event line that it wrote is held to its schema, too."""
     log = EventFile(tmp_path_factory.mktemp("conformance") / "events.jsonl")
-    settings = {"CLERK_WEBHOOK_SIGNING_SECRET": SIGNING_SECRET, "EVENT_LOG": str(log.path)}
+    settings = {"CLERK_WEBHOOK_SIGNING_SECRET": SECRET, "EVENT_LOG": str(log.path)}
     with serve(settings=clerk.settings() | settings) as server:
         yield server
     log.new()
 
 
-def signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Sign a webhook as Clerk does, when the rest of the request is as it will be sent."""
     body = request.body or b""
     body = body.encode() if isinstance(body, str) else body
     assert isinstance(body, bytes)
-    name, sent_at = "msg_2xyzUVW", str(int(time.time()))
-    key = b64decode(SIGNING_SECRET.removeprefix("whsec_"))
-    mac = hmac.digest(key, f"{name}.{sent_at}.".encode() + body, hashlib.sha256)
-    request.headers["svix-id"], request.headers["svix-timestamp"] = name, sent_at
-    request.headers["svix-signature"] = f"v1,{b64encode(mac).decode()}"
+    request.headers.update(signed(body) | {"content-type": request.headers["content-type"]})
     return request
 
 
@@ -79,7 +71,7 @@ def is_odd(case: Case, location: ParameterLocation) -> bool:
 @the_same_in_every_run
 def test_strangers_get_what_the_document_says(case: Case, server: Server) -> None:
     """With no token, or what schemathesis takes for one. Webhooks are signed unless their headers are odd by intent."""
-    auth = signed if case.path == WEBHOOK and not is_odd(case, ParameterLocation.HEADER) else None
+    auth = sign if case.path == WEBHOOK and not is_odd(case, ParameterLocation.HEADER) else None
     case.call_and_validate(base_url=server.url, auth=auth, timeout=TIMEOUT)
 
 
