@@ -58,7 +58,7 @@ def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
     body = request.body or b""
     body = body.encode() if isinstance(body, str) else body
     assert isinstance(body, bytes)
-    request.headers.update(signed(body) | {"content-type": request.headers["content-type"]})
+    request.headers.update({name: value for name, value in signed(body).items() if name.startswith("svix-")})
     return request
 
 
