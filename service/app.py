@@ -17,6 +17,7 @@ from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
 from service.endpoints.metrics import KEPT_FOR, MetricsText
+from service.endpoints.openapi import openapi
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRoute, by_method
@@ -85,6 +86,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         ExactRoute("/v1/auth/sessions", end_sessions.delete, methods=["DELETE"]),
         ExactRoute("/v1/webhooks/clerk", ClerkWebhook(settings, metrics).post, methods=["POST"]),
         ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
+        ExactRoute("/openapi.json", openapi, methods=["GET"]),
         ExactRoute("/healthz", healthz, methods=["GET"]),
         ExactRoute("/readyz", readyz, methods=["GET"]),
         ExactRoute("/metrics", metrics_text.get, methods=["GET"]),

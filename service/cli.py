@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``sandbox``, ``check``, ``schema``. Only here are the settings asked for."""
+"""The command line: ``serve``, ``sandbox``, ``check``, ``schema``, ``openapi``. Only here settings are asked for."""
 
 import asyncio
 import json
@@ -20,6 +20,7 @@ from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Auth, Verdict
 from service.clerk.verifier import Verifier
 from service.diagnostics import configure_logging
+from service.endpoints.openapi import document
 from service.events.schemas import schemas
 from service.metrics import Metrics
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
@@ -89,6 +90,12 @@ def serve() -> None:
 def schema(event: str | None) -> None:
     """Print the JSON Schema of EVENT, or of all events by their names."""
     click.echo(json.dumps(schemas()[event] if event else schemas(), indent=2))
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI document of every path."""
+    click.echo(json.dumps(document(), indent=2))
 
 
 @main.command()

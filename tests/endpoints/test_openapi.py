@@ -1,0 +1,124 @@
+"""The OpenAPI document: true to its standard, and about these paths. tests/test_conformance.py holds answers to it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+import schemathesis
+from click.testing import CliRunner
+
+from service import __version__
+from service.app import create_app
+from service.clerk.verdict import Reason
+from service.cli import main
+from service.endpoints.openapi import document
+from service.endpoints.routing import ExactRoute
+from service.settings import Settings
+from tests.support.api_document import operations, parts, resolved, validator
+from tests.support.lines import EventFile
+
+DOCUMENT = document()
+REFERENCES = sorted({part["$ref"] for _, part in parts() if isinstance(part, dict) and "$ref" in part})
+SCHEMAS = [
+    pointer
+    for pointer, _ in parts()
+    if pointer.endswith("/schema") or pointer.split("/")[1:-1] == ["components", "schemas"]
+]
+
+
+def at(pointer: str) -> Any:
+    return dict(parts())[pointer]
+
+
+async def test_it_is_served_and_asking_for_it_is_no_event(client: httpx.AsyncClient, events: EventFile) -> None:
+    response = await client.get("/openapi.json")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == DOCUMENT
+    assert events.new() == []
+
+
+def test_the_command_line_prints_it() -> None:
+    assert json.loads(CliRunner().invoke(main, ["openapi"]).output) == DOCUMENT
+
+
+def test_it_is_of_this_version() -> None:
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+def test_it_names_no_server() -> None:
+    """Where the service runs, only its operator knows; without `servers` it is where the document came from."""
+    assert "servers" not in DOCUMENT
+
+
+def test_it_describes_exactly_the_paths_and_methods_that_are_served(settings: Callable[..., Settings]) -> None:
+    routes = [route for route in create_app(settings()).routes if isinstance(route, ExactRoute)]
+    # Starlette answers HEAD wherever it answers GET (RFC 9110, 9.1); the document says so once, for all paths.
+    served = {(method, route.path) for route in routes for method in route.methods or () if method != "HEAD"}
+    assert set(operations()) == served
+
+
+def test_it_is_a_valid_document_of_openapi_3_1() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+
+def test_a_document_that_is_not_valid_would_be_noticed() -> None:
+    broken = DOCUMENT | {"info": {"title": "without a version"}}
+    with pytest.raises(jsonschema_rs.ValidationError):
+        schemathesis.openapi.from_dict(broken).validate()
+
+
+@pytest.mark.parametrize("pointer", SCHEMAS)
+def test_each_schema_is_a_valid_json_schema(pointer: str) -> None:
+    jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema"} | at(pointer))
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_each_reference_leads_somewhere(reference: str) -> None:
+    assert resolved({"$ref": reference})
+
+
+def test_every_component_is_referred_to() -> None:
+    defined = {
+        f"#/components/{kind}/{name}"
+        for kind in ("parameters", "headers", "responses", "schemas")
+        for name in DOCUMENT["components"][kind]
+    }
+    assert defined == set(REFERENCES)
+    asked_for = {name for one in operations().values() for way in one["security"] for name in way}
+    assert asked_for == set(DOCUMENT["components"]["securitySchemes"])
+
+
+@pytest.mark.parametrize("pointer", [pointer for pointer, _ in parts() if pointer.endswith(("/example", "/examples"))])
+def test_each_example_holds_to_the_schema_beside_it(pointer: str) -> None:
+    beside = at(pointer.rpartition("/")[0])
+    schema = beside.get("schema", beside)
+    found = at(pointer)
+    if pointer.endswith("/example"):
+        found = [found]
+    elif isinstance(found, dict):
+        found = [example["value"] for example in found.values()]
+    assert found
+    for example in found:
+        validator(schema).validate(example)
+
+
+@pytest.mark.parametrize("operation", operations().values(), ids=map(" ".join, operations()))
+def test_each_operation_is_named_described_and_says_who_may_call(operation: dict[str, Any]) -> None:
+    assert {"operationId", "summary", "description", "tags", "security", "responses"} <= set(operation)
+    assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_no_two_operations_have_the_same_name() -> None:
+    names = [operation["operationId"] for operation in operations().values()]
+    assert len(set(names)) == len(names)
+
+
+def test_it_lists_every_reason_why_a_token_is_not_taken() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    refused = schemas["TokenRefused"]["properties"]["reason"]["enum"]
+    undecided = schemas["TokenNotDecided"]["properties"]["reason"]["enum"]
+    assert sorted([*refused, *undecided]) == sorted([*Reason, "session-revoked", "revocations-unavailable"])

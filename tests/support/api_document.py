@@ -1,0 +1,46 @@
+"""The OpenAPI document, taken apart for the tests that hold it to its own rules and the service to it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+
+from service.endpoints.openapi import document
+
+
+def operations() -> dict[tuple[str, str], dict[str, Any]]:
+    """Every operation by its method and path."""
+    return {
+        (method.upper(), path): item[method]
+        for path, item in document()["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+
+
+def parts(part: Any = None, pointer: str = "#") -> Iterator[tuple[str, Any]]:
+    """Everything in the document with its JSON Pointer (RFC 6901), the document first."""
+    part = document() if pointer == "#" else part
+    yield pointer, part
+    members = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for name, member in members:
+        escaped = str(name).replace("~", "~0").replace("/", "~1")
+        yield from parts(member, f"{pointer}/{escaped}")
+
+
+def validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    """What holds values to a schema of the document, whose references lead into it."""
+    return jsonschema_rs.Draft202012Validator(
+        {"allOf": [schema], "components": document()["components"]}, validate_formats=True
+    )
+
+
+def resolved(part: dict[str, Any]) -> dict[str, Any]:
+    """What a part says, or what its reference leads to."""
+    if "$ref" not in part:
+        return part
+    found: Any = document()
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        found = found[name.replace("~1", "/").replace("~0", "~")]
+    assert isinstance(found, dict)
+    return found
