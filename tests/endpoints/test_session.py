@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -119,6 +120,16 @@ async def test_after_a_logout_the_same_token_is_refused_and_reported_once(
     assert (used["request_id"], used["origin"]) == ("req-42", ORIGIN)
     assert logout["timestamp"] <= used["logged_out_at"] <= used["timestamp"]
     assert used["issued_after_logout"] is False
+
+
+async def test_where_nothing_can_be_recorded_a_signed_out_session_is_refused_all_the_same(
+    open_client: OpenClient, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    async with open_client(event_log="/dev/full", event_spool_dir=str(tmp_path / "file")) as client:
+        await client.delete(SESSION, headers=bearer(token()))
+        answers = [await client.get(SESSION, headers=bearer(token())) for _ in range(2)]
+    assert {(answer.status_code, answer.json()["reason"]) for answer in answers} == {(401, "session-revoked")}
 
 
 @pytest.mark.parametrize(
