@@ -135,7 +135,7 @@ def _revocations_url(value: SecretStr) -> SecretStr:
         url, port = urlsplit(text), urlsplit(text).port
     except ValueError:
         url, port = urlsplit(""), None
-    if not url.hostname or url.scheme not in {"redis", "rediss"} or port == 0 or not text.isprintable():
+    if not url.hostname or url.scheme not in {"redis", "rediss"} or port == 0 or not text.isprintable() or " " in text:
         raise ValueError(
             "write memory://, or redis://user:password@host:6379/0 (rediss:// with TLS); "
             "what is not a letter or digit in the user name or password as %XX"

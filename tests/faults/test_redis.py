@@ -12,7 +12,7 @@ from tests.faults.requests import logouts, valid
 from tests.support.processes import TIMEOUT, Server, serve
 from tests.support.redis_server import RedisServer, redis_server
 
-RATE = 200
+RATE = 100
 """Logouts per second, each of another session."""
 BEFORE = 5.0
 OUTAGE = 8.0
@@ -52,7 +52,10 @@ def test_an_outage_of_redis_slows_no_logout_and_forgets_none(outage: str, figure
             during = load.stop()
         signed_out = redis.keys()
         assert server.stop() == 0
-    assert said(server, "the revocation list cannot be used") == said(server, "can be used again") == 1
+    told = said(server, "the revocation list cannot be used")
+    assert told == said(server, "can be used again")
+    # More where the machine is so busy that Redis takes more than 50 ms.
+    figure(f"{outage}: outages told on stderr", told)
     for outcome in (before, during):
         assert not outcome.failures
         assert set(outcome.statuses) == {200}
