@@ -17,7 +17,7 @@ from service.clerk.errors import ClerkApiError, ClerkRateLimitedError, ClerkRefu
 DEADLINE = 10.0
 """Seconds for all of it."""
 CONCURRENCY = 20
-"""Revocations at the same time: as many as Clerk allows a production instance in 10 s (1,000) take 5 s at 100 ms each."""
+"""Revocations at the same time: as many as Clerk allows a production instance in 10 s (1,000) take 5 s at 100 ms."""
 
 
 class Sessions(Protocol):

@@ -9,7 +9,7 @@ import pytest
 from service.clerk.errors import ClerkApiError, ClerkRateLimitedError, ClerkRefusesKeyError
 from service.clerk.sign_out import CONCURRENCY, End, SignedOut, SignOut
 
-OWN = "sess_own"
+OWN = "sess_0_own"
 PAGE = 500
 LONG = 60.0
 """Seconds: a deadline that does not pass."""
