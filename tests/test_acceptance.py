@@ -224,14 +224,14 @@ def test_another_process_refuses_the_tokens_too(system: System) -> None:
 
 
 def test_all_of_1200_sessions_are_signed_out(system: System) -> None:
-    """Where 10 s are too short for so many, the answer is 503 and says what is left; then the call is repeated."""
+    """Where 10 s are too short for so many, the answer says that some are left; then the call is repeated."""
     clerk = system.clerk.instance
     sessions = [clerk.sign_in("user_many") for _ in range(1200)]
     answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
     revoked = answer.json()["revoked_sessions"]
     if answer.status_code == 200:
         assert revoked == 1200
-    while answer.status_code == 503:
+    while answer.status_code in {502, 503}:
         assert answer.json()["failed_sessions"] > 0
         answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
         revoked += answer.json()["revoked_sessions"]
