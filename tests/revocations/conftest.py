@@ -61,7 +61,7 @@ async def sharers(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator
         return
 
     redis: RedisServer = request.getfixturevalue("redis")
-    stores = [RedisStore(RedisCommands(redis.url), clock=clock) for _ in range(2)]
+    stores = [RedisStore(RedisCommands(redis.url, within=5), clock=clock) for _ in range(2)]
 
     def let_pass_in_redis_too(seconds: float) -> None:
         let_pass(seconds)

@@ -145,14 +145,14 @@ class RedisModel(Model):
 
 
 def run(model: Callable[[], RuleBasedStateMachine], examples: int) -> None:
-    limits = settings(max_examples=examples, stateful_step_count=25, deadline=None)
+    limits = settings(max_examples=examples, stateful_step_count=20, deadline=None)
     run_state_machine_as_test(model, settings=limits)  # type: ignore[arg-type]  # it calls what it is given
 
 
 def test_the_list_in_memory_is_that_of_the_model() -> None:
-    run(MemoryModel, 200)
+    run(MemoryModel, 50)
 
 
 @pytest.mark.usefixtures("redis")
 def test_the_list_in_redis_is_that_of_the_model(redis: RedisServer) -> None:
-    run(lambda: RedisModel(redis), 30)
+    run(lambda: RedisModel(redis), 15)
