@@ -548,6 +548,7 @@ def test_a_real_server_takes_a_webhook(server: Server) -> None:
 
 def test_a_sender_that_leaves_in_the_middle_is_no_exception_in_the_log() -> None:
     with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server:
+        server.wait_for("Application startup complete")
         with socket.create_connection(server.address, TIMEOUT) as sender:
             headers = signed(BODY) | {"host": "service", "content-length": "1000", "expect": "100-continue"}
             lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
