@@ -1,0 +1,326 @@
+"""What was promised, tried from outside: the service as a process, the sandbox as Clerk, devices that sign in and out.
+
+Everything holds for both revocation lists, in memory and in Redis.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.lines import EventFile, read_lines
+from tests.support.processes import TIMEOUT, serve
+from tests.support.redis_server import redis_server
+from tests.support.served_clerk import Browser, Clerk, serve_clerk
+from tests.support.signing import ORIGIN
+from tests.support.spools import contents
+
+COOKIE_GONE = "__session=; Max-Age=0; Path=/"
+
+
+class Service:
+    """The service as its callers see it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+
+    def log_out(self, token: str | None = None, *, cookie: str | None = None) -> httpx.Response:
+        return self._call("DELETE", "/v1/auth/session", token, {"Cookie": f"__session={cookie}"} if cookie else {})
+
+    def log_out_everywhere(self, token: str | None, scope: str | None = None) -> httpx.Response:
+        return self._call("DELETE", "/v1/auth/sessions" + (f"?scope={scope}" if scope else ""), token)
+
+    def ask(self, token: str) -> httpx.Response:
+        """Ask whether a token still counts."""
+        return self._call("GET", "/v1/auth/session", token)
+
+    def refuses(self, token: str) -> bool:
+        """Whether a token is refused because its session was signed out."""
+        answer = self.ask(token)
+        return answer.status_code == 401 and answer.json()["reason"] == "session-revoked"
+
+    def _call(self, method: str, path: str, token: str | None, headers: dict[str, str] | None = None) -> httpx.Response:
+        authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self._http.request(method, path, headers=authorization | (headers or {}))
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running service, the stand-in for Clerk that it knows, and what is needed to start another one beside it."""
+
+    service: Service
+    clerk: Clerk
+    settings: dict[str, str]
+    log: Path
+
+    def events(self, user_id: str, name: str | None = None) -> list[dict[str, Any]]:
+        """The events so far about a user."""
+        found = EventFile(self.log).new()
+        return [event for event in found if event["user_id"] == user_id and name in {None, event["event"]}]
+
+    def sign_in(self, user_id: str) -> tuple[Browser, str]:
+        """A new device of a user, and a token that was read on it and counts."""
+        browser = self.clerk.sign_in(user_id)
+        token = browser.token()
+        assert self.service.ask(token).status_code == 200
+        return browser, token
+
+    @contextmanager
+    def another_service(self, **settings: str) -> Iterator[Service]:
+        """A second process beside the first one."""
+        with running(self.settings | settings) as service:
+            yield service
+
+
+@contextmanager
+def running(settings: dict[str, str]) -> Iterator[Service]:
+    with serve(settings=settings) as server:
+        service = Service(server.url)
+        try:
+            yield service
+        finally:
+            service.close()
+
+
+@pytest.fixture(scope="module", params=["memory", "redis"])
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    directory = tmp_path_factory.mktemp(request.param)
+    log = directory / "events.jsonl"
+    with ExitStack() as stack:
+        clerk = stack.enter_context(serve_clerk())
+        url = stack.enter_context(redis_server()).url if request.param == "redis" else "memory://"
+        settings = clerk.settings() | {
+            "CLERK_WEBHOOK_SIGNING_SECRET": clerk.instance.webhook_secret,
+            "EVENT_LOG": str(log),
+            "REVOCATIONS_URL": url,
+        }
+        yield System(stack.enter_context(running(settings)), clerk, settings, log)
+
+
+# --- Logout ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_logout_is_200_and_its_token_is_refused_from_then_on(system: System) -> None:
+    _, token = system.sign_in("user_logout")
+    answer = system.service.log_out(token)
+    assert answer.status_code == 200
+    assert answer.json()["success"] is True
+    assert system.service.refuses(token)
+
+
+def test_a_refused_token_may_log_out_again(system: System) -> None:
+    _, token = system.sign_in("user_again")
+    assert [system.service.log_out(token).status_code for _ in range(3)] == [200, 200, 200]
+    events = system.events("user_again", "user_logout")
+    assert len(events) == 3
+    assert len({event["dedupe_key"] for event in events}) == 1
+
+
+def test_another_session_of_the_user_goes_on(system: System) -> None:
+    _, token = system.sign_in("user_two_devices")
+    _, other = system.sign_in("user_two_devices")
+    system.service.log_out(token)
+    assert system.service.ask(other).status_code == 200
+
+
+def test_a_logout_without_token_or_cookie_is_200(system: System) -> None:
+    answer = system.service.log_out()
+    assert answer.status_code == 200
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_token_that_is_not_proven_signs_nobody_out(system: System) -> None:
+    _, token = system.sign_in("user_forged")
+    assert system.service.log_out(f"{token[:-6]}AAAAAA").status_code == 200
+    assert system.service.ask(token).status_code == 200
+
+
+def test_the_cookie_is_expired_and_the_event_is_written_by_then(system: System) -> None:
+    _, token = system.sign_in("user_cookie")
+    answer = system.service.log_out(cookie=token)
+    assert answer.headers.get_list("set-cookie") == [COOKIE_GONE]
+    (event,) = system.events("user_cookie")
+    assert event["event_id"] == answer.json()["event_id"]
+    assert system.service.refuses(token)
+
+
+def test_the_cookie_waits_for_the_spool_where_the_event_log_stalls(system: System, tmp_path: Path) -> None:
+    """The event log is a full pipe that nobody reads; the answer comes when the spool has the line instead."""
+    fifo, spool = tmp_path / "fifo", tmp_path / "spool"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fill(fifo)
+        token = system.clerk.sign_in("user_stalled").token()
+        with system.another_service(EVENT_LOG=str(fifo), EVENT_SPOOL_DIR=str(spool)) as service:
+            answer = service.log_out(cookie=token)
+            waiting = read_lines(b"".join(contents(spool)).splitlines(keepends=True))
+            assert answer.headers.get_list("set-cookie") == [COOKIE_GONE]
+            assert answer.json()["recorded"] is True
+            assert [event["event_id"] for event in waiting] == [answer.json()["event_id"]]
+    finally:
+        os.close(reader)
+
+
+def test_after_the_whole_sign_out_no_token_is_to_be_had(system: System) -> None:
+    """As in the README: the token is read, the service is told, Clerk ends the session."""
+    browser, token = system.sign_in("user_whole")
+    system.service.log_out(token)
+    browser.sign_out()
+    assert browser.ask_for_token().status_code == 404
+    assert system.service.refuses(token)
+
+
+def test_the_use_of_a_signed_out_token_is_reported_once(system: System) -> None:
+    browser, token = system.sign_in("user_late")
+    system.service.log_out(token)
+    assert [system.service.refuses(token) for _ in range(5)] == [True] * 5
+    (event,) = system.events("user_late", "session_used_after_logout")
+    assert event["session_id"] == browser.session_id
+    assert event["issued_after_logout"] is False
+
+
+# --- Everywhere ------------------------------------------------------------------------------------------------------
+
+
+def test_three_devices_are_signed_out_at_once(system: System) -> None:
+    devices = [system.sign_in("user_everywhere") for _ in range(3)]
+    tokens = [token for _, token in devices]
+    answer = system.service.log_out_everywhere(tokens[0])
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["success"], body["revoked_sessions"], body["failed_sessions"]) == (True, 3, 0)
+    assert body["message"] == "Logged out from all devices successfully"
+    assert [system.service.refuses(token) for token in tokens] == [True] * 3
+    assert [browser.ask_for_token().status_code for browser, _ in devices] == [404] * 3
+    (event,) = system.events("user_everywhere", "user_logout_everywhere")
+    assert (event["event_id"], event["revoked_sessions"]) == (body["event_id"], 3)
+
+
+def test_repeating_it_finds_nobody_and_is_200(system: System) -> None:
+    _, token = system.sign_in("user_repeats")
+    assert system.service.log_out_everywhere(token).json()["revoked_sessions"] == 1
+    again = system.service.log_out_everywhere(token)
+    assert (again.status_code, again.json()["revoked_sessions"]) == (200, 0)
+
+
+def test_another_process_refuses_the_tokens_too(system: System) -> None:
+    """Through Redis; in memory each process knows of its own sign-outs only."""
+    shared = system.settings["REVOCATIONS_URL"] != "memory://"
+    tokens = [system.sign_in("user_two_processes")[1] for _ in range(3)]
+    with system.another_service() as second:
+        assert system.service.log_out_everywhere(tokens[0]).status_code == 200
+        assert [second.refuses(token) for token in tokens] == [shared] * 3
+
+
+def test_all_of_1200_sessions_are_signed_out(system: System) -> None:
+    """Where 10 s are too short for so many, the answer says that some are left; then the call is repeated."""
+    clerk = system.clerk.instance
+    sessions = [clerk.sign_in("user_many") for _ in range(1200)]
+    answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
+    revoked = answer.json()["revoked_sessions"]
+    if answer.status_code == 200:
+        assert revoked == 1200
+    while answer.status_code in {502, 503}:
+        assert answer.json()["failed_sessions"] > 0
+        answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
+        revoked += answer.json()["revoked_sessions"]
+    assert answer.status_code == 200
+    # What Clerk ended while the time ran out is counted by no call; nothing is counted twice.
+    assert revoked <= 1200
+    assert set(system.clerk.statuses("user_many")) == {"revoked"}
+    assert all(system.service.refuses(clerk.session_token(session, ORIGIN)) for session in sessions)
+
+
+def test_others_keeps_the_callers_session(system: System) -> None:
+    browser, token = system.sign_in("user_others")
+    others = [system.sign_in("user_others")[1] for _ in range(2)]
+    answer = system.service.log_out_everywhere(token, "others")
+    assert (answer.status_code, answer.json()["revoked_sessions"]) == (200, 2)
+    assert system.service.ask(token).status_code == 200
+    assert browser.ask_for_token().status_code == 200
+    assert [system.service.refuses(other) for other in others] == [True] * 2
+
+
+def test_nobody_else_is_signed_out(system: System) -> None:
+    _, token = system.sign_in("user_me")
+    _, of_another = system.sign_in("user_you")
+    assert system.service.log_out_everywhere(token).status_code == 200
+    assert system.service.ask(of_another).status_code == 200
+    assert system.clerk.statuses("user_you") == ["active"]
+
+
+@pytest.mark.parametrize("sent", ["missing", "invalid"])
+def test_without_a_proven_token_nothing_is_signed_out(system: System, sent: str) -> None:
+    _, token = system.sign_in(f"user_{sent}")
+    answer = system.service.log_out_everywhere(None if sent == "missing" else f"{token[:-6]}AAAAAA")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.json()["reason"] == {"missing": "session-token-missing", "invalid": "token-invalid-signature"}[sent]
+    assert system.clerk.statuses(f"user_{sent}") == ["active"]
+
+
+# --- Webhooks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_webhooks(system: System) -> Iterator[System]:
+    """Clerk tells the service how sessions end."""
+    system.clerk.webhooks.url = f"{system.service.url}/v1/webhooks/clerk"
+    yield system
+    system.clerk.webhooks.url = None
+
+
+def test_a_sign_out_that_nobody_told_of_is_an_event_and_ends_the_token(with_webhooks: System) -> None:
+    browser, token = with_webhooks.sign_in("user_silent")
+    browser.sign_out()
+    assert with_webhooks.clerk.webhooks.next_answer() == 204
+    (event,) = with_webhooks.events("user_silent")
+    assert (event["event"], event["cause"], event["source"]) == ("session_ended", "removed", "clerk_webhook")
+    assert event["session_id"] == browser.session_id
+    assert with_webhooks.service.refuses(token)
+
+
+def test_a_webhook_that_comes_again_is_the_same_event(with_webhooks: System) -> None:
+    webhooks = with_webhooks.clerk.webhooks
+    browser, _ = with_webhooks.sign_in("user_redelivered")
+    browser.sign_out()
+    assert webhooks.next_answer() == 204
+    for _ in range(3):
+        httpx.post(f"{with_webhooks.clerk.url}/sandbox/webhooks/redeliver").raise_for_status()
+        assert webhooks.next_answer() == 204
+    assert len({event["event_id"] for event in with_webhooks.events("user_redelivered")}) == 1
+
+
+def test_nothing_personal_of_a_webhook_reaches_the_log(with_webhooks: System) -> None:
+    """The stand-in embeds the user as Clerk does, with names and e-mail addresses."""
+    browser, _ = with_webhooks.sign_in("user_personal")
+    browser.sign_out()
+    assert with_webhooks.clerk.webhooks.next_answer() == 204
+    (event,) = with_webhooks.events("user_personal")
+    assert "@" not in json.dumps(event)
+
+
+# --- What it runs on -------------------------------------------------------------------------------------------------
+
+
+def fill(fifo: Path) -> None:
+    """Write to a pipe until it takes no more."""
+    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            os.write(writer, b"#" * 4095 + b"\n")
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(writer)
