@@ -53,7 +53,8 @@ class SignedOut:
 
     Attributes:
         end: why it ended.
-        over: the sessions that have ended, because of this or before.
+        over: the sessions that have ended, because of this or before; also those of which Clerk did not say so, and was
+            not asked again.
         revoked: how many sessions Clerk ended because of this.
         failed: how many sessions were listed, should have ended, and are not known to have.
         listed: Clerk gave the list at least once.
@@ -100,6 +101,8 @@ class SignOut:
         """All that should end."""
         self._revoked: set[str] = set()
         self._gone: set[str] = set()
+        self._unsure: set[str] = set()
+        """Those that Clerk was asked to end, and has not said whether it did."""
         self._stopped_by: ClerkApiError | None = None
         self._problem: str | None = None
 
@@ -167,16 +170,22 @@ class SignOut:
             raise self._stopped_by
 
     async def _revoke(self, session_id: str) -> None:
+        self._unsure.add(session_id)
         try:
             ended = await self._sessions.revoke_session(session_id)
         except (ClerkRateLimitedError, ClerkRefusesKeyError) as error:
+            self._unsure.discard(session_id)
             self._stopped_by = error
         except ClerkApiError as error:
             self._problem = str(error)  # the next list tells whether it is over
         else:
+            self._unsure.discard(session_id)
             (self._revoked if ended else self._gone).add(session_id)
 
     def _outcome(self, end: End, retry_after: int | None = None) -> SignedOut:
         over = self._revoked | self._gone
         failed = len(self._found - over)
+        if end is not End.COMPLETE:
+            # A repeated call would not find those that did end, so their tokens have to be refused because of this one.
+            over |= self._unsure
         return SignedOut(end, tuple(over), len(self._revoked), failed, self._listed, self._problem, retry_after)

@@ -10,16 +10,16 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.clerk.keys import COOL_DOWN
 from service.clerk.reverification import is_fresh, reverification_error
 from service.clerk.session_token import read_credentials
 from service.clerk.sign_out import DEADLINE, End, SignedOut, SignOut
-from service.clerk.verdict import Auth, Verdict
+from service.clerk.verdict import Auth
 from service.endpoints import session_cookies
 from service.endpoints.responses import JSONResponse
 from service.endpoints.signing_out import Ended, SigningOut
 from service.endpoints.state import State
 from service.endpoints.under_way import BusyError, UnderWay
+from service.guard.refusal import refusal_of
 from service.request.context import RequestFacts
 
 logger = logging.getLogger("service.sessions")
@@ -80,7 +80,7 @@ class EndSessions:
         verdict = await request.state["verifier"].verify(credentials.tokens)
         identity = verdict.identity
         if verdict.auth is not Auth.VERIFIED or identity is None:
-            return _not_verified(verdict)
+            return refusal_of(verdict).response()
         scope = _scope(request)
         if scope is None:
             content = _problem(f"scope must be one of: {', '.join(SCOPES)}", "scope-invalid")
@@ -146,22 +146,6 @@ def _answer(ended: Ended, scope: str) -> Response:
         return JSONResponse(content, status_code=HTTPStatus.OK if success else HTTPStatus.BAD_GATEWAY)
     retry_after = RETRY_AFTER if signed_out.retry_after is None else signed_out.retry_after
     return _unavailable(content, retry_after)
-
-
-def _not_verified(verdict: Verdict) -> Response:
-    assert verdict.reason is not None, "only verified has none"  # noqa: S101 - tells mypy
-    reason = verdict.reason.value
-    if verdict.auth is Auth.UNVERIFIABLE:
-        message = "The token cannot be verified at the moment. Repeat the call"
-        return _unavailable(_problem(message, reason), int(COOL_DOWN))
-    challenge = "Bearer"
-    if verdict.auth is not Auth.ABSENT:
-        challenge += f' error="invalid_token", error_description="{reason}"'
-    return JSONResponse(
-        _problem("A valid session token is needed", reason),
-        status_code=HTTPStatus.UNAUTHORIZED,
-        headers={"WWW-Authenticate": challenge},  # RFC 6750, section 3
-    )
 
 
 def _problem(message: str, reason: str) -> dict[str, object]:

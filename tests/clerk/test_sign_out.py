@@ -228,13 +228,15 @@ async def test_what_was_not_tried_has_failed_and_clerk_is_asked_for_nothing_more
     assert OWN in clerk.active
 
 
-async def test_where_the_list_cannot_be_asked_for_again_an_error_counts_as_failed() -> None:
+async def test_where_the_list_cannot_be_asked_for_again_an_error_counts_as_failed_and_may_be_over() -> None:
     clerk = FakeClerk(*several(4))
     clerk.answer_lost = {"sess_1"}
     clerk.list_trouble = {1: ClerkApiError("no connection (ConnectError)")}
     outcome = await sign_out(clerk)
     assert (outcome.end, outcome.revoked, outcome.failed) == (End.UNREACHABLE, 3, 1)
-    assert set(outcome.over) == {OWN, "sess_2", "sess_3"}
+    # Clerk did end it, and a repeated call would not find it: its tokens have to be refused because of this one.
+    assert "sess_1" not in clerk.active
+    assert set(outcome.over) == {OWN, "sess_1", "sess_2", "sess_3"}
     assert not outcome.succeeded
 
 
@@ -257,6 +259,9 @@ async def test_revocations_that_hang_are_given_up_at_the_deadline_and_leave_no_t
         len(clerk.active),
     )
     assert outcome.failed >= 60
+    # Whether Clerk ends those that it was asked for, nobody will hear; those that it was not asked for, it does not.
+    assert set(outcome.over) == set(clerk.tried)
+    assert len(outcome.over) > outcome.revoked
     assert clerk.under_way == 0
     assert asyncio.all_tasks() == before
 

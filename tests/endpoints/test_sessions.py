@@ -228,11 +228,8 @@ async def test_a_token_that_is_not_verified_gets_401_and_clerk_no_call(
     caplog.set_level(logging.DEBUG, logger="service")
     response = await without_clerk.delete(SESSIONS, headers=list(vector.headers))
     assert response.status_code == 401
-    assert response.json() == {
-        "success": False,
-        "message": "A valid session token is needed",
-        "reason": vector.reason,
-    }
+    body = response.json()
+    assert (body["success"], body["reason"]) == (False, vector.reason)
     challenge = f'Bearer error="invalid_token", error_description="{vector.reason}"'
     assert response.headers["www-authenticate"] == ("Bearer" if vector.auth == "absent" else challenge)
     assert "set-cookie" not in response.headers
