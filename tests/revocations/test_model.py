@@ -56,10 +56,8 @@ class Model(RuleBasedStateMachine):
             self.signed_out[session_id] = min(before, at), max(end, self.clock.now + how_long)
 
     def drop_soonest(self) -> None:
-        soonest = min(end for _, end in self.signed_out.values())
-        candidates = [name for name, (_, end) in self.signed_out.items() if end == soonest]
-        # Of those that end in the same second any may go; the store says which did.
-        del self.signed_out[next((name for name in candidates if self.found(name) is None), candidates[0])]
+        # Of those that end in the same second the one that was put in first goes, as min() takes the first.
+        del self.signed_out[min(self.signed_out, key=lambda session_id: self.signed_out[session_id][1])]
 
     @rule(session_id=one_session, how_long=seconds, who=st.integers(0, 1))
     def claim(self, session_id: str, how_long: int, who: int) -> None:
