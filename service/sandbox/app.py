@@ -70,6 +70,7 @@ def create_sandbox(
         routes=[
             Route("/v1/jwks", backend.jwks),
             Route("/v1/sessions", backend.list_sessions),
+            Route("/v1/sessions/{session_id}", backend.get_session),
             Route("/v1/sessions/{session_id}/revoke", backend.revoke_session, methods=["POST"]),
             Route("/v1/client", frontend.client),
             Route("/v1/client/sessions", frontend.sign_out, methods=["POST", "DELETE"]),
@@ -126,6 +127,13 @@ class _BackendApi:
         if query.get("paginated") == "true":
             return JSONResponse({"data": page, "total_count": len(found)})
         return JSONResponse(page)
+
+    async def get_session(self, request: Request) -> Response:
+        self._authenticate(request)
+        session = self._instance.session(request.path_params["session_id"])
+        if session is None:
+            raise _not_found("Session")
+        return JSONResponse(session.as_json())
 
     async def revoke_session(self, request: Request) -> Response:
         self._authenticate(request)

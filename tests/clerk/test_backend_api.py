@@ -1,5 +1,6 @@
 """What Clerk says about sessions: the real client and SDK over a mocked wire. Its keys are in test_keys.py."""
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import respx
 from clerk_backend_api import Clerk, models
 from prometheus_client import generate_latest
 
-from service.clerk.backend_api import MAX_RESPONSE_BYTES, PAGE_SIZE, BackendApi, backend_api
+from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, PAGE_SIZE, BackendApi, backend_api
 from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
 from service.metrics import Metrics
 from service.sandbox.instance import Instance
@@ -244,6 +245,57 @@ async def test_clerks_own_time_to_wait_is_told_within_bounds(
     with pytest.raises(ClerkRateLimitedError) as caught:
         await api.active_sessions(USER)
     assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize("status", ["active", "pending", "ended", "removed", "revoked", "expired"])
+async def test_a_session_is_alive_while_it_is_active_or_pending(
+    api: BackendApi, wire: respx.Router, status: str
+) -> None:
+    wire.get("/sessions/sess_1").respond(json=session("sess_1", status=status))
+    assert await api.is_alive("sess_1") is (status in {"active", "pending"})
+
+
+async def test_a_session_that_clerk_does_not_have_is_neither_alive_nor_over(
+    api: BackendApi, wire: respx.Router, metrics: Metrics
+) -> None:
+    wire.get("/sessions/sess_1").respond(404, json=ERRORS)
+    with pytest.raises(ClerkNotFoundError):
+        await api.is_alive("sess_1")
+    assert counted(metrics) == {"get not_found": 1}
+
+
+async def test_a_session_id_that_would_be_another_path_is_never_sent(api: BackendApi, wire: respx.Router) -> None:
+    with pytest.raises(ClerkNotFoundError):
+        await api.is_alive("../users/1")
+    assert not wire.calls
+
+
+@pytest.mark.parametrize("answer", [[{}] * 4001, {"keys": [{}] * 4000}], ids=["a list", "a JWKS"])
+async def test_an_answer_of_too_many_objects_does_not_reach_the_sdk(
+    api: BackendApi, wire: respx.Router, answer: Any
+) -> None:
+    wire.get("/sessions" if isinstance(answer, list) else "/jwks").respond(json=answer)
+    with pytest.raises(ClerkApiError, match="holds more than 4000 objects"):
+        await (api.active_sessions(USER) if isinstance(answer, list) else api.jwks())
+
+
+async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendApi, wire: respx.Router) -> None:
+    under_way, most, enough = 0, 0, asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == MAX_REVOCATIONS:
+            enough.set()
+        await enough.wait()
+        under_way -= 1
+        return httpx.Response(200, json=session(request.url.path.split("/")[3], status="revoked"))
+
+    wire.post(path__regex="/revoke$").mock(side_effect=answer)
+    ended = await asyncio.gather(*(api.revoke_session(f"sess_{number}") for number in range(50)))
+    assert all(ended)
+    assert most == MAX_REVOCATIONS
 
 
 async def test_good_calls_are_counted_and_the_rest_is_there_at_0(

@@ -6,7 +6,7 @@ from itertools import count, islice
 
 import pytest
 
-from service.clerk.errors import ClerkApiError, ClerkRateLimitedError, ClerkRefusesKeyError
+from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
 from service.clerk.sign_out import CONCURRENCY, End, SignedOut, SignOut
 
 OWN = "sess_0_own"
@@ -35,6 +35,10 @@ class FakeClerk:
         self.ended_elsewhere: set[str] = set()
         self.answer_lost: set[str] = set()
         self.lists_what_is_over = False
+        self.ignores_offset = False
+        self.pending: set[str] = set()
+        """Alive, and in no list."""
+        self.known = {OWN}
 
     async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
         assert user_id == "user_alice"
@@ -43,7 +47,7 @@ class FakeClerk:
             await self._hang()
         if (error := self.list_trouble.get(len(self.offsets) - 1)) is not None:
             raise error
-        page = list(self.active)[offset : offset + PAGE]
+        page = list(self.active)[0 if self.ignores_offset else offset :][:PAGE]
         self.active |= dict.fromkeys(islice(self.begins, 1))
         return page
 
@@ -66,6 +70,11 @@ class FakeClerk:
         if session_id in self.answer_lost:
             raise ClerkApiError("no connection (ReadError)")
         return session_id not in self.ended_elsewhere
+
+    async def is_alive(self, session_id: str) -> bool:
+        if session_id not in self.known:
+            raise ClerkNotFoundError("Clerk answered with status 404")
+        return session_id in self.pending
 
     async def _hang(self) -> None:
         self.hanging.set()
@@ -147,6 +156,29 @@ async def test_one_that_clerk_has_ended_is_over_although_a_stale_list_shows_it()
     assert (outcome.revoked, outcome.failed, outcome.succeeded) == (3, 0, True)
 
 
+async def test_ones_own_session_is_ended_although_no_list_shows_it() -> None:
+    """One with open tasks is ``pending``, and its token verifies all the same."""
+    clerk = FakeClerk("sess_1")
+    clerk.pending = {OWN}
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 0, True)
+    assert clerk.tried == ["sess_1", OWN]
+
+
+async def test_ones_own_session_that_is_kept_is_not_even_asked_for() -> None:
+    clerk = FakeClerk("sess_1")
+    clerk.known = set()
+    assert (await sign_out(clerk, keep_own=True)).succeeded
+
+
+async def test_ones_own_session_that_clerk_does_not_know_is_no_success() -> None:
+    clerk = FakeClerk()
+    clerk.known = set()
+    outcome = await sign_out(clerk)
+    assert (outcome.end, outcome.revoked, outcome.failed, outcome.over) == (End.COMPLETE, 0, 1, ())
+    assert "CLERK_SECRET_KEY" in str(outcome.problem)
+
+
 # --- Some fail -------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +189,23 @@ async def test_one_that_is_still_listed_after_an_error_has_failed() -> None:
     assert (outcome.end, outcome.revoked, outcome.failed, outcome.succeeded) == (End.COMPLETE, 2, 2, False)
     assert set(outcome.over) == {OWN, "sess_3"}
     assert outcome.problem == "Clerk answered with status 500"
+
+
+async def test_one_that_is_said_to_be_gone_and_is_still_listed_has_failed() -> None:
+    """Something between us and Clerk that lets no POST through answers 404 too."""
+    clerk = FakeClerk(*several(3))
+    clerk.ended_elsewhere = {"sess_1"}
+    clerk.lists_what_is_over = True
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 1, False)
+    assert "sess_1" not in outcome.over
+
+
+async def test_a_list_that_does_not_move_on_is_not_asked_for_for_ever() -> None:
+    clerk = FakeClerk(*several(PAGE))
+    clerk.lists_what_is_over = clerk.ignores_offset = True
+    assert (await sign_out(clerk)).succeeded
+    assert clerk.offsets == [0, 0, PAGE]
 
 
 async def test_one_that_is_listed_no_more_after_an_error_is_over_and_counts_nowhere() -> None:
