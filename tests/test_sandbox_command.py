@@ -82,9 +82,15 @@ def test_the_printed_curls_work_as_they_are(sandbox: Sandbox, number: int, auth:
     assert json.loads(body)["recorded"] is True
 
 
+def test_the_printed_curl_says_whose_token_it_is(sandbox: Sandbox) -> None:
+    head, _, body = run(sandbox.curls[2]).partition("\n\n")
+    assert head.startswith("HTTP/1.1 200 OK")
+    assert json.loads(body)["user_id"].startswith("user_")
+    assert json.loads(body)["session_id"].startswith("sess_")
+
+
 def test_the_printed_curl_ends_a_session_at_clerk_only_and_the_service_learns_of_it(sandbox: Sandbox) -> None:
-    (command,) = [command for command in sandbox.curls if command.endswith("/end")]
-    head, _, body = run(command).partition("\n\n")
+    head, _, body = run(sandbox.curls[3]).partition("\n\n")
     assert head.startswith("HTTP/1.1 200 OK")
     event = sandbox.next_event()
     assert (event["event"], event["cause"], event["source"]) == ("session_ended", "revoked", "clerk_webhook")

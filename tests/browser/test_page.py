@@ -1,6 +1,7 @@
 """The sandbox's page in a real Chromium, clicked through by Playwright."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -34,8 +35,8 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.fixture
-def page(browser: Browser, sandbox: Sandbox) -> Iterator[Page]:
+@contextmanager
+def signed_in(browser: Browser, sandbox: Sandbox) -> Iterator[Page]:
     """The page after signing in, in a browser without a past."""
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -45,6 +46,12 @@ def page(browser: Browser, sandbox: Sandbox) -> Iterator[Page]:
     expect(page.locator("#session")).to_contain_text("user_2alice is signed in, session sess_2")
     yield page
     context.close()
+
+
+@pytest.fixture
+def page(browser: Browser, sandbox: Sandbox) -> Iterator[Page]:
+    with signed_in(browser, sandbox) as page:
+        yield page
 
 
 def event(page: Page, title: str, shown: str) -> Locator:
@@ -85,12 +92,33 @@ def test_a_sign_out_that_the_service_is_not_told_of_comes_as_a_webhook(page: Pag
     expect(event(page, "user_logout: verified", shown)).to_have_count(0)
 
 
-def test_the_last_token_can_be_asked_about_after_signing_out(page: Page) -> None:
+def test_a_token_is_refused_at_once_after_a_sign_out_at_clerk(page: Page) -> None:
+    """The token itself would hold for another minute."""
+    shown = page.locator("#session").inner_text()
     check = page.get_by_role("button", name="Is my token still good?")
-    expect(check).to_be_enabled()
+    check.click()
+    expect(page.locator("#good")).to_contain_text('200 {"user_id":"user_2alice"')
     page.get_by_role("button", name="Sign out without telling the service").click()
-    expect(page.locator("#session")).to_have_text("Signed out.")
-    expect(check).to_be_enabled()
+    expect(event(page, "session_ended: removed", shown)).to_be_visible()
+    check.click()
+    expect(page.locator("#good")).to_contain_text("401 ")
+    expect(page.locator("#good")).to_contain_text('"reason":"session-revoked"')
+    expect(event(page, "session_used_after_logout: verified", shown)).to_be_visible()
+
+
+def test_signing_out_everywhere_ends_the_sessions_of_other_browsers_too(
+    page: Page, browser: Browser, sandbox: Sandbox
+) -> None:
+    """How many they are is not known here: the other tests have signed in this user, too."""
+    shown = page.locator("#session").inner_text()
+    with signed_in(browser, sandbox) as other:
+        page.get_by_role("button", name="Sign out everywhere").click()
+        expect(page.locator("#answer")).to_contain_text("200 ")
+        expect(page.locator("#answer")).to_contain_text('"failed_sessions":0')
+        expect(page.locator("#session")).to_have_text("Signed out.")
+        expect(event(page, "user_logout_everywhere: verified", shown)).to_contain_text('"scope":"all"')
+        other.reload()
+        expect(other.locator("#session")).to_have_text("Signed out.")
 
 
 def test_a_fresh_token_can_be_copied(page: Page) -> None:

@@ -492,14 +492,12 @@ def test_the_longest_line_is_within_the_limit(character: str) -> None:
         read_line(line)
 
 
-def test_the_wheel_holds_the_schemas(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_schemas_and_what_else_is_read_from_the_package(tmp_path: Path) -> None:
     command = ["pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--quiet", "-w", str(tmp_path)]
     subprocess.run([sys.executable, "-m", *command], check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        shipped = {
-            Path(name).stem: orjson.loads(archive.read(name))
-            for name in archive.namelist()
-            if name.startswith("service/events/schemas/") and name.endswith(".json")
-        }
-    assert shipped == schemas()
+        shipped = {name: archive.read(name) for name in archive.namelist() if name.endswith((".json", ".html"))}
+    documents = {f"service/events/schemas/{name}.json" for name in schemas()} | {"service/endpoints/openapi.json"}
+    assert set(shipped) == documents | {"service/sandbox/page.html"}
+    assert all((ROOT / name).read_bytes() == shipped[name] for name in shipped)

@@ -44,3 +44,9 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
         found = found[name.replace("~1", "/").replace("~0", "~")]
     assert isinstance(found, dict)
     return found
+
+
+def examples(method: str, path: str, status: int) -> list[Any]:
+    """The bodies that the document shows for an answer."""
+    shown = resolved(operations()[method, path]["responses"][str(status)])["content"]["application/json"]
+    return [shown["example"]] if "example" in shown else [named["value"] for named in shown["examples"].values()]
