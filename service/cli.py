@@ -15,24 +15,16 @@ import uvicorn
 
 from service import __version__
 from service.app import create_app
-from service.clerk.keys import KeyRing, Keys, PemKey
-from service.clerk.session_token import read_credentials
-from service.clerk.verdict import Auth, Verdict
-from service.clerk.verifier import Verifier
 from service.diagnostics import configure_logging
 from service.endpoints.openapi import document
 from service.events.schemas import schemas
-from service.metrics import Metrics
+from service.explain import explain
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 from service.resources import (
     check_clerk_api,
     check_event_log,
     check_spool,
-    describe_revocations,
     load_pem_key,
-    open_clerk_api,
-    open_keys,
-    open_revocations,
 )
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
@@ -40,9 +32,6 @@ from service.sandbox.webhooks import post_to
 from service.server import configure, exit_cleanly_on_signals, listen, url_of
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings
-
-MAX_SHOWN = 120
-"""Characters of a value that ``check`` shows."""
 
 
 @contextmanager
@@ -113,94 +102,8 @@ def check(token: str | None) -> None:
         check_spool(settings)
         check_clerk_api(settings)
     configure_logging("critical")
-    for line in _describe(settings):
-        click.echo(line)
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
-    sys.exit(0 if asyncio.run(_check(settings, pem_key, sent)) else 1)
-
-
-async def _check(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
-    async with open_clerk_api(settings) as api, open_keys(pem_key, api) as keys:
-        well = await _describe_keys(settings, keys)
-        well = await _describe_revocations(settings) and well
-        if sent is None:
-            return well
-        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
-        # What the endpoint would see, whether the header's value or the token alone was given.
-        sent = sent.strip()
-        header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
-        verdict = await verifier.verify(read_credentials([(b"authorization", header)]).tokens)
-    for line in _explain(verdict):
-        click.echo(line)
-    return verdict.auth is Auth.VERIFIED
-
-
-async def _describe_keys(settings: Settings, keys: Keys) -> bool:
-    if isinstance(keys, PemKey):
-        click.echo(f"keys: one RSA key of {keys.bits} bits from CLERK_JWT_KEY; Clerk is not asked")
-        return True
-    assert isinstance(keys, KeyRing)  # noqa: S101 - the only other kind
-    if await keys.refresh():
-        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
-        return True
-    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
-    return False
-
-
-async def _describe_revocations(settings: Settings) -> bool:
-    async with open_revocations(settings, Metrics()) as revocations:
-        for _ in range(4):
-            if revocations.problem is not None:
-                await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
-        click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
-        return revocations.problem is None
-
-
-def _describe(settings: Settings) -> Iterator[str]:
-    event_log = "standard output" if settings.event_log == "-" else settings.event_log
-    yield f"event log: {event_log}"
-    yield f"spool: {settings.event_spool_dir}, at most {settings.event_spool_max_bytes} bytes"
-    if settings.clerk_authorized_parties:
-        yield f"authorized parties and CORS origins: {', '.join(settings.clerk_authorized_parties)}"
-    else:
-        yield "authorized parties: any (set CLERK_AUTHORIZED_PARTIES; until then browsers on other origins cannot call)"
-    yield f"issuer: {settings.clerk_issuer or 'any (CLERK_ISSUER is not set)'}"
-    yield f"sign out everywhere: {_describe_sign_out(settings)}"
-    # The rest as it is: a mistyped name shows here as a default.
-    for name in ("event_fsync", "event_client_ip", "event_user_agent", "flood_per_second"):
-        yield f"{name.upper()}: {json.dumps(getattr(settings, name))}"
-    yield f"FORWARDED_ALLOW_IPS: {', '.join(settings.forwarded_allow_ips) or 'none'}"
-    for name in ("host", "port", "workers", "log_level"):
-        yield f"{name.upper()}: {getattr(settings, name)}"
-
-
-def _describe_sign_out(settings: Settings) -> str:
-    if settings.clerk_secret_key is None:
-        return "off (CLERK_SECRET_KEY is not set)"
-    max_age = settings.reverification_max_age_minutes
-    reverification = "off" if max_age is None else f"after {max_age} minutes"
-    return f"through {settings.clerk_api_url}, reverification {reverification}"
-
-
-def _explain(verdict: Verdict) -> Iterator[str]:
-    """Say in words how the verdict came about. The token itself is never shown."""
-    yield f"token: {verdict.auth}" + (f" ({verdict.reason})" if verdict.reason else "")
-    if verdict.finding is not None:
-        yield f"  check:    {verdict.finding.check}"
-        yield f"  found:    {_shown(verdict.finding.found)}"
-        yield f"  expected: {verdict.finding.expected}"
-    if verdict.identity is not None:
-        yield f"  user:     {verdict.identity.user_id}"
-        yield f"  session:  {verdict.identity.session_id}"
-        yield f"  organisation: {verdict.identity.org_id or 'none'}, actor: {verdict.identity.actor_id or 'none'}"
-
-
-def _shown(value: object) -> str:
-    """A claim or header member as one line of printable ASCII; of a list or an object only that it is one."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    sys.exit(0 if asyncio.run(explain(settings, pem_key, sent)) else 1)
 
 
 @main.command()

@@ -3,7 +3,6 @@
 ``app.py`` opens all of it for the service; a guard in somebody else's application opens what it needs of it.
 """
 
-import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,8 +20,6 @@ from service.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.settings import ConfigurationError, Settings
-
-logger = logging.getLogger("service.resources")
 
 
 def load_pem_key(settings: Settings) -> PemKey | None:
@@ -153,15 +150,15 @@ async def open_keys(
         yield ring
 
 
-def warn_of_separate_lists(settings: Settings) -> None:
-    """Say so on stderr where each of several workers has a revocation list of its own. Once, from their parent."""
-    if settings.workers > 1 and settings.revocations_url.get_secret_value() == "memory://":
-        logger.warning(
-            "REVOCATIONS_URL: with memory:// each of the %s workers has a revocation list of its own, and so has each "
-            "replica: a token of a session that was signed out at one of them may pass at the others for as long as it "
-            "lives; set it to a redis:// URL that all of them share",
-            settings.workers,
-        )
+def separate_lists(settings: Settings) -> str | None:
+    """Give what is to be said where each of several workers has a revocation list of its own, else None."""
+    if settings.workers == 1 or settings.revocations_url.get_secret_value() != "memory://":
+        return None
+    return (
+        f"with memory:// each of the {settings.workers} workers has a revocation list of its own, and so has each "
+        "replica: a token of a session that was signed out at one of them may pass at the others for as long as it "
+        "lives; set it to a redis:// URL that all of them share"
+    )
 
 
 def describe_revocations(settings: Settings) -> str:

@@ -21,7 +21,7 @@ from service.app import create_app
 from service.diagnostics import logging_config
 from service.metrics import Metrics
 from service.protocol import HttpProtocol
-from service.resources import check_clerk_api, check_spool, open_event_log, warn_of_separate_lists
+from service.resources import check_clerk_api, check_spool, open_event_log, separate_lists
 from service.settings import ConfigurationError, Settings
 from service.worker_metrics import count_in, metrics_directory
 from service.workers import Supervisor, WorkerServer, stop_when_readable
@@ -138,7 +138,6 @@ def serve(settings: Settings) -> int:
     """
     check_clerk_api(settings)
     check_spool(settings)
-    warn_of_separate_lists(settings)
     if settings.workers == 1:
         return _serve(settings, create_app(settings, open_event_log(settings)))
     # A mistake is found here already: one line, not one from each worker.
@@ -162,6 +161,8 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
         exit_cleanly_on_signals()
         # uvicorn's supervisor takes it for "replace the workers"; a single process would die of it at once.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+        if (problem := separate_lists(settings)) is not None:
+            logger.warning("REVOCATIONS_URL: %s", problem)
         logger.info("listening on %s", url_of(listener))
         processes = []
         if settings.workers == 1:

@@ -4,11 +4,14 @@
 """
 
 import ipaddress
+import os
 import re
 from base64 import b64decode
-from typing import Annotated, Literal, Self
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -30,6 +33,8 @@ from pydantic_settings import (
 MAX_PORT = 65535
 MIN_SIGNING_KEY_BYTES = 16
 """Standard Webhooks asks for 24 to 64; what is shorter than this was cut."""
+ALIKE = 0.82
+"""From 0 to 1: how alike two names must be for one to be a mistake for the other."""
 ORIGIN_MAX_LENGTH = 256
 """Characters. Keeps the event line within its 4,096 bytes."""
 
@@ -230,6 +235,10 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
+SERVED_BY = frozenset({"host", "port", "workers", "log_level"})
+"""Settings that say how this service is served. Other programs use these names as well."""
+
+
 class _EnvironmentSettings(Settings):
     """The same settings, read from the environment first and from ``.env`` in the working directory second."""
 
@@ -249,6 +258,40 @@ class _EnvironmentSettings(Settings):
         )
 
 
+class _EnvironmentOfAGuard(EnvSettingsSource):
+    """The environment of somebody else's application, whose PORT is not ours to judge."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if name not in SERVED_BY}
+
+
+class _DotEnvOfAGuard(DotEnvSettingsSource):
+    """Likewise."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if name not in SERVED_BY}
+
+
+class _GuardSettings(_EnvironmentSettings):
+    """The settings of a guard in another application. With the service's spool it would deliver the service's lines."""
+
+    event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout-guard"  # noqa: S108 - as above
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (
+            _EnvironmentOfAGuard(settings_cls, env_ignore_empty=True),
+            _DotEnvOfAGuard(settings_cls, env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True),
+        )
+
+
 _MESSAGES = {
     "bool_parsing": "must be true or false",
     "int_parsing": "must be a whole number",
@@ -258,20 +301,34 @@ _MESSAGES = {
 """For pydantic's kinds of problems that have a plainer wording."""
 
 
-def load_settings() -> Settings:
+def load_settings(*, for_guard: bool = False) -> Settings:
     """Read the environment and ``.env``.
+
+    Args:
+        for_guard: for a guard in another application: HOST, PORT, WORKERS and LOG_LEVEL are that application's, and
+            the spool has a default of its own.
 
     Raises:
         ConfigurationError: a value is missing or unusable; its text names the first such variable.
     """
     try:
-        return _EnvironmentSettings()
+        return _GuardSettings() if for_guard else _EnvironmentSettings()
     except ValidationError as error:
         raise _first_problem(error) from None
     except UnicodeDecodeError:
         raise ConfigurationError(".env", "is not UTF-8 text") from None
     except OSError as error:
         raise ConfigurationError(".env", f"cannot be read: {error.strerror}") from None
+
+
+def mistyped_names() -> dict[str, str]:
+    """Give the names in the environment and ``.env`` that are nearly a setting's, each with that setting's name."""
+    known = [name.upper() for name in Settings.model_fields]
+    mistyped = {}
+    for name in sorted({*os.environ, *dotenv_values(".env")} - {*known}):
+        if meant := get_close_matches(name, known, n=1, cutoff=ALIKE):
+            mistyped[name] = meant[0]
+    return mistyped
 
 
 def _first_problem(error: ValidationError) -> ConfigurationError:

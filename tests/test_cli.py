@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -19,9 +20,10 @@ from service import __version__
 from service.cli import main
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
-from tests.support.processes import TIMEOUT, environment
+from tests.support.processes import TIMEOUT, environment, serve
 from tests.support.redis_server import redis_server
 from tests.support.signing import ISSUER, ORIGIN, claims, header, pem, token, token_of
+from tests.support.webhooks import SECRET
 
 Check = Callable[..., Result]
 
@@ -49,11 +51,13 @@ def test_check_explains_the_configuration(check: Check) -> None:
         f"authorized parties and CORS origins: {ORIGIN}",
         f"issuer: {ISSUER}",
         "sign out everywhere: off (CLERK_SECRET_KEY is not set)",
+        "webhooks: off (CLERK_WEBHOOK_SIGNING_SECRET is not set)",
         "EVENT_FSYNC: false",
         "EVENT_CLIENT_IP: false",
         "EVENT_USER_AGENT: false",
         "FLOOD_PER_SECOND: 50",
         "FORWARDED_ALLOW_IPS: 127.0.0.1/32, ::1/128",
+        "REVOCATIONS_FAIL: closed",
         "HOST: 127.0.0.1",
         "PORT: 8000",
         "WORKERS: 1",
@@ -102,6 +106,43 @@ def test_check_says_where_sessions_are_ended(check: Check, max_age: str, reverif
     assert f"sign out everywhere: through https://api.clerk.com, {reverification}\n" in result.output
     assert "keys: one RSA key of 2048 bits from CLERK_JWT_KEY; Clerk is not asked" in result.output
     assert result.exit_code == 0
+
+
+def test_check_tells_of_workers_that_do_not_know_of_each_others_sign_outs(check: Check) -> None:
+    assert "REVOCATIONS_URL: with memory:// each of the 3 workers has" in check(WORKERS="3").output
+
+
+def test_check_says_that_webhooks_are_on(check: Check) -> None:
+    output = check(CLERK_WEBHOOK_SIGNING_SECRET=SECRET).output
+    assert "\nwebhooks: on\n" in output
+    assert SECRET not in output
+
+
+def test_check_wonders_about_names_that_are_nearly_a_settings(check: Check, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("REVOCATION_URL=redis://:sesame@127.0.0.1\n", "utf-8")
+    output = check(CLERK_WEBHOOK_SECRET=SECRET, CLERK_PUBLISHABLE_KEY="pk_test_x").output
+    assert "CLERK_WEBHOOK_SECRET: not known, so without effect; is CLERK_WEBHOOK_SIGNING_SECRET meant?" in output
+    assert "REVOCATION_URL: not known, so without effect; is REVOCATIONS_URL meant?" in output
+    assert "PUBLISHABLE" not in output
+    assert "sesame" not in output
+    assert SECRET not in output
+
+
+def test_check_says_of_a_token_that_its_session_is_signed_out(check: Check) -> None:
+    with redis_server() as redis:
+        assert check("--token", token(), REVOCATIONS_URL=redis.url).exit_code == 0
+        with serve(settings={"REVOCATIONS_URL": redis.url}) as service:
+            httpx.delete(f"{service.url}/v1/auth/session", headers={"Authorization": f"Bearer {token()}"})
+        result = check("--token", token(), REVOCATIONS_URL=redis.url)
+    assert "token: verified\n" in result.output
+    assert re.search(r"^  signed out: \S+Z, so it is refused \(session-revoked\)$", result.output, re.MULTILINE)
+    assert result.exit_code == 1
+
+
+def test_check_judges_a_token_also_where_redis_cannot_be_asked(check: Check) -> None:
+    result = check("--token", token(), REVOCATIONS_URL="redis://127.0.0.1:1")
+    assert "token: verified\n" in result.output
+    assert "signed out" not in result.output
 
 
 def test_check_says_what_is_left_open(check: Check) -> None:

@@ -33,12 +33,12 @@ async def open_session_check(settings: Settings | None = None) -> AsyncIterator[
     """Open keys, revocation list and event log, and give a check over them.
 
     Args:
-        settings: what to open; without them the environment and ``.env`` say it, as for the service.
+        settings: what to open; without them the environment and ``.env`` say it, except how an application is served.
 
     Raises:
         ConfigurationError: a setting is missing or unusable; its text names the variable.
     """
-    settings = settings or load_settings()
+    settings = settings or load_settings(for_guard=True)
     check_clerk_api(settings)
     check_spool(settings)
     if settings.revocations_url.get_secret_value() == "memory://":

@@ -1060,7 +1060,7 @@ async def test_closing_closes_every_descriptor_and_ends_every_thread(
     log = await opened(output, Spool(str(directory), 1 << 30))
     await append(log, line(3))
     await closed(log)
-    assert open_files() == before
+    await until(lambda: open_files() == before)
     await until(lambda: set(threading.enumerate()) <= threads)
 
 

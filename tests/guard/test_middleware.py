@@ -215,9 +215,9 @@ async def greet(websocket: WebSocket) -> None:
 WEBSOCKET = Starlette(routes=[WebSocketRoute("/ws", greet)], middleware=[Middleware(SessionGuard, check=Parts().check)])
 
 
-@pytest.mark.parametrize("headers", [cookies(of_session()), bearer(of_session())], ids=["cookie", "header"])
-async def test_a_websocket_is_accepted_with_a_session_that_counts(headers: dict[str, str]) -> None:
-    messages = await answered(WEBSOCKET, scope(headers, type="websocket", path="/ws"))
+@pytest.mark.parametrize("carried_by", [cookies, bearer], ids=["cookie", "header"])
+async def test_a_websocket_is_accepted_with_a_session_that_counts(carried_by: Callable[[str], dict[str, str]]) -> None:
+    messages = await answered(WEBSOCKET, scope(carried_by(of_session()), type="websocket", path="/ws"))
     assert [message["type"] for message in messages] == ["websocket.accept", "websocket.send", "websocket.close"]
     assert messages[1]["text"] == USER
 

@@ -9,12 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 import psutil  # type: ignore[import-untyped]
 
 from tests.support.signing import ORIGIN, pem
 
+ROOT = Path(__file__).parents[2]
 TIMEOUT = 30
 """Seconds after which something that should have happened long ago fails the test."""
 
@@ -77,6 +79,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="clerk-logout-spool-") as spool:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve"],
+            cwd=ROOT,  # where the package is found, wherever the test is
             env=environment(**({"EVENT_SPOOL_DIR": spool} | dict(settings or {}))),
             stdout=stdout,
             stderr=subprocess.PIPE,
