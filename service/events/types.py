@@ -176,9 +176,10 @@ class SessionUsedAfterLogout(SessionEvent):
     issued_after_logout: bool
 
     def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys."""
+        """Give the line's further keys. Who holds the token of a signed-out session, nobody knows."""
         return {
             **SessionEvent.fields(self),
+            "initiated_by": None,
             "logged_out_at": self.logged_out_at,
             "token_issued_at": self.token_issued_at,
             "issued_after_logout": self.issued_after_logout,

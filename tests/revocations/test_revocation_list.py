@@ -63,6 +63,15 @@ async def test_a_session_is_kept_until_no_token_can_pass_within_bounds(lifetime:
     assert store.added == [(["a"], NOW, seconds)]
 
 
+async def test_where_no_lifetime_is_known_the_longest_that_was_told_of_counts() -> None:
+    """A webhook brings no token, and Clerk can be set to tokens that live longer than a minute."""
+    store = Asked()
+    revocations = RevocationList(store)
+    for lifetime in (None, 610, None, 70, None):
+        await revocations.revoke(["a"], token_lifetime=lifetime)
+    assert [seconds for _, _, seconds in store.added] == [75, 610, 610, 75, 610]
+
+
 @pytest.mark.parametrize(("at", "kept"), [(None, NOW), (NOW - 30, NOW - 30), (NOW + 30, NOW)])
 async def test_nobody_is_signed_out_in_the_future(at: float | None, kept: float) -> None:
     store = Asked()
