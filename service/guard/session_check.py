@@ -13,7 +13,7 @@ from service.clerk.session_token import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Identity, better
 from service.clerk.verifier import LEEWAY, PATIENCE
 from service.diagnostics import where
-from service.events.types import Event, SessionUsedAfterLogout, nearest_timestamp_of, new_event_id, now
+from service.events.types import Event, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.guard.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
 from service.guard.session_user import SessionUser
 from service.metrics import Children, Metrics
@@ -114,8 +114,8 @@ class SessionCheck:
                     SessionUsedAfterLogout(
                         event_id=new_event_id(),
                         timestamp=now(),
-                        logged_out_at=nearest_timestamp_of(signed_out_at),
-                        token_issued_at=nearest_timestamp_of(identity.issued_at),
+                        logged_out_at=timestamp_of(signed_out_at),
+                        token_issued_at=timestamp_of(identity.issued_at),
                         issued_after_logout=identity.issued_at > signed_out_at + ENDS_WITHIN,
                         **who(identity),
                         **self._facts(HTTPConnection(scope)),
