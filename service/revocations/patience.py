@@ -7,7 +7,7 @@ TICKS = 10
 
 
 class Patience:
-    """``asyncio.timeout``, but counted in ten ticks, of which each counts once, however late it comes.
+    """As ``asyncio.timeout``, but counted in ten ticks, of which each counts once, however late it comes.
 
     A tick comes late while our own event loop is busy, as with the first of 1,000 requests that arrive at once. An
     answer may have come meanwhile, which nobody could look at: it has the ticks that are left to be seen.
@@ -19,10 +19,12 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self._tick = seconds / TICKS
         self._left = TICKS
-        self._timeout = asyncio.timeout(None)
 
     async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"  # noqa: S101 - for mypy
+        self._task = task
+        self._cancelled_before = task.cancelling()
         self._loop = asyncio.get_running_loop()
         self._next = self._loop.call_later(self._tick, self._pass)
 
@@ -30,11 +32,13 @@ class Patience:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._next.cancel()
-        await self._timeout.__aexit__(kind, error, traceback)
+        # Where somebody else has cancelled the task too, it stays cancelled.
+        if self._left == 0 and self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
+            raise TimeoutError
 
     def _pass(self) -> None:
         self._left -= 1
         if self._left > 0:
             self._next = self._loop.call_later(self._tick, self._pass)
         else:
-            self._timeout.reschedule(self._loop.time())
+            self._task.cancel()

@@ -40,8 +40,9 @@ MULTI have 2,400 answers, which redis-py's parser reads for 40 to 60 ms, in whic
 It is told when an entry ends, not for how long it is kept: Redis may run it long after it was sent, when it was frozen.
 """
 CLAIM = """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return 1 end
-return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
+return math.max(1, redis.call('PTTL', KEYS[1]))
 """
 """A claim whose answer came too late for the one who asked is still its own when it asks again."""
 LOOK = """
@@ -97,6 +98,7 @@ class RedisCommands:
         self._address = RedisAddress(login.host, login.port, within=within, resolve=resolve)
         self._connections = RedisConnections(self._address, login, most=connections, within=within)
         self._connection_of_probe = RedisConnections(self._address, login, most=1, within=within)
+        self.within = within
         self._name = secrets.token_hex(8)
         self._ahead = 0.0
         """Seconds that Redis's clock is ahead of our monotonic one; known after a probe."""
@@ -112,10 +114,11 @@ class RedisCommands:
             marker, *times = await self._connections.ask("MGET", MARKER, *(REVOKED + one for one in session_ids))
             return Found(marker, times)
 
-    async def claim(self, session_id: str, *, seconds: int) -> bool:
-        """Say whether nobody else has claimed this session within so many seconds."""
+    async def claim(self, session_id: str, *, seconds: int) -> float:
+        """Claim this session for so many seconds; give 0, or the seconds for which somebody else has claimed it."""
         with self._in_words():
-            return bool(await self._connections.ask("EVAL", CLAIM, 1, REPORTED + session_id, self._name, seconds))
+            left = await self._connections.ask("EVAL", CLAIM, 1, REPORTED + session_id, self._name, seconds)
+            return int(left) / 1000
 
     async def probe(self) -> Probed:
         """Do what the others do, over a connection of its own; a Redis that takes no writes is of no use."""
@@ -154,7 +157,6 @@ class RedisCommands:
         except RevocationsUnavailableError:
             raise
         except TimeoutError:
-            within = self._connections.within * 1000
-            raise RevocationsUnavailableError(f"it did not answer within {within:g} ms") from None
+            raise RevocationsUnavailableError(f"it did not answer within {self.within * 1000:g} ms") from None
         except Exception as error:  # noqa: BLE001 - redis-py's own mistakes too must not end the looking for Redis
             raise RevocationsUnavailableError(in_words(error)) from None

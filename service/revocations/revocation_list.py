@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from service.metrics import Metrics
-from service.revocations.store import WITHIN, RevocationStore, RevocationsUnavailableError
+from service.revocations.store import RevocationStore, RevocationsUnavailableError
 
 LEAST_SECONDS = 75
 """Clerk's session tokens live 60 s, clocks may differ by 5 s, and a token may have been handed out just now."""
@@ -60,19 +60,19 @@ class RevocationList:
         self._revoked.labels("ok").inc(len(session_ids))
         return True
 
-    async def signed_out_at(self, session_id: str, *, within: float = WITHIN) -> float | None:
+    async def signed_out_at(self, session_id: str, *, within: float | None = None) -> float | None:
         """Give when a session was signed out, in seconds since 1970, or None where it is not on the list.
 
         Args:
             session_id: the session.
-            within: seconds in which the answer must be there.
+            within: seconds in which the answer must be there, where they are less than 50 ms.
 
         Raises:
             RevocationsUnavailableError: nobody can say.
         """
         return await self._store.find(session_id, within=within)
 
-    async def is_first_report(self, session_id: str, *, seconds: int, within: float = WITHIN) -> bool:
+    async def is_first_report(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         """Say whether nobody has reported this session within so many seconds.
 
         Where the others cannot be asked in time, what this process has reported decides.
@@ -80,6 +80,6 @@ class RevocationList:
         Args:
             session_id: the session.
             seconds: the window.
-            within: seconds in which the answer must be there.
+            within: seconds in which the answer must be there, where they are less than 50 ms.
         """
         return await self._store.claim(session_id, seconds=seconds, within=within)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 WITHIN = 0.05
-"""Seconds in which a store answers; a request that asks several questions gives this much to all of them together."""
+"""Seconds in which a store answers. A request that asks several questions gives this much to all of them together."""
 
 
 class RevocationsUnavailableError(Exception):
@@ -34,11 +34,16 @@ class RevocationStore(Protocol):
         """
         ...
 
-    async def find(self, session_id: str, *, within: float = WITHIN) -> float | None:
-        """Give when the session was signed out, in seconds since 1970, or None where it is not on the list."""
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
+        """Give when the session was signed out, in seconds since 1970, or None where it is not on the list.
+
+        Args:
+            session_id: the session.
+            within: seconds, where it is less than 50 ms.
+        """
         ...
 
-    async def claim(self, session_id: str, *, seconds: int, within: float = WITHIN) -> bool:
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         """Say whether this is the first claim for the session within so many seconds, over all who share the store.
 
         Where they cannot be asked in time, it is the first of this process: better claimed twice than by nobody.
