@@ -4,12 +4,9 @@ What this process has signed out by itself it knows at any time, and brings it t
 outage, after it came back empty, or when another server may answer in its place; see ``redis_watch``.
 """
 
-import asyncio
-import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 from service.revocations.memory_store import MOST_SESSIONS, MemoryStore
@@ -20,12 +17,8 @@ from service.revocations.redis_watch import REFILL, RedisWatch
 from service.revocations.store import RevocationsUnavailableError
 from service.revocations.together import Together
 
-logger = logging.getLogger("service.revocations")
-
 ROUND_TRIPS = 2
 """At the same time, of one kind. Few, so that many questions go together; two, so that one that hangs is not all."""
-LAST_ATTEMPT = 0.2
-"""Seconds for bringing what is owed, when the process ends."""
 
 Answer = TypeVar("Answer")
 
@@ -112,14 +105,9 @@ class RedisStore:
 
     async def close(self) -> None:
         """Stop looking, bring what is owed if that is possible at once, and close the connections."""
-        await self._watch.stop()
         await self._finds.close()
         await self._puts.close()
-        with suppress(RevocationsUnavailableError, TimeoutError):
-            async with asyncio.timeout(LAST_ATTEMPT):
-                await self._owed.bring(self._redis.put)
-        if len(self._owed) > 0:
-            logger.error("%s signed-out sessions could not be brought to Redis before the end", len(self._owed))
+        await self._watch.stop()
         await self._redis.close()
 
     async def _ask(self, ask: Callable[[], Awaitable[Answer]], within: float | None = None) -> Answer:

@@ -24,6 +24,8 @@ LOOK_WHILE_UP_EVERY = 1.0
 """Seconds between two looks while all is well, so that an outage is known before the first request fails."""
 REFILL = 2.0
 """Seconds after which every other process has looked too, and brought what it knows to a Redis that had lost it."""
+LAST_LOOK = 0.2
+"""Seconds for the look when the process ends."""
 LOST = "Redis: it has lost the list; each process is bringing back what it knows"
 
 
@@ -68,10 +70,16 @@ class RedisWatch:
         self._looking = asyncio.create_task(self._keep_looking(), name="revocations")
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Look no more, but for one last time where something is owed."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
+        if len(self._owed) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_LOOK):
+                    await self._look(was_suspected=False)
+        if len(self._owed) > 0:
+            logger.error("%s signed-out sessions could not be brought to Redis before the end", len(self._owed))
 
     def fail_while_down(self) -> None:
         """Raise ``RevocationsUnavailableError`` while Redis cannot be used."""

@@ -192,7 +192,8 @@ async def test_what_is_owed_at_the_end_is_brought_then(
     redis: RedisServer, flaky: tuple[Flaky, RedisStore], caplog: pytest.LogCaptureFixture
 ) -> None:
     commands, store = flaky
-    await store._watch.stop()
+    assert store._watch._looking is not None
+    store._watch._looking.cancel()
     commands.lost_puts = 1
     with pytest.raises(RevocationsUnavailableError):
         await store.add(["sess_1"], at=AT, seconds=75)
@@ -215,6 +216,26 @@ async def test_what_cannot_be_brought_then_is_told_and_holds_up_nothing(
         before = time.monotonic()
     assert time.monotonic() - before < TIMEOUT
     assert "2 signed-out sessions could not be brought to Redis before the end" in said(caplog)
+
+
+async def test_what_is_owed_is_brought_at_the_end_also_to_a_redis_that_was_never_there_before() -> None:
+    server = RedisServer()
+    async with opened(server.url) as store:
+        with pytest.raises(RevocationsUnavailableError):
+            await store.add(["sess_1"], at=AT, seconds=75)
+        assert store._watch._looking is not None
+        store._watch._looking.cancel()
+        server.start()
+    try:
+        assert server.left(REVOKED + "sess_1") > 0
+    finally:
+        server.kill()
+
+
+async def test_a_store_that_was_never_started_is_closed_all_the_same(redis: RedisServer) -> None:
+    store = RedisStore(RedisCommands(redis.url))
+    await store.close()
+    assert store.problem == "Redis: not connected yet"
 
 
 # --- A burst ---------------------------------------------------------------------------------------------------------
