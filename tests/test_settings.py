@@ -391,6 +391,8 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
         "redis://:pa/ss@localhost",
         "redis://[::1",
         "redis://local host",
+        "redis://host..name",
+        f"redis://{'a' * 64}.internal",
         "redis://localhost/0\n",
     ],
 )

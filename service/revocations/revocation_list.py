@@ -70,18 +70,26 @@ class RevocationList:
         self._ok.inc(len(session_ids))
         return True
 
-    async def signed_out_at(self, session_id: str) -> float | None:
+    async def signed_out_at(self, session_id: str, *, within: float | None = None) -> float | None:
         """Give when a session was signed out, in seconds since 1970, or None where it is not on the list.
 
+        Args:
+            session_id: the session.
+            within: seconds in which the answer must be there, where they are less than 50 ms.
+
         Raises:
             RevocationsUnavailableError: nobody can say.
         """
-        return await self._store.find(session_id)
+        return await self._store.find(session_id, within=within)
 
-    async def is_first_report(self, session_id: str, *, seconds: int) -> bool:
+    async def is_first_report(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         """Say whether nobody has reported this session within so many seconds.
 
-        Raises:
-            RevocationsUnavailableError: nobody can say.
+        Where the others cannot be asked in time, what this process has reported decides.
+
+        Args:
+            session_id: the session.
+            seconds: the window.
+            within: seconds in which the answer must be there, where they are less than 50 ms.
         """
-        return await self._store.claim(session_id, seconds=seconds)
+        return await self._store.claim(session_id, seconds=seconds, within=within)
