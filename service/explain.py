@@ -50,7 +50,9 @@ async def explain(settings: Settings, pem_key: PemKey | None, sent: bytes | None
         verdict = await verifier.verify(read_credentials([(b"authorization", header)]).tokens)
         for line in _explain(verdict):
             click.echo(line)
-        return verdict.auth is Auth.VERIFIED and not await _is_signed_out(verdict, revocations)
+        if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
+            return False
+        return not await _is_signed_out(verdict.identity.session_id, revocations)
 
 
 async def _describe_keys(settings: Settings, keys: Keys) -> bool:
@@ -73,12 +75,10 @@ async def _describe_revocations(settings: Settings, revocations: RevocationList)
     return revocations.problem is None
 
 
-async def _is_signed_out(verdict: Verdict, revocations: RevocationList) -> bool:
-    """Say whether the session is on the revocation list; one in memory is the running service's own, and not seen."""
-    if verdict.identity is None:
-        return False
+async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
+    """Say whether a session is on the revocation list; one in memory is the running service's own, and not seen."""
     try:
-        at = await revocations.signed_out_at(verdict.identity.session_id)
+        at = await revocations.signed_out_at(session_id)
     except RevocationsUnavailableError:
         return False  # said already
     if at is None:

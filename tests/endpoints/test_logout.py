@@ -434,11 +434,11 @@ class Noting:
         self.done += session_ids
         raise ValueError("eyJ.secret")
 
-    async def find(self, session_id: str) -> float | None:
-        raise AssertionError(session_id)
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
+        raise AssertionError(session_id, within)
 
-    async def claim(self, session_id: str, *, seconds: int) -> bool:
-        raise AssertionError(session_id, seconds)
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
+        raise AssertionError(session_id, seconds, within)
 
     async def close(self) -> None:
         raise AssertionError

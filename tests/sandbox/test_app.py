@@ -150,9 +150,17 @@ async def test_the_sdk_revokes_a_session_and_repeating_it_changes_nothing(instan
         assert revoked.status is models.Status.REVOKED
 
 
-async def test_an_unknown_session_cannot_be_revoked(sdk: Clerk) -> None:
+async def test_the_sdk_gets_a_session_whatever_its_status(instance: Instance, sdk: Clerk) -> None:
+    session = instance.sign_in("user_alice")
+    assert (await sdk.sessions.get_async(session_id=session.id)).status is models.Status.ACTIVE
+    instance.end(session, "removed")
+    assert (await sdk.sessions.get_async(session_id=session.id)).status is models.Status.REMOVED
+
+
+@pytest.mark.parametrize("call", ["get_async", "revoke_async"])
+async def test_an_unknown_session_is_not_found(sdk: Clerk, call: str) -> None:
     with pytest.raises(models.ClerkErrors) as refused:
-        await sdk.sessions.revoke_async(session_id="sess_unknown")
+        await getattr(sdk.sessions, call)(session_id="sess_unknown")
     assert refused.value.status_code == 404
     assert refused.value.data.errors[0].code == "resource_not_found"
 
