@@ -385,7 +385,7 @@ class BrokenVerifier:
 
 
 @asynccontextmanager
-async def endpoint(*, recorder: Any, verifier: Any = None) -> AsyncIterator[httpx.AsyncClient]:
+async def endpoint(*, recorder: Any, verifier: Any = None, revocations: Any = None) -> AsyncIterator[httpx.AsyncClient]:
     """The endpoint alone, over parts that fail."""
 
     @asynccontextmanager
@@ -395,7 +395,7 @@ async def endpoint(*, recorder: Any, verifier: Any = None) -> AsyncIterator[http
             "verifier": verifier or Verifier(PemKey(pem())),
             "recorder": recorder,
             "flood": flood,
-            "revocations": RevocationList(MemoryStore()),
+            "revocations": revocations or RevocationList(MemoryStore()),
         }
 
     nobody = ClientAddress(())
@@ -418,6 +418,25 @@ FAILURES = [
     pytest.param({"recorder": FakeRecorder(ValueError("eyJ.secret"))}, id="the recorder breaks"),
     pytest.param({"recorder": FakeRecorder(outcome=True), "verifier": BrokenVerifier()}, id="the verifier breaks"),
 ]
+
+
+async def test_the_event_is_recorded_before_the_session_is_put_on_the_list() -> None:
+    order: list[str] = []
+
+    class Recorder:
+        async def record(self, _: Event) -> bool:
+            await asyncio.sleep(0)
+            order.append("event")
+            return True
+
+    class Revocations:
+        async def revoke(self, session_ids: Sequence[str], *, token_lifetime: float) -> bool:
+            order.append("list")
+            return bool(session_ids and token_lifetime)
+
+    async with endpoint(recorder=Recorder(), revocations=Revocations()) as client:
+        await client.delete(SESSION, headers=bearer(token()))
+    assert order == ["event", "list"]
 
 
 @pytest.mark.parametrize("parts", FAILURES)

@@ -504,6 +504,20 @@ async def test_a_caller_who_goes_does_not_stop_it() -> None:
     assert (event.revoked_sessions, event.failed_sessions) == (0, 2)
 
 
+async def test_the_end_of_the_app_records_what_is_under_way(
+    clerk: StandIn, open_client: OpenClient, events: EventFile
+) -> None:
+    hanging, own = clerk.sign_in(2)
+    clerk.hangs = lambda request: ended_in(request) == hanging.id
+    async with open_client(clerk_secret_key=SECRET_KEY) as service:
+        caller = asyncio.create_task(service.delete(SESSIONS, headers=bearer(token_of(own))))
+        await clerk.hanging.wait()
+        caller.cancel()
+        await asyncio.wait({caller})
+    event = events.one()
+    assert (event["revoked_sessions"], event["failed_sessions"]) == (0, 2)
+
+
 async def test_the_same_call_at_the_same_time_is_one_sign_out_and_one_event(
     service: httpx.AsyncClient, clerk: StandIn, events: EventFile
 ) -> None:
