@@ -396,7 +396,11 @@ def test_a_shutdown_answers_who_signs_out_everywhere_with_how_far_it_got(tmp_pat
         headers = {"Authorization": f"Bearer {clerk.token('user_a')}"}
         clerk.hanging = {clerk.instance.sign_in("user_a").id for _ in range(60)}
         clerk.instance.sign_in("user_a")
-        settings = clerk.settings() | {"EVENT_LOG": str(events.path), "WORKERS": workers, "REVOCATIONS_URL": "memory://"}
+        settings = clerk.settings() | {
+            "EVENT_LOG": str(events.path),
+            "WORKERS": workers,
+            "REVOCATIONS_URL": "memory://",
+        }
         with serve(settings=settings) as server:
             url = f"{server.url}/v1/auth/sessions"
             call = pool.submit(lambda: httpx.delete(url, headers=headers, timeout=TIMEOUT))

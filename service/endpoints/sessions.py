@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -106,14 +107,9 @@ class EndSessions:
         identity = verdict.identity
         if verdict.auth is not Auth.VERIFIED or identity is None:
             return refusal_of(verdict).response()
-        if any(name != "scope" for name in request.query_params):
-            # A mistyped `scope=others` must not sign out whoever asks.
-            content = _problem("This call has no parameter but scope", "parameter-unknown")
-            return JSONResponse(content, status_code=HTTPStatus.BAD_REQUEST)
-        scope = _scope(request)
-        if scope is None:
-            content = _problem(f"scope must be one of: {', '.join(SCOPES)}", "scope-invalid")
-            return JSONResponse(content, status_code=HTTPStatus.BAD_REQUEST)
+        if (mistake := _mistake(request.query_params)) is not None:
+            return JSONResponse(mistake, status_code=HTTPStatus.BAD_REQUEST)
+        scope = request.query_params.get("scope", "all")
         if self._max_age is not None and not is_fresh(identity.factor_ages, self._max_age):
             content = _problem("Prove again who you are, then repeat the call", "reverification-needed")
             content |= reverification_error(self._max_age)
@@ -160,10 +156,14 @@ class EndSessions:
             logger.warning("sessions could not be ended at Clerk: %s", signed_out.problem)
 
 
-def _scope(request: Request[State]) -> str | None:
-    """``all`` or ``others``; None where something else is asked for."""
-    values = request.query_params.getlist("scope") or ["all"]
-    return values[0] if len(values) == 1 and values[0] in SCOPES else None
+def _mistake(query: QueryParams) -> dict[str, object] | None:
+    """Say what is wrong with a query; a mistyped ``scope=others`` must not sign out whoever asks as well."""
+    if any(name != "scope" for name in query):
+        return _problem("This call has no parameter but scope", "parameter-unknown")
+    scopes = query.getlist("scope")
+    if len(scopes) > 1 or not set(scopes) <= set(SCOPES):
+        return _problem(f"scope must be one of: {', '.join(SCOPES)}", "scope-invalid")
+    return None
 
 
 def _answer(ended: Ended, scope: str) -> Response:

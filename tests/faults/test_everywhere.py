@@ -1,6 +1,7 @@
 """Signing out everywhere against a Clerk that takes its time, each a process or a server of its own."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -54,11 +55,14 @@ def slow_clerk(instance: Instance) -> Iterator[str]:
     """The stand-in on a port of its own; gives its URL."""
     config = uvicorn.Config(slow(create_sandbox(instance)), log_config=None, lifespan="off", ws="none")
     server = uvicorn.Server(config)
-    with listen("127.0.0.1", 0) as socket:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])), name="stand-in for Clerk")
+    with listen("127.0.0.1", 0) as listener:
+        # As any web server does it. asyncio itself leaves it out for a socket like this one (its protocol is 0), and
+        # each answer would come 40 ms late: its body would wait for the acknowledgement of its head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="stand-in for Clerk")
         thread.start()
         try:
-            yield url_of(socket)
+            yield url_of(listener)
         finally:
             server.should_exit = True
             thread.join(TIMEOUT)
