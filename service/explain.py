@@ -10,7 +10,7 @@ from service.clerk.keys import KeyRing, Keys, PemKey
 from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Auth, Verdict
 from service.clerk.verifier import Verifier
-from service.events.types import nearest_timestamp_of
+from service.events.types import timestamp_of
 from service.metrics import Metrics
 from service.resources import describe_revocations, open_clerk_api, open_keys, open_revocations, separate_lists
 from service.revocations.revocation_list import RevocationList
@@ -83,7 +83,7 @@ async def _is_signed_out(verdict: Verdict, revocations: RevocationList) -> bool:
         return False  # said already
     if at is None:
         return False
-    click.echo(f"  signed out: {nearest_timestamp_of(at)}, so it is refused (session-revoked)")
+    click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
     return True
 
 

@@ -145,6 +145,10 @@ def _revocations_url(value: SecretStr) -> SecretStr:
             "write memory://, or redis://user:password@host:6379/0 (rediss:// with TLS); "
             "what is not a letter or digit in the user name or password as %XX"
         )
+    try:
+        url.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("names a host that cannot exist: a part of its name is empty or too long") from None
     if url.query or url.fragment:
         raise ValueError("must have no options after ? or #; timeouts and the number of connections are fixed")
     if not re.fullmatch(r"/?[0-9]{0,9}", url.path):

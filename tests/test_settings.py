@@ -150,6 +150,19 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
         ),
         pytest.param("CLERK_ISSUER", "https://clerk.example.com ", "must be visible ASCII", id="a space at the end"),
         pytest.param("CLERK_ISSUER", "https://clérk.example.com", "must be visible ASCII", id="not ASCII"),
+        *(
+            pytest.param("CLERK_WEBHOOK_SIGNING_SECRET", odd, "is not a signing secret", id=f"secret: {name}")
+            for name, odd in {
+                "no prefix": "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                "no base64": "whsec_not base64!",
+                "cut": "whsec_MfKQ9r8G",
+                "empty": "whsec_",
+                "another": "sk_test_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            }.items()
+        ),
+        pytest.param("REVOCATIONS_FAIL", "ajar", "'closed' or 'open'", id="neither closed nor open"),
+        pytest.param("REVERIFICATION_MAX_AGE_MINUTES", "0", "must be at least 1", id="no age"),
+        pytest.param("REVERIFICATION_MAX_AGE_MINUTES", "soon", "must be a whole number", id="an age in words"),
         pytest.param("EVENT_SPOOL_DIR", "a\tb", "holds a control character", id="a tab in the spool's path"),
         pytest.param("EVENT_SPOOL_MAX_BYTES", "1000", "must be at least 1048576", id="a spool too small"),
         pytest.param("FLOOD_PER_SECOND", "0", "must be at least 1", id="no rate at all"),
@@ -378,6 +391,8 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
         "redis://:pa/ss@localhost",
         "redis://[::1",
         "redis://local host",
+        "redis://host..name",
+        f"redis://{'a' * 64}.internal",
         "redis://localhost/0\n",
     ],
 )

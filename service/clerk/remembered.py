@@ -10,6 +10,8 @@ from service.clerk.verdict import Auth, Verdict
 
 MOST_REMEMBERED = 10_000
 """Tokens: one a minute for each of so many people at once, in about 10 MB. Beyond it the oldest is verified again."""
+MOST_SECONDS = 60
+"""As long as Clerk's session tokens live."""
 
 
 class VerifiesOne(Protocol):
@@ -26,14 +28,14 @@ class VerifiesOne(Protocol):
 
 
 class RememberingVerifier:
-    """A verifier that gives a ``verified`` once more without verifying, until the token's ``exp``.
+    """A verifier that gives a ``verified`` once more without verifying: until the token's ``exp``, for 60 s at most.
 
     Not a second longer: the leeway is for clocks that differ, and each use within it is verified anew. No other verdict
     is remembered, so nothing that Clerk has not signed takes up room. It is kept by the token's SHA-256, never by the
     token: who reads the memory of the process finds none.
 
-    A key that Clerk withdraws counts on for the tokens that it verified before, until their ``exp``: a minute with
-    Clerk's session tokens. Whether the session is signed out is not this class's to know; ask that each time.
+    A key that Clerk withdraws counts on for the tokens that it verified in the minute before, whatever ``exp`` whoever
+    stole it wrote into them. Whether the session is signed out is not this class's to know; ask that each time.
 
     Args:
         verifier: verifies what is not remembered.
@@ -47,7 +49,7 @@ class RememberingVerifier:
         self._verifier = verifier
         self._most = most
         self._clock = clock
-        self._remembered: OrderedDict[bytes, tuple[int, Verdict]] = OrderedDict()
+        self._remembered: OrderedDict[bytes, tuple[float, Verdict]] = OrderedDict()
 
     def __len__(self) -> int:
         """Give how many tokens are remembered."""
@@ -61,12 +63,12 @@ class RememberingVerifier:
             return verdict
         verdict = await self._verifier.verify_one(token, patience)
         if verdict.auth is Auth.VERIFIED and verdict.identity is not None:
-            self._remember(digest, verdict.identity.expires_at, verdict)
+            self._remember(digest, min(verdict.identity.expires_at, self._clock() + MOST_SECONDS), verdict)
         return verdict
 
-    def _remember(self, digest: bytes, expires: int, verdict: Verdict) -> None:
+    def _remember(self, digest: bytes, expires: float, verdict: Verdict) -> None:
         now = self._clock()
-        # Clerk's tokens all live equally long, so what has expired stands in front.
+        # All are kept about equally long, so what has expired stands in front.
         while self._remembered and next(iter(self._remembered.values()))[0] <= now:
             self._remembered.popitem(last=False)
         if expires > now:

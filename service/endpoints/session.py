@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import State
-from service.events.types import nearest_timestamp_of
+from service.events.types import timestamp_of
 from service.guard.refusal import Refusal
 
 
@@ -20,6 +20,6 @@ async def session(request: Request[State]) -> Response:
             "session_id": outcome.session_id,
             "org_id": outcome.org_id,
             "actor_id": outcome.actor_id,
-            "expires_at": nearest_timestamp_of(outcome.expires_at),
+            "expires_at": timestamp_of(outcome.expires_at),
         }
     )

@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +31,10 @@ logger = logging.getLogger("service.webhook")
 
 MAX_BODY = 262_144
 """Bytes. Clerk's largest carry a user and stay far below; a stranger's are read no further."""
+SMALL_BODY = 16_384
+"""Bytes: several times what Clerk's webhooks about sessions have."""
+MAX_LARGE_BODIES = 32
+"""Bodies above that which are read at the same time."""
 MAX_DIGITS = 18
 """Of a Content-Length that is believed; without one the bytes are counted."""
 TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
@@ -53,23 +58,26 @@ class ClerkWebhook:
         # All from the start at 0, so that Prometheus sees the first of each.
         self._count = {result: metrics.webhooks.labels(result).inc for result in _RESULTS}
         self._seldom = Seldom(clock=clock)
+        self._large_bodies = 0
 
     async def post(self, request: Request[State]) -> Response:
         """Verify, record, have the session's tokens refused, and only then answer."""
         try:
             delivery, ended = await self._read(request)
         except HTTPException as refusal:
-            self._count["refused"]()
+            self._count["failed" if refusal.status_code == HTTPStatus.SERVICE_UNAVAILABLE else "refused"]()
             if self._seldom.may_say(refusal.detail):
                 logger.warning("a webhook was refused: %s", refusal.detail)
             return _answer(refusal.status_code, refusal.detail)
         if ended is None:
             self._count["ignored"]()
             return Response(status_code=204)
-        if not await self._record(request, delivery, ended):
+        recorded = await self._record(request, delivery, ended)
+        # Also where it was not recorded: by the time that Clerk delivers it again, a token would have had its minute.
+        await _revoke(request, ended)
+        if not recorded:
             self._count["failed"]()
             return _answer(503, "the event was not recorded; deliver it again")
-        await _revoke(request, ended)
         self._count["recorded"]()
         return Response(status_code=204)
 
@@ -80,11 +88,28 @@ class ClerkWebhook:
         try:
             _check_length(request)
             delivery = read_delivery(request.scope["headers"])
-            return delivery, self._reader.read(delivery, await _read_body(request))
+            return delivery, self._reader.read(delivery, await self._read_body(request))
         except WebhookRefusedError as error:
             raise HTTPException(400, str(error)) from None
         except ClientDisconnect:
             raise HTTPException(400, "the body ended too soon") from None
+
+    async def _read_body(self, request: Request[State]) -> bytes:
+        """Read it. A large one needs a place: strangers must not fill the memory with what nobody has signed."""
+        body, has_place = bytearray(), False
+        try:
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY:
+                    raise HTTPException(413, TOO_LARGE)
+                if len(body) > SMALL_BODY and not has_place:
+                    if self._large_bodies >= MAX_LARGE_BODIES:
+                        raise HTTPException(503, "too many large bodies at once; deliver it again")
+                    self._large_bodies += 1
+                    has_place = True
+        finally:
+            self._large_bodies -= has_place
+        return bytes(body)
 
     async def _record(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> bool:
         try:
@@ -125,15 +150,6 @@ def _check_length(request: Request[State]) -> None:
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdecimal() and len(length) <= MAX_DIGITS and int(length) > MAX_BODY:
         raise HTTPException(413, TOO_LARGE)
-
-
-async def _read_body(request: Request[State]) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, TOO_LARGE)
-    return bytes(body)
 
 
 async def _revoke(request: Request[State], ended: SessionEnd) -> None:

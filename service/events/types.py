@@ -33,20 +33,8 @@ def now() -> str:
 
 
 def timestamp_of(seconds: float) -> str:
-    """Give a time in seconds since 1970 in the same form.
-
-    Raises:
-        ValueError: it is not within the years 1 to 9999.
-    """
-    try:
-        return _rfc3339(datetime.fromtimestamp(seconds, UTC))
-    except (OverflowError, OSError):
-        raise ValueError("is not within the years 1 to 9999") from None
-
-
-def nearest_timestamp_of(seconds: float) -> str:
-    """Give the same, and for a time before the year 1 or after 9999 the first or last moment: a token may name any."""
-    return timestamp_of(min(max(seconds, _FIRST), _LAST))
+    """Give a time in seconds since 1970 in the same form; of one before the year 1 or after 9999 the nearest."""
+    return _rfc3339(datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC))
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -176,9 +164,10 @@ class SessionUsedAfterLogout(SessionEvent):
     issued_after_logout: bool
 
     def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys."""
+        """Give the line's further keys. Who holds the token of a signed-out session, nobody knows."""
         return {
             **SessionEvent.fields(self),
+            "initiated_by": None,
             "logged_out_at": self.logged_out_at,
             "token_issued_at": self.token_issued_at,
             "issued_after_logout": self.issued_after_logout,

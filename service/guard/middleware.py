@@ -1,11 +1,13 @@
 """``SessionGuard``: no request reaches the application unless its session counts."""
 
 from collections.abc import Collection
+from functools import partial
 
+from prometheus_client import CollectorRegistry
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.guard.opening import OpenedOnce
+from service.guard.opening import OpenedOnce, open_session_check
 from service.guard.refusal import Refusal
 from service.guard.session_check import SessionCheck
 from service.settings import ConfigurationError
@@ -35,15 +37,23 @@ class SessionGuard:
         public: whole paths that anybody may ask for, exactly as in ``scope["path"]``: decoded, from the server's root
             also in a mounted application, ``/health`` without ``/health/``.
         check: a check that somebody else opens and closes, such as ``open_session_check``.
+        registry: of prometheus-client, such as its ``REGISTRY``: shows the guard's numbers with the application's.
     """
 
-    def __init__(self, app: ASGIApp, *, public: Collection[str] = (), check: SessionCheck | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        public: Collection[str] = (),
+        check: SessionCheck | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         if isinstance(public, str):
             raise TypeError('public is a collection of paths, such as {"/healthz"}')
         self._app = app
         self._public = frozenset(public)
         self._check = check
-        self._own = OpenedOnce()
+        self._own = OpenedOnce(partial(open_session_check, registry=registry))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+from prometheus_client import CollectorRegistry
 from starlette.requests import HTTPConnection
 
 from service.clerk.remembered import RememberingVerifier
@@ -29,11 +30,14 @@ logger = logging.getLogger("service.guard")
 
 
 @asynccontextmanager
-async def open_session_check(settings: Settings | None = None) -> AsyncIterator[SessionCheck]:
+async def open_session_check(
+    settings: Settings | None = None, registry: CollectorRegistry | None = None
+) -> AsyncIterator[SessionCheck]:
     """Open keys, revocation list and event log, and give a check over them.
 
     Args:
         settings: what to open; without them the environment and ``.env`` say it, except how an application is served.
+        registry: shows the guard's numbers with its own while the check is open.
 
     Raises:
         ConfigurationError: a setting is missing or unusable; its text names the variable.
@@ -45,6 +49,9 @@ async def open_session_check(settings: Settings | None = None) -> AsyncIterator[
         logger.warning("REVOCATIONS_URL is memory://: this guard learns of no logout; name the service's redis://")
     metrics = Metrics()
     async with AsyncExitStack() as stack:
+        if registry is not None:
+            registry.register(metrics.registry)
+            stack.callback(registry.unregister, metrics.registry)
         recorder, _ = await stack.enter_async_context(open_recorder(settings, metrics))
         api = await stack.enter_async_context(open_clerk_api(settings, metrics))
         keys = await stack.enter_async_context(open_keys(load_pem_key(settings), api, metrics))

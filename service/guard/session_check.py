@@ -13,13 +13,13 @@ from service.clerk.session_token import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Identity, better
 from service.clerk.verifier import LEEWAY, PATIENCE
 from service.diagnostics import where
-from service.events.types import Event, SessionUsedAfterLogout, nearest_timestamp_of, new_event_id, now
+from service.events.types import Event, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.guard.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
 from service.guard.session_user import SessionUser
 from service.metrics import Children, Metrics
 from service.request.context import Facts, who
 from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.store import WITHIN, RevocationsUnavailableError
 
 logger = logging.getLogger("service.guard")
 
@@ -75,10 +75,12 @@ class SessionCheck:
         Of several tokens, as cookies of several sessions, any one that counts admits; else the best verdict decides,
         after "signed out", which is a verified token's. Only what is refused is reported as used after its logout.
 
+        All questions to the revocation list share 50 ms, that of the report included.
+
         Args:
             scope: of an ASGI request or WebSocket.
         """
-        best, signed_out = ABSENT, None
+        best, signed_out, left = ABSENT, None, WITHIN
         deadline = time.monotonic() + PATIENCE
         for token in read_credentials(scope["headers"]).tokens:
             verdict = await self._verifier.verify_one(token, max(0.0, deadline - time.monotonic()))
@@ -86,42 +88,44 @@ class SessionCheck:
             if verdict.auth is not Auth.VERIFIED or identity is None:
                 best = better(best, verdict)
                 continue
+            asked = time.monotonic()
             try:
-                signed_out_at = await self._revocations.signed_out_at(identity.session_id)
+                signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=left)
             except RevocationsUnavailableError:
                 self._results["unknown",].inc()
                 return SessionUser.of(identity) if self._fail == "open" else REVOCATIONS_UNAVAILABLE
+            left = max(0.0, left - (time.monotonic() - asked))
             if signed_out_at is None:
                 self._results["admitted",].inc()
                 return SessionUser.of(identity)
             signed_out = signed_out or (identity, signed_out_at)
         if signed_out is not None:
             self._results["signed_out",].inc()
-            await self._report(scope, *signed_out)
+            await self._report(scope, *signed_out, left)
             return SESSION_REVOKED
         self._results[best.auth.value,].inc()
         return refusal_of(best)
 
-    async def _report(self, scope: Scope, identity: Identity, signed_out_at: float) -> None:
+    async def _report(self, scope: Scope, identity: Identity, signed_out_at: float, within: float) -> None:
         """Record, once per session and window, that a token came after its session was signed out.
 
-        Before the answer, as a logout is: so no end of the process can lose it. The first request of a window waits up
-        to 100 ms for the event log, all wait for one look at the revocation list. The refusal stands in any case.
+        Before the answer, as a logout is: so no end of the process can lose it. The first request of a window waits for
+        the revocation list, and up to 100 ms for the event log. The refusal stands in any case. Where the list cannot
+        be asked, each process reports by itself: ``dedupe_key`` is the same.
         """
+        session_id = identity.session_id
         try:
-            if await self._revocations.is_first_report(identity.session_id, seconds=REPORT_EVERY):
+            if await self._revocations.is_first_report(session_id, seconds=REPORT_EVERY, within=within):
                 await self._recorder.record(
                     SessionUsedAfterLogout(
                         event_id=new_event_id(),
                         timestamp=now(),
-                        logged_out_at=nearest_timestamp_of(signed_out_at),
-                        token_issued_at=nearest_timestamp_of(identity.issued_at),
+                        logged_out_at=timestamp_of(signed_out_at),
+                        token_issued_at=timestamp_of(identity.issued_at),
                         issued_after_logout=identity.issued_at > signed_out_at + ENDS_WITHIN,
                         **who(identity),
                         **self._facts(HTTPConnection(scope)),
                     )
                 )
-        except RevocationsUnavailableError:
-            pass  # whether it was reported already nobody can say; the next request asks again
         except Exception as error:  # noqa: BLE001 - a refusal must not become a 500
             logger.error("a use after logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()

@@ -47,17 +47,23 @@ class MemoryStore:
             before, end = self._signed_out.get(session_id) or (at, until)
             self._signed_out.put(session_id, min(before, at), max(end, until))
 
-    async def find(self, session_id: str) -> float | None:
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
         """Give when the session was signed out; see ``RevocationStore``."""
+        del within  # it never waits
         entry = self._signed_out.get(session_id)
         return None if entry is None else entry[0]
 
-    async def claim(self, session_id: str, *, seconds: int) -> bool:
+    async def claim(self, session_id: str, *, seconds: float, within: float | None = None) -> bool:
         """Say whether this is the first claim; see ``RevocationStore``."""
+        del within
         if self._claimed.get(session_id) is not None:
             return False
         self._claimed.put(session_id, None, self._clock() + seconds)
         return True
+
+    def unclaim(self, session_id: str) -> None:
+        """Forget a claim."""
+        self._claimed.remove(session_id)
 
     async def close(self) -> None:
         """Forget everything."""

@@ -1,30 +1,26 @@
 """The revocation list that several processes share, in Redis.
 
-While Redis is down nobody waits for it: a failed call marks it as down, and from then on calls fail at once. A task in
-the background looks for it, and when it answers again brings it what was signed out meanwhile. What this process has
-signed out by itself it knows at any time.
+What this process has signed out by itself it knows at any time, and brings it to a Redis that may not know it: after an
+outage, after it came back empty, or when another server may answer in its place; see ``redis_watch``.
 """
 
-import asyncio
-import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from service.revocations.expiring import Expiring
 from service.revocations.memory_store import MOST_SESSIONS, MemoryStore
+from service.revocations.owed import AT_ONCE, Owed
+from service.revocations.patience import Patience
 from service.revocations.redis_commands import Entry, RedisCommands
+from service.revocations.redis_watch import REFILL, RedisWatch
 from service.revocations.store import RevocationsUnavailableError
+from service.revocations.together import Together
 
-logger = logging.getLogger("service.revocations")
+ROUND_TRIPS = 2
+"""At the same time, of one kind. Few, so that many questions go together; two, so that one that hangs is not all."""
 
-LOOK_EVERY = 0.25
-"""Seconds between two looks while Redis is down; the first is at once."""
-LOOK_WHILE_UP_EVERY = 5.0
-"""Seconds between two looks while all is well, so that an outage is known before the first request fails."""
-AT_ONCE = 500
-"""Sessions in one command, which then takes Redis about 1 ms."""
+Answer = TypeVar("Answer")
 
 
 class RedisStore:
@@ -33,6 +29,7 @@ class RedisStore:
     Args:
         redis: the commands.
         most: sessions that this process remembers by itself.
+        refill: seconds for which a list that was lost is not believed to be complete.
         clock: seconds that never go back.
         on_dropped: called for each session that this process had to forget before its time.
         on_change: told whether the list can be used, whenever that may have changed.
@@ -43,140 +40,109 @@ class RedisStore:
         redis: RedisCommands,
         *,
         most: int = MOST_SESSIONS,
+        refill: float = REFILL,
         clock: Callable[[], float] = time.monotonic,
         on_dropped: Callable[[], object] = lambda: None,
         on_change: Callable[[bool], object] = lambda _: None,
     ) -> None:
-        self.problem: str | None = "Redis: not connected yet"
         self._redis = redis
-        self._clock = clock
-        self._on_change = on_change
         self._own = MemoryStore(most=most, clock=clock, on_dropped=on_dropped)
-        """Every session that this process has signed out, whether Redis knows of it or not."""
-        self._owed: Expiring[None] = Expiring(most, clock=clock)
-        """Those of them that Redis may not know of."""
-        self._down_since: float | None = None
-        """Since when there is an outage. One call that fails is none, if the look after it succeeds."""
-        self._call_failed = asyncio.Event()
-        self._looking: asyncio.Task[NoReturn] | None = None
+        """Every session that this process has signed out, and every use after logout that it has reported."""
+        self._owed = Owed(self._own, most=most, clock=clock)
+        self._watch = RedisWatch(redis, self._owed, refill=refill, clock=clock, on_change=on_change)
+        self._finds = Together(self._find_together, most=500, at_once=ROUND_TRIPS)
+        self._puts = Together(self._put_together, most=AT_ONCE, at_once=ROUND_TRIPS)
+
+    @property
+    def problem(self) -> str | None:
+        """Why Redis cannot be used at the moment; see ``RevocationStore``."""
+        return self._watch.problem
 
     async def start(self) -> None:
-        """Look for Redis once, for 0.2 s at the most, and from then on in the background."""
-        await self._look()
-        self._looking = asyncio.create_task(self._keep_looking(), name="revocations")
+        """Look for Redis once, for 0.1 s at the most, and from then on in the background."""
+        await self._watch.start()
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
-        """Put sessions on the list; see ``RevocationStore``."""
+        """Put sessions on the list; see ``RevocationStore``. What fails is owed, and brought later."""
         await self._own.add(session_ids, at=at, seconds=seconds)
         entries = [Entry(session_id, at, seconds) for session_id in session_ids]
         try:
-            with self._noticing():
-                for start in range(0, len(entries), AT_ONCE):
-                    await self._redis.put(entries[start : start + AT_ONCE])
+            await self._ask(lambda: self._puts.ask(entries))
         except BaseException:  # also where the caller gave up waiting
-            until = self._clock() + seconds
-            for session_id in session_ids:
-                self._owe(session_id, until)
+            self._owed.add(session_ids, seconds=seconds)
             raise
 
-    async def find(self, session_id: str) -> float | None:
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
         """Give when the session was signed out; see ``RevocationStore``.
 
         While Redis is down, this is known of the sessions that this process has signed out, and of no other.
         """
         own = await self._own.find(session_id)
         try:
-            with self._noticing():
-                found = await self._redis.get(session_id)
+            (found,) = await self._ask(lambda: self._finds.ask([session_id]), within)
+            times = [own, None if found is None else _time_of(found)]
         except RevocationsUnavailableError:
             if own is None:
                 raise
             return own
-        return min((at for at in (own, found) if at is not None), default=None)
+        return min((at for at in times if at is not None), default=None)
 
-    async def claim(self, session_id: str, *, seconds: int) -> bool:
-        """Say whether this is the first claim; see ``RevocationStore``."""
-        with self._noticing():
-            return await self._redis.claim(session_id, seconds=seconds)
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
+        """Say whether this is the first claim; see ``RevocationStore``. Redis is asked once in the time of a claim."""
+        if not await self._own.claim(session_id, seconds=seconds):
+            return False
+        try:
+            left = await self._ask(lambda: self._claim(session_id, seconds), within)
+        except RevocationsUnavailableError:
+            return True
+        except BaseException:  # the caller is gone and reports nothing; the next may
+            self._own.unclaim(session_id)
+            raise
+        if left > 0:
+            self._own.unclaim(session_id)
+            await self._own.claim(session_id, seconds=left)
+        return left == 0
 
     async def close(self) -> None:
-        """Stop looking, and close the connections."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait({self._looking})
+        """Stop looking, bring what is owed if that is possible at once, and close the connections."""
+        await self._finds.close()
+        await self._puts.close()
+        await self._watch.stop()
         await self._redis.close()
 
-    @contextmanager
-    def _noticing(self) -> Iterator[None]:
-        """Fail at once while Redis is down, and notice that it is."""
-        if self.problem is not None:
-            raise RevocationsUnavailableError(self.problem)
+    async def _ask(self, ask: Callable[[], Awaitable[Answer]], within: float | None = None) -> Answer:
+        """Ask, unless Redis is down. Whoever waits for too long gives up alone: that is no outage yet."""
+        self._watch.fail_while_down()
         try:
-            yield
-        except RevocationsUnavailableError as error:
-            self._set_problem(f"Redis: {error}")
-            self._call_failed.set()
-            raise RevocationsUnavailableError(self.problem) from None
+            async with Patience(self._redis.within if within is None else within):
+                return await ask()
+        except TimeoutError:
+            raise RevocationsUnavailableError("Redis: no answer in time") from None
 
-    async def _keep_looking(self) -> NoReturn:
-        while True:
-            if self.problem is None:
-                await self._wait_while_up()
-            else:
-                await asyncio.sleep(LOOK_EVERY)
-            await self._look()
+    async def _find_together(self, session_ids: Sequence[str]) -> list[str | None]:
+        distinct = list(dict.fromkeys(session_ids))
+        with self._watch.noticing():
+            found = await self._redis.find(distinct)
+        self._watch.expect(found.marker)
+        times = dict(zip(distinct, found.times, strict=True))
+        return [times[session_id] for session_id in session_ids]
 
-    async def _wait_while_up(self) -> None:
-        self._call_failed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_WHILE_UP_EVERY):
-                await self._call_failed.wait()
+    async def _put_together(self, entries: Sequence[Entry]) -> list[None]:
+        with self._watch.noticing():
+            await self._redis.put(entries)
+        return [None for _ in entries]
 
-    async def _look(self) -> None:
-        """See whether Redis can be used, and bring it what it may not know, before anybody asks it again."""
-        try:
-            if self.problem is not None:
-                await self._redis.resolve()
-            await self._redis.probe()
-            await self._bring_what_is_owed()
-        except RevocationsUnavailableError as error:
-            self._set_problem(f"Redis: {error}")
-            if self._down_since is None:
-                self._down_since = self._clock()
-                logger.error("the revocation list cannot be used. %s", self.problem)  # noqa: TRY400 - one line
-                await self._owe_everything()
-        else:
-            self._set_problem(None)
-            if self._down_since is not None:
-                seconds, self._down_since = self._clock() - self._down_since, None
-                logger.warning("the revocation list can be used again, after %.1f s", seconds)
+    async def _claim(self, session_id: str, seconds: int) -> float:
+        with self._watch.noticing():
+            return await self._redis.claim(session_id, seconds=seconds)
 
-    async def _bring_what_is_owed(self) -> None:
-        while session_ids := self._owed.keys(AT_ONCE):
-            entries = []
-            for session_id in session_ids:
-                # Before the command: what is signed out once more meanwhile is owed once more.
-                self._owed.remove(session_id)
-                if (entry := self._own.entry(session_id)) is not None:
-                    entries.append(Entry(session_id, *entry))
-            try:
-                await self._redis.put(entries)
-            except BaseException:
-                for one in entries:
-                    self._owe(one.session_id, self._clock() + one.seconds)
-                raise
 
-    async def _owe_everything(self) -> None:
-        """Redis may come back empty: what it knew before the outage is brought to it again."""
-        for number, session_id in enumerate(self._own.session_ids()):
-            if (entry := self._own.entry(session_id)) is not None:
-                self._owe(session_id, self._clock() + entry[1])
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)  # for the requests that wait
-
-    def _owe(self, session_id: str, until: float) -> None:
-        self._owed.put(session_id, None, until)
-
-    def _set_problem(self, problem: str | None) -> None:
-        self.problem = problem
-        self._on_change(problem is None)
+def _time_of(text: str) -> float:
+    """Read a time that Redis holds."""
+    try:
+        at = float(text)
+    except ValueError:
+        at = math.nan
+    if not math.isfinite(at):
+        raise RevocationsUnavailableError("Redis: it holds a value that this service did not write")
+    return at

@@ -30,48 +30,66 @@ class RevocationList:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._revoked = (metrics or Metrics()).revocations
+        self._longest = float(LEAST_SECONDS)
+        """The longest lifetime of a token that was told of, for those who tell of none: a webhook has no token."""
+        revoked = (metrics or Metrics()).revocations
+        self._ok, self._failed = revoked.labels("ok"), revoked.labels("failed")
 
     @property
     def problem(self) -> str | None:
         """Why it cannot be used at the moment, in one line; None while it can."""
         return self._store.problem
 
-    async def revoke(self, session_ids: Sequence[str], *, at: float | None = None, token_lifetime: float = 0.0) -> bool:
+    async def revoke(
+        self, session_ids: Sequence[str], *, at: float | None = None, token_lifetime: float | None = None
+    ) -> bool:
         """Put sessions on the list, until no token of theirs can pass any longer: at least 75 s, at most 24 h.
 
         Args:
             session_ids: the sessions.
             at: when they were signed out, in seconds since 1970; now where that is later, or not known.
-            token_lifetime: seconds that a token of theirs that was made just now can pass, leeway included.
+            token_lifetime: seconds that a token of theirs that was made just now can pass, leeway included; None for
+                the longest that was told of before.
 
         Returns:
             Whether they are on it for everybody who shares the store. Never raises where the store is unavailable: who
             signs somebody out has done so either way. The store tells of the outage, and brings them there after it.
         """
         now = self._clock()
+        if token_lifetime is None:
+            token_lifetime = self._longest
+        token_lifetime = min(max(token_lifetime, LEAST_SECONDS), MOST_SECONDS)
+        self._longest = max(self._longest, token_lifetime)
         # Rounded up: a token must not pass in the rest of its last second.
-        seconds = math.ceil(min(max(token_lifetime, LEAST_SECONDS), MOST_SECONDS))
+        seconds = math.ceil(token_lifetime)
         try:
             await self._store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
         except RevocationsUnavailableError:
-            self._revoked.labels("failed").inc(len(session_ids))
+            self._failed.inc(len(session_ids))
             return False
-        self._revoked.labels("ok").inc(len(session_ids))
+        self._ok.inc(len(session_ids))
         return True
 
-    async def signed_out_at(self, session_id: str) -> float | None:
+    async def signed_out_at(self, session_id: str, *, within: float | None = None) -> float | None:
         """Give when a session was signed out, in seconds since 1970, or None where it is not on the list.
 
+        Args:
+            session_id: the session.
+            within: seconds in which the answer must be there, where they are less than 50 ms.
+
         Raises:
             RevocationsUnavailableError: nobody can say.
         """
-        return await self._store.find(session_id)
+        return await self._store.find(session_id, within=within)
 
-    async def is_first_report(self, session_id: str, *, seconds: int) -> bool:
+    async def is_first_report(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         """Say whether nobody has reported this session within so many seconds.
 
-        Raises:
-            RevocationsUnavailableError: nobody can say.
+        Where the others cannot be asked in time, what this process has reported decides.
+
+        Args:
+            session_id: the session.
+            seconds: the window.
+            within: seconds in which the answer must be there, where they are less than 50 ms.
         """
-        return await self._store.claim(session_id, seconds=seconds)
+        return await self._store.claim(session_id, seconds=seconds, within=within)

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+WITHIN = 0.05
+"""Seconds in which a store answers. A request that asks several questions gives this much to all of them together."""
+
 
 class RevocationsUnavailableError(Exception):
     """The store could not be asked, or did not answer in time. Its text is one line without a secret."""
@@ -11,7 +14,7 @@ class RevocationsUnavailableError(Exception):
 class RevocationStore(Protocol):
     """Keeps, for each signed-out session, when that was; forgets it when its time is over.
 
-    Every method but ``close`` raises ``RevocationsUnavailableError`` where the store does not answer within 50 ms.
+    ``add`` and ``find`` raise ``RevocationsUnavailableError`` where the store does not answer in time.
     """
 
     @property
@@ -20,7 +23,7 @@ class RevocationStore(Protocol):
         ...
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
-        """Put sessions on the list.
+        """Put sessions on the list, within 50 ms.
 
         One that is on it already keeps the earlier ``at`` and the later end.
 
@@ -31,12 +34,20 @@ class RevocationStore(Protocol):
         """
         ...
 
-    async def find(self, session_id: str) -> float | None:
-        """Give when the session was signed out, in seconds since 1970, or None where it is not on the list."""
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
+        """Give when the session was signed out, in seconds since 1970, or None where it is not on the list.
+
+        Args:
+            session_id: the session.
+            within: seconds, where it is less than 50 ms.
+        """
         ...
 
-    async def claim(self, session_id: str, *, seconds: int) -> bool:
-        """Say whether this is the first claim for the session within so many seconds, over all who share the store."""
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
+        """Say whether this is the first claim for the session within so many seconds, over all who share the store.
+
+        Where they cannot be asked in time, it is the first of this process: better claimed twice than by nobody.
+        """
         ...
 
     async def close(self) -> None:

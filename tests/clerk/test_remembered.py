@@ -57,6 +57,15 @@ async def test_a_verified_token_is_verified_once() -> None:
     assert await tried.use(*[verified()] * 3) == 1
 
 
+@pytest.mark.parametrize(("later", "verifications"), [(59.999, 0), (60, 1)])
+async def test_a_token_that_lives_long_is_remembered_for_a_minute(later: float, verifications: int) -> None:
+    """Whoever stole a key that is withdrawn since may have written any ``exp`` into it."""
+    tried = Tried()
+    await tried.use(verified(expires=NOW + 30 * 24 * 3600))
+    tried.clock.now += later
+    assert await tried.use(verified(expires=NOW + 30 * 24 * 3600)) == verifications
+
+
 async def test_the_verdict_is_the_same_again() -> None:
     tried = Tried()
     first, second = [await tried.remembering.verify_one(verified().encode(), 0.25) for _ in range(2)]

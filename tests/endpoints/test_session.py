@@ -162,7 +162,7 @@ async def test_a_logout_is_verified_each_time_although_the_guard_remembers(
 async def test_while_the_list_is_out_of_reach_the_setting_decides(
     open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, fail: str, status: int
 ) -> None:
-    async def out_of_reach(*_: object) -> None:
+    async def out_of_reach(*_: object, **__: object) -> None:
         raise RevocationsUnavailableError("out of reach")
 
     monkeypatch.setattr(MemoryStore, "find", out_of_reach)

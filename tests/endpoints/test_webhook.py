@@ -24,7 +24,7 @@ from starlette.types import Message
 
 from service.app import create_app
 from service.endpoints.seldom import EVERY
-from service.endpoints.webhook import MAX_BODY, ClerkWebhook
+from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY, ClerkWebhook
 from service.events.types import Event
 from service.metrics import Metrics
 from service.middleware import ResponseHeaders
@@ -401,7 +401,7 @@ async def test_the_session_is_revoked_after_the_event_was_recorded(settings: Cal
 
 
 @pytest.mark.parametrize("outcome", [False, RuntimeError("a secret")], ids=["not taken", "an unexpected error"])
-async def test_what_was_not_recorded_is_503_and_revokes_nothing(
+async def test_what_was_not_recorded_is_503_and_its_session_is_over_all_the_same(
     settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture, outcome: bool | Exception
 ) -> None:
     recorder = Recorder(outcome=outcome)
@@ -409,7 +409,7 @@ async def test_what_was_not_recorded_is_503_and_revokes_nothing(
         answer = await post(client)
     assert answer.status_code == 503
     assert answer.json() == {"success": False, "message": "the event was not recorded; deliver it again"}
-    assert recorder.done == ["session_ended"]
+    assert recorder.done == ["session_ended", f"revoked sess_2abcDEF at {ENDED_AT / 1000} for 75 s"]
     assert "a secret" not in caplog.text
     unexpected = [message for message in caplog.messages if message.startswith("a webhook was not recorded: Runtime")]
     assert len(unexpected) == (outcome is not False)
@@ -535,6 +535,33 @@ def _is_text(event: dict[str, Any]) -> bool:
 
 
 # --- A real server ---------------------------------------------------------------------------------------------------
+
+
+async def test_large_bodies_are_read_32_at_a_time_and_small_ones_always(settings: Callable[..., Settings]) -> None:
+    """Nobody has signed them yet: strangers must not fill the memory with them."""
+    waiting, all_wait, go_on = 0, asyncio.Event(), asyncio.Event()
+
+    async def large_body() -> AsyncIterator[bytes]:
+        nonlocal waiting
+        yield b" " * (SMALL_BODY + 1)
+        waiting += 1
+        if waiting == MAX_LARGE_BODIES:
+            all_wait.set()
+        await go_on.wait()
+        yield b" "
+
+    async with endpoint(settings) as client:
+
+        async def status(body: bytes | AsyncIterator[bytes]) -> int:
+            return (await client.post(PATH, content=body, headers=signed(BODY))).status_code
+
+        read = [asyncio.create_task(status(large_body())) for _ in range(MAX_LARGE_BODIES)]
+        await all_wait.wait()
+        assert await status(large_body()) == 503
+        assert await status(BODY) == 204
+        go_on.set()
+        assert [await task for task in read] == [400] * MAX_LARGE_BODIES
+        assert await status(large_body()) == 400
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from service.events.types import (
     SessionUsedAfterLogout,
     UserLogout,
     UserLogoutSuppressed,
-    nearest_timestamp_of,
     new_event_id,
     now,
+    timestamp_of,
 )
 
 EVENT_ID = "01990000-0000-7000-8000-000000000000"
@@ -134,7 +134,7 @@ def test_event_ids_sort_by_the_order_in_which_they_were_made() -> None:
     ],
 )
 def test_a_time_out_of_all_calendars_becomes_the_nearest(seconds: float, timestamp: str) -> None:
-    assert nearest_timestamp_of(seconds) == timestamp
+    assert timestamp_of(seconds) == timestamp
 
 
 def test_a_use_after_logout_adds_when_both_were() -> None:

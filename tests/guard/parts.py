@@ -1,5 +1,6 @@
 """What the guard stands on, as tests put it together: real tokens, a real list, and a count of what was asked."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -66,19 +67,32 @@ class FakeRecorder:
 class Store(MemoryStore):
     """The memory store, until it is out of reach."""
 
-    out_of_reach: Sequence[str] = ()
+    out_of_reach = False
     asked = 0
 
-    async def find(self, session_id: str) -> float | None:
+    takes = 0.0
+    """Seconds for each answer, if it gets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.within: list[float] = []
+        """Seconds that each question was given."""
+
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
         self.asked += 1
-        if "find" in self.out_of_reach:
+        await self._take_time(within)
+        if self.out_of_reach:
             raise RevocationsUnavailableError("out of reach")
         return await super().find(session_id)
 
-    async def claim(self, session_id: str, *, seconds: int) -> bool:
-        if "claim" in self.out_of_reach:
-            raise RevocationsUnavailableError("out of reach")
+    async def claim(self, session_id: str, *, seconds: float, within: float | None = None) -> bool:
+        await self._take_time(within)
         return await super().claim(session_id, seconds=seconds)
+
+    async def _take_time(self, within: float | None) -> None:
+        assert within is not None
+        self.within.append(within)
+        await asyncio.sleep(min(self.takes, within))
 
 
 class CountingVerifier:

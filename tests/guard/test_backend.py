@@ -61,7 +61,7 @@ async def test_a_signed_out_session_is_refused_and_an_unknown_one_is_503() -> No
     await parts.revocations.revoke([SESSION])
     async with client_of(application(SessionBackend(parts.check))) as client:
         assert (await client.get("/", headers=bearer(of_session()))).json()["reason"] == "session-revoked"
-        parts.store.out_of_reach = ["find"]
+        parts.store.out_of_reach = True
         assert (await client.get("/", headers=bearer(of_session()))).status_code == 503
 
 

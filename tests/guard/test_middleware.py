@@ -137,7 +137,7 @@ async def test_a_session_that_is_signed_out_is_refused_from_the_next_request_on(
 
 async def test_while_the_list_is_out_of_reach_it_says_when_to_come_again() -> None:
     parts = Parts()
-    parts.store.out_of_reach = ["find"]
+    parts.store.out_of_reach = True
     async with client_of(guarded(parts)) as client:
         response = await client.get("/", headers=bearer(of_session()))
     assert (response.status_code, response.json()["reason"]) == (503, "revocations-unavailable")
@@ -375,7 +375,7 @@ async def test_what_it_records_tells_of_the_request_around_it(
 ) -> None:
     """In an application that has a request id of its own kind, which means nothing to us."""
 
-    async def signed_out(_: MemoryStore, session_id: str) -> float:
+    async def signed_out(_: MemoryStore, session_id: str, **__: float) -> float:
         assert session_id == SESSION
         return 1_790_000_000.0
 

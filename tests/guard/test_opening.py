@@ -1,15 +1,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from service.guard.opening import OpenedOnce, open_session_check
 from service.guard.session_check import SessionCheck
 from service.guard.session_user import SessionUser
-from service.settings import ConfigurationError, Settings
+from service.settings import ConfigurationError, Settings, load_settings
 from tests.guard.parts import Parts, bearer, of_session, scope
 from tests.support.lines import EventFile
+from tests.support.signing import pem
 
 
 class Opened:
@@ -83,3 +86,31 @@ async def test_a_list_that_several_share_is_not_warned_of(
     async with open_session_check(settings(revocations_url="redis://127.0.0.1:1/0")):
         pass
     assert [record for record in caplog.records if record.name == "service.guard"] == []
+
+
+async def test_its_numbers_are_shown_by_the_applications_registry_while_it_is_open(
+    settings: Callable[..., Settings],
+) -> None:
+    registry = CollectorRegistry()
+    async with open_session_check(settings(), registry) as check:
+        await check(scope(bearer(of_session())))
+        assert registry.get_sample_value("clerk_logout_session_checks_total", {"result": "admitted"}) == 1
+    assert registry.get_sample_value("clerk_logout_session_checks_total", {"result": "admitted"}) is None
+
+
+async def test_how_the_application_is_served_is_not_the_guards_to_judge(
+    in_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_environment()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("HOST=\nWORKERS=auto\n", "utf-8")
+    for name, value in {"PORT": "tcp://10.0.0.1:80", "LOG_LEVEL": "trace"}.items():
+        monkeypatch.setenv(name, value)
+    async with open_session_check() as check:
+        assert isinstance(await check(scope(bearer(of_session()))), SessionUser)
+
+
+def test_a_guards_spool_is_not_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would deliver the service's waiting events to its own log."""
+    monkeypatch.setenv("CLERK_JWT_KEY", pem())
+    assert load_settings(for_guard=True).event_spool_dir != load_settings().event_spool_dir

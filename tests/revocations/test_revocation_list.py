@@ -19,17 +19,19 @@ class Asked:
     def __init__(self, problem: str | None = None) -> None:
         self.problem = problem
         self.added: list[tuple[Sequence[str], float, int]] = []
+        self.within: list[float | None] = []
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
         self._fail()
         self.added.append((session_ids, at, seconds))
 
-    async def find(self, session_id: str) -> float | None:
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
         self._fail()
+        self.within.append(within)
         return float(len(session_id))
 
-    async def claim(self, session_id: str, *, seconds: int) -> bool:
-        self._fail()
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
+        self.within.append(within)
         return bool(session_id and seconds)
 
     async def close(self) -> None: ...
@@ -63,6 +65,15 @@ async def test_a_session_is_kept_until_no_token_can_pass_within_bounds(lifetime:
     assert store.added == [(["a"], NOW, seconds)]
 
 
+async def test_where_no_lifetime_is_known_the_longest_that_was_told_of_counts() -> None:
+    """A webhook brings no token, and Clerk can be set to tokens that live longer than a minute."""
+    store = Asked()
+    revocations = RevocationList(store)
+    for lifetime in (None, 610, None, 70, None):
+        await revocations.revoke(["a"], token_lifetime=lifetime)
+    assert [seconds for _, _, seconds in store.added] == [75, 610, 610, 75, 610]
+
+
 @pytest.mark.parametrize(("at", "kept"), [(None, NOW), (NOW - 30, NOW - 30), (NOW + 30, NOW)])
 async def test_nobody_is_signed_out_in_the_future(at: float | None, kept: float) -> None:
     store = Asked()
@@ -89,8 +100,15 @@ async def test_who_asks_an_unavailable_store_learns_that_nobody_can_say() -> Non
     revocations = RevocationList(Asked("it is down"))
     with pytest.raises(RevocationsUnavailableError, match=r"^it is down$"):
         await revocations.signed_out_at("a")
-    with pytest.raises(RevocationsUnavailableError, match=r"^it is down$"):
-        await revocations.is_first_report("a", seconds=60)
+
+
+async def test_whoever_asks_says_how_long_he_waits() -> None:
+    store = Asked()
+    revocations = RevocationList(store)
+    await revocations.signed_out_at("a")
+    await revocations.signed_out_at("a", within=0.03)
+    assert await revocations.is_first_report("a", seconds=60, within=0.02)
+    assert store.within == [None, 0.03, 0.02]
 
 
 async def test_the_list_of_one_process(clock: Clock) -> None:

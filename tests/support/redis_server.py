@@ -7,13 +7,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.debian import need
 from tests.support.processes import TIMEOUT
 
 _LET_PASS = """
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  redis.call('PEXPIRE', key, redis.call('PTTL', key) - tonumber(ARGV[1]))
+  local left = redis.call('PTTL', key)
+  if left >= 0 then redis.call('PEXPIRE', key, left - tonumber(ARGV[1])) end
 end
 """
 
@@ -23,11 +25,13 @@ class RedisServer:
 
     Args:
         options: of redis-server, such as ``--maxclients 10``.
+        tls: certificate and key, where it is to speak TLS; ``do`` and what stands on it cannot be used then.
     """
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, tls: tuple[Path, Path] | None = None) -> None:
         self._program = need("redis-server", "redis-server")
         self._options = options
+        self._tls = tls
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -39,7 +43,12 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        port = ["--port", str(self.port)]
+        if self._tls is not None:
+            certificate, key = map(str, self._tls)
+            port = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            port += ["--tls-cert-file", certificate, "--tls-key-file", key]
+        command = [self._program, *port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + TIMEOUT
         while not self._answers():
@@ -71,8 +80,9 @@ class RedisServer:
     def do(self, *words: str) -> str:
         """Send one command over a connection of its own, and give the answer as Redis writes it, without its end."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as connection:
-            parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
-            connection.sendall(f"*{len(words)}\r\n{parts}".encode())
+            encoded = [word.encode(errors="surrogateescape") for word in words]
+            parts = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+            connection.sendall(b"*%d\r\n%s" % (len(words), parts))
             answer = connection.recv(1 << 16)
         return answer.decode().removesuffix("\r\n")
 
@@ -90,9 +100,12 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            return bool(self.do("PING"))
+            if self._tls is None:
+                return bool(self.do("PING"))
+            socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT).close()
         except OSError:
             return False
+        return True
 
     def _state(self) -> str:
         assert self._process is not None

@@ -1,0 +1,124 @@
+"""Questions that go together, over round trips that end when the test says so."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from service.revocations.together import Together
+from tests.support.redis_server import until
+
+
+class RoundTrips:
+    """Answers each question with itself, doubled."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.may_end = asyncio.Semaphore(0)
+        self.problem: Exception | None = None
+
+    async def __call__(self, questions: Sequence[int]) -> list[int]:
+        self.asked.append(list(questions))
+        await asyncio.sleep(0)
+        await self.may_end.acquire()
+        if self.problem is not None:
+            raise self.problem
+        return [2 * question for question in questions]
+
+    def end(self, how_many: int = 1) -> None:
+        for _ in range(how_many):
+            self.may_end.release()
+
+
+async def test_who_is_alone_is_asked_alone_and_at_once() -> None:
+    trips = RoundTrips()
+    trips.end()
+    assert await Together(trips, most=10, at_once=1).ask([4]) == [8]
+
+
+async def test_a_thousand_questions_at_once_are_a_handful_of_round_trips() -> None:
+    trips = RoundTrips()
+    trips.end(1000)
+    together = Together(trips, most=500, at_once=2)
+    answers = await asyncio.gather(*(together.ask([number]) for number in range(1000)))
+    assert answers == [[2 * number] for number in range(1000)]
+    assert [len(questions) for questions in trips.asked] == [1, 1, 500, 498]
+
+
+async def test_a_question_goes_in_no_round_trip_that_began_before_it() -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=1)
+    tasks = [asyncio.create_task(together.ask([1]))]
+    await until(lambda: trips.asked == [[1]])
+    tasks += [asyncio.create_task(together.ask([number])) for number in (1, 2)]
+    await asyncio.sleep(0)
+    assert trips.asked == [[1]]
+    trips.end()
+    await until(lambda: trips.asked == [[1], [1, 2]])
+    trips.end()
+    assert await asyncio.gather(*tasks) == [[2], [2], [4]]
+
+
+async def test_many_questions_of_one_are_split() -> None:
+    trips = RoundTrips()
+    trips.end(3)
+    together = Together(trips, most=4, at_once=2)
+    assert await together.ask(range(10)) == [2 * number for number in range(10)]
+    assert trips.asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+async def test_a_round_trip_that_fails_fails_for_those_who_were_in_it() -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=1)
+    tasks = [asyncio.create_task(together.ask([number])) for number in range(3)]
+    await until(lambda: trips.asked == [[0]])
+    trips.end()
+    await until(lambda: trips.asked == [[0], [1, 2]])
+    trips.problem = ValueError("lost")
+    tasks[2].cancel()
+    trips.end()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert outcomes[0] == [0]
+    assert isinstance(outcomes[1], ValueError)
+    assert isinstance(outcomes[2], asyncio.CancelledError)
+    trips.problem = None
+    trips.end()
+    assert await together.ask([5]) == [10]
+
+
+@pytest.mark.parametrize("when", ["waiting", "under way"])
+async def test_whoever_gives_up_takes_nobody_with_him(when: str) -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=1)
+    tasks = [asyncio.create_task(together.ask([number])) for number in range(3)]
+    await until(lambda: trips.asked == [[0]])
+    if when == "waiting":
+        tasks[1].cancel()
+        await asyncio.wait({tasks[1]})
+    trips.end()
+    await until(lambda: len(trips.asked) == 2)
+    tasks[1].cancel()
+    trips.end()
+    assert await tasks[2] == [4]
+    assert trips.asked == [[0], [2] if when == "waiting" else [1, 2]]
+
+
+async def test_whoever_makes_the_round_trip_and_gives_up_leaves_the_turn_to_the_next() -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=1)
+    tasks = [asyncio.create_task(together.ask([number])) for number in range(2)]
+    await until(lambda: trips.asked == [[0]])
+    tasks[0].cancel()
+    await until(lambda: trips.asked == [[0], [1]])
+    trips.end()
+    assert await tasks[1] == [2]
+
+
+async def test_the_end_gives_up_what_is_under_way() -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=2)
+    asking = asyncio.create_task(together.ask(range(11)))
+    await until(lambda: len(trips.asked) == 1)
+    await together.close()
+    await asyncio.wait({asking})
+    assert asking.cancelled()
