@@ -165,6 +165,7 @@ def _lifespan(
                 "revocations": revocations,
                 "session_check": session_check,
                 "parts": parts,
+                "stop": end_sessions.stop,
                 "other_parts": {"revocations": revocations},
             }
 

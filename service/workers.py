@@ -19,13 +19,16 @@ PATIENCE = 9.0
 
 
 class WorkerServer(uvicorn.Server):
-    """uvicorn's server, which at its end also answers those whose connections wait to be accepted.
+    """uvicorn's server, which at its end tells the app to come to one, and answers those who wait to be accepted.
 
-    The kernel would reset them when the listener closes, with a request in them that their client has sent in full.
+    The kernel would reset their connections when the listener closes, with a request in them that their client has sent
+    in full.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what waits, and end."""
+        if (stop := self.lifespan.state.get("stop")) is not None:
+            stop()
         loop = asyncio.get_running_loop()
         for listener in sockets or ():
             # Nothing is awaited between the last look, which finds nobody, and the closing.

@@ -15,14 +15,16 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from service.nonblocking import InheritedDescriptor
 from service.server import listen, url_of
 from service.settings import ConfigurationError
-from tests.support.lines import read_line, read_lines
+from tests.support.lines import EventFile, read_line, read_lines
 from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve
+from tests.support.served_clerk import serve_clerk
 from tests.support.signing import token
 
 WORKERS = 2
@@ -384,3 +386,31 @@ def test_malformed_requests_of_strangers_do_not_fill_the_log() -> None:
                 assert stranger.recv(100).startswith(b"HTTP/1.1 400")
         server.stop()
     assert "Invalid HTTP" not in json.dumps(server.diagnostics)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_shutdown_answers_who_signs_out_everywhere_with_how_far_it_got(tmp_path: Path, workers: str) -> None:
+    """Clerk ends one session and hangs for 60, which would take longer than the service may take to end."""
+    events = EventFile(tmp_path / "events.jsonl")
+    with serve_clerk() as clerk, ThreadPoolExecutor(1) as pool:
+        headers = {"Authorization": f"Bearer {clerk.token('user_a')}"}
+        clerk.hanging = {clerk.instance.sign_in("user_a").id for _ in range(60)}
+        clerk.instance.sign_in("user_a")
+        settings = clerk.settings() | {
+            "EVENT_LOG": str(events.path),
+            "WORKERS": workers,
+            "REVOCATIONS_URL": "memory://",
+        }
+        with serve(settings=settings) as server:
+            url = f"{server.url}/v1/auth/sessions"
+            call = pool.submit(lambda: httpx.delete(url, headers=headers, timeout=TIMEOUT))
+            assert clerk.hangs.wait(TIMEOUT)
+            assert server.stop() == 0
+            answer = call.result()
+    event = events.one()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "x-request-id" in answer.headers
+    body = answer.json()
+    assert (body["reason"], body["revoked_sessions"], body["failed_sessions"]) == ("clerk-timeout", 1, 61)
+    assert (body["event_id"], event["revoked_sessions"], event["failed_sessions"]) == (event["event_id"], 1, 61)
+    assert not [line for line in server.diagnostics if line["level"] == "error"]

@@ -7,7 +7,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from starlette.applications import Starlette
@@ -45,6 +46,33 @@ async def test_who_waits_to_be_accepted_at_the_end_is_answered() -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close" in answer
     assert answer.endswith(b"hello")
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+async def test_at_the_end_the_app_is_told_while_its_requests_are_still_answered() -> None:
+    """What would take longer than the server waits can then come to an end and say how far it got."""
+    told = asyncio.Event()
+
+    async def wait(_: Request) -> Response:
+        await told.wait()
+        return Response("as far as it got")
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, object]]:
+        yield {"stop": told.set}
+
+    server = WorkerServer(configure(Starlette(routes=[Route("/", wait)], lifespan=lifespan), log_level="critical"))
+    with listen("127.0.0.1", 0) as listener, socket.socket() as client:
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup([listener])
+        client.connect(listener.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")
+        async with asyncio.timeout(TIMEOUT):
+            await server.shutdown([listener])
+            client.settimeout(0)
+            answer = await asyncio.get_running_loop().sock_recv(client, 4096)
+    assert answer.endswith(b"as far as it got")
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ REQUEST_TIMEOUT = 2.0
 MAX_REVOCATIONS = 20
 """At the same time, of all sign-outs: the SDK takes some milliseconds of the event loop for each, and the logouts of
 others wait for that. At 100 ms each it is 200 a second, twice what Clerk allows a production instance over 10 s."""
-MAX_CONNECTIONS = MAX_REVOCATIONS + 10
+MAX_CONNECTIONS = MAX_REVOCATIONS + 25
+"""Lists, of which each sign-out under way asks for one at a time, and the JWKS find a free one beside them."""
 MAX_OBJECTS = 4_000
 """In one answer. A page of sessions has about 1,500. The SDK takes 0.1 ms of the event loop for each that is not as it
 should be."""
@@ -102,7 +103,8 @@ class BackendApi:
             session_id: as it was listed.
 
         Returns:
-            True when Clerk ended it because of this call, False when it was gone already.
+            True when Clerk says that it is revoked now, False when it had ended in another way. Who revokes one that
+            was revoked a moment before is told the same.
 
         Raises:
             ClerkApiError: no answer, or not a usable one; the session may have ended all the same.

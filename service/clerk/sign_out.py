@@ -1,14 +1,16 @@
 """Ends all sessions of a user, or all but one, and counts truthfully what came of it.
 
 Clerk has no call for it, so the sessions are listed, each is revoked, and the list is asked for again until it shows
-none that was not tried. Each session is tried once; whoever wants the rest ended calls again.
+none that was not tried. Each session is tried once; whoever wants the rest ended calls again, and so the session of who
+asks is ended alone at the very end, when all others are over.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Protocol
 
 from service.clerk.backend_api import PAGE_SIZE
@@ -28,7 +30,7 @@ class Sessions(Protocol):
         ...
 
     async def revoke_session(self, session_id: str) -> bool:
-        """End a session; tell whether this call did."""
+        """End a session; tell whether Clerk says that it is revoked now, and not ended in another way before."""
         ...
 
     async def is_alive(self, session_id: str) -> bool:
@@ -59,8 +61,10 @@ class SignedOut:
         end: why it ended.
         over: the sessions that have ended, because of this or before; also those of which Clerk did not say so, and was
             not asked again.
-        revoked: how many sessions Clerk ended because of this.
-        failed: how many sessions were listed, should have ended, and are not known to have.
+        revoked: of how many sessions Clerk says that they are revoked now. It says the same to each who revokes one, so
+            two sign-outs at the same moment in two processes may both count one.
+        failed: how many sessions should have ended, and are not known to have: those that were listed, and that of who
+            asks.
         listed: Clerk gave the list at least once.
         problem: what went wrong last, in one line that quotes nobody; None where all went well.
         retry_after: seconds after which Clerk takes calls again; None unless it said so.
@@ -80,13 +84,26 @@ class SignedOut:
         return self.end is End.COMPLETE and not self.failed
 
 
+class _Is(Enum):
+    """What is known of a session that should end."""
+
+    LEFT = auto()
+    """It is alive, or nobody has asked yet."""
+    UNSURE = auto()
+    """Clerk was asked to end it, and has not said that it did."""
+    REVOKED = auto()
+    GONE = auto()
+    """It had ended already."""
+
+
 class SignOut:
     """One sign-out of a user. Use each once.
 
     Args:
         sessions: lists and ends them.
         user_id: whose sessions.
-        own: the session of who asks. It is ended last, because without it nobody can ask for the rest.
+        own: the session of who asks. It is ended last and only when all others are over, because without it nobody can
+            ask for the rest.
         keep_own: it is not ended at all.
         deadline: seconds for all of it.
     """
@@ -97,18 +114,12 @@ class SignOut:
         self._sessions = sessions
         self._user_id = user_id
         self._own = own
-        self._kept = {own} if keep_own else set()
+        self._keep_own = keep_own
         self._deadline = deadline
         self._timeout: asyncio.Timeout | None = None
         self._listed = False
-        self._found: set[str] = set()
+        self._known: dict[str, _Is] = {}
         """All that should end."""
-        self._revoked: set[str] = set()
-        self._gone: set[str] = set()
-        self._not_known: set[str] = set()
-        """Those that Clerk says it does not have."""
-        self._unsure: set[str] = set()
-        """Those that Clerk was asked to end, and has not said whether it did."""
         self._stopped_by: ClerkApiError | None = None
         self._problem: str | None = None
 
@@ -116,7 +127,9 @@ class SignOut:
         """Do it. Never raises because of Clerk, and leaves no call under way."""
         try:
             async with asyncio.timeout(self._deadline) as self._timeout:
-                await self._end_all()
+                own_is_listed = await self._end_others()
+                if not self._keep_own and self._all_others_are_over():
+                    await self._end_own(listed=own_is_listed)
         except TimeoutError:
             self._problem = "no time was left"
             return self._outcome(End.OUT_OF_TIME)
@@ -127,48 +140,68 @@ class SignOut:
             return self._outcome(End.KEY_REFUSED if isinstance(error, ClerkRefusesKeyError) else End.UNREACHABLE)
         return self._outcome(End.COMPLETE)
 
-    def cut_short(self) -> None:
-        """Have the deadline pass now."""
-        self._deadline = 0.0
-        if self._timeout is not None:
-            with suppress(RuntimeError):  # asyncio's, about a deadline that has passed or is not needed any more
-                self._timeout.reschedule(asyncio.get_running_loop().time())
+    def cut_short(self, within: float = 0.0) -> None:
+        """Have the deadline pass sooner.
 
-    async def _end_all(self) -> None:
+        Args:
+            within: seconds from now, or from the beginning where it has not begun.
+        """
+        self._deadline = min(self._deadline, within)
+        if self._timeout is not None:
+            until = asyncio.get_running_loop().time() + within
+            with suppress(RuntimeError):  # asyncio's, about a deadline that has passed or is not needed any more
+                self._timeout.reschedule(min(until, self._timeout.when() or until))
+
+    async def _end_others(self) -> bool:
+        """End all sessions but that of who asks; tell whether that one is listed."""
         shown: set[str] = set()
         offset = 0
         while True:
             page = await self._sessions.active_sessions(self._user_id, offset=offset)
+            if not self._listed and not self._keep_own:
+                self._known[self._own] = _Is.LEFT
             self._listed = True
-            if new := set(page) - self._found - self._kept:
-                self._found |= new
-                own_last = sorted(new, key=lambda session_id: session_id == self._own)
-                await self._revoke_all(iter(own_last))
+            new = [one for one in page if one not in self._known and one != self._own]
+            if new:
+                self._known |= dict.fromkeys(new, _Is.LEFT)
+                await self._revoke_all(iter(new))
                 # What was revoked shifts the rest, so the list begins anew.
                 offset, shown = 0, set()
-            else:
-                moves_on = not shown.issuperset(page)
-                shown.update(page)
-                if len(page) < PAGE_SIZE or not moves_on:
-                    break
-                offset += PAGE_SIZE
-        if self._own not in self._found | self._kept:
-            await self._end_own()
-        # The list has the last word: what it shows is not over, whatever the call to end it was answered; what it does
-        # not show is, also where that answer was lost or an error.
-        self._gone = self._found - self._revoked - shown - self._not_known
+                continue
+            moves_on = not shown.issuperset(page)
+            shown.update(page)
+            if len(page) < PAGE_SIZE:
+                break
+            if not moves_on:
+                raise ClerkApiError("the list of sessions has no end")
+            offset += PAGE_SIZE
+        # The list has the last word: what it shows is not over, whatever the call to end it was answered, unless that
+        # was "revoked"; what it does not show is over, also where that answer was lost or an error.
+        for one, known in self._known.items():
+            if one != self._own and known is not _Is.REVOKED:
+                self._known[one] = _Is.LEFT if one in shown else _Is.GONE
+        return self._own in shown
 
-    async def _end_own(self) -> None:
-        """End the session of who asks although no list shows it: one with open tasks (``pending``) is in none."""
-        self._found.add(self._own)
+    def _all_others_are_over(self) -> bool:
+        return all(known in {_Is.REVOKED, _Is.GONE} for one, known in self._known.items() if one != self._own)
+
+    async def _end_own(self, *, listed: bool) -> None:
+        """End the session of who asks; one with open tasks (``pending``) is alive although no list shows it."""
+        if listed:
+            await self._revoke_all(iter([self._own]))
+            if self._known[self._own] is _Is.REVOKED:
+                return
         try:
             alive = await self._sessions.is_alive(self._own)
         except ClerkNotFoundError:
             # It was alive a minute ago, its token proves that; so this is not the instance that the token is from.
-            self._not_known.add(self._own)
             self._problem = "Clerk has no such session; is CLERK_SECRET_KEY that of another instance than the tokens?"
             return
-        if alive:
+        if not alive:
+            self._known[self._own] = _Is.GONE
+        elif listed:
+            self._known[self._own] = _Is.LEFT
+        else:
             await self._revoke_all(iter([self._own]))
 
     async def _revoke_all(self, waiting: Iterator[str]) -> None:
@@ -192,22 +225,29 @@ class SignOut:
             raise self._stopped_by
 
     async def _revoke(self, session_id: str) -> None:
-        self._unsure.add(session_id)
+        self._known[session_id] = _Is.UNSURE
         try:
-            ended = await self._sessions.revoke_session(session_id)
+            revoked = await self._sessions.revoke_session(session_id)
         except (ClerkRateLimitedError, ClerkRefusesKeyError) as error:
-            self._unsure.discard(session_id)
+            self._known[session_id] = _Is.LEFT
             self._stopped_by = error
         except ClerkApiError as error:
             self._problem = str(error)  # the next list tells whether it is over
         else:
-            self._unsure.discard(session_id)
-            (self._revoked if ended else self._gone).add(session_id)
+            self._known[session_id] = _Is.REVOKED if revoked else _Is.GONE
 
     def _outcome(self, end: End, retry_after: int | None = None) -> SignedOut:
-        over = self._revoked | self._gone
-        failed = len(self._found - over)
+        count = Counter(self._known.values())
+        over = {_Is.REVOKED, _Is.GONE}
         if end is not End.COMPLETE:
             # A repeated call would not find those that did end, so their tokens have to be refused because of this one.
-            over |= self._unsure
-        return SignedOut(end, tuple(over), len(self._revoked), failed, self._listed, self._problem, retry_after)
+            over.add(_Is.UNSURE)
+        return SignedOut(
+            end,
+            over=tuple(one for one, known in self._known.items() if known in over),
+            revoked=count[_Is.REVOKED],
+            failed=count[_Is.LEFT] + count[_Is.UNSURE],
+            listed=self._listed,
+            problem=self._problem,
+            retry_after=retry_after,
+        )

@@ -59,9 +59,9 @@ class SigningOut:
         await self._refuse_tokens(signed_out)
         return Ended(signed_out, event_id, recorded)
 
-    def cut_short(self) -> None:
-        """Have Clerk asked for nothing more."""
-        self._sign_out.cut_short()
+    def cut_short(self, within: float) -> None:
+        """Have Clerk asked for nothing more after so many seconds."""
+        self._sign_out.cut_short(within)
 
     async def _record(self, event_id: str, signed_out: SignedOut) -> bool:
         event = UserLogoutEverywhere(

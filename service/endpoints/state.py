@@ -1,6 +1,6 @@
 """What an endpoint finds in ``request.state``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypedDict
 
 from service.clerk.backend_api import BackendApi
@@ -34,6 +34,8 @@ class AppState(TypedDict):
     """What logouts need, by the names that ``/readyz`` shows: without one of them the process is not ready."""
     other_parts: Mapping[str, Part]
     """What logouts do without for a while. ``/readyz`` tells of it, and stays ready."""
+    stop: Callable[[], None]
+    """What the server calls when it begins to end, while what is under way is still answered."""
 
 
 class State(AppState):

@@ -19,6 +19,7 @@ from service.clerk.errors import WebhookRefusedError
 from service.clerk.webhook import Delivery, SessionEnd, WebhookReader, read_delivery
 from service.diagnostics import where
 from service.endpoints.responses import JSONResponse
+from service.endpoints.seldom import Seldom
 from service.endpoints.state import State
 from service.events.types import SessionEnded, now, timestamp_of
 from service.metrics import Metrics
@@ -36,9 +37,6 @@ MAX_LARGE_BODIES = 32
 """Bodies above that which are read at the same time."""
 MAX_DIGITS = 18
 """Of a Content-Length that is believed; without one the bytes are counted."""
-WARN_EVERY = 60.0
-"""Seconds between two diagnostics about refused webhooks."""
-
 TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
 _RESULTS = ("recorded", "ignored", "refused", "failed")
 
@@ -59,8 +57,7 @@ class ClerkWebhook:
         self._with_user_agent = settings.event_user_agent
         # All from the start at 0, so that Prometheus sees the first of each.
         self._count = {result: metrics.webhooks.labels(result).inc for result in _RESULTS}
-        self._clock = clock
-        self._warn_at = clock()
+        self._seldom = Seldom(clock=clock)
         self._large_bodies = 0
 
     async def post(self, request: Request[State]) -> Response:
@@ -69,7 +66,8 @@ class ClerkWebhook:
             delivery, ended = await self._read(request)
         except HTTPException as refusal:
             self._count["failed" if refusal.status_code == HTTPStatus.SERVICE_UNAVAILABLE else "refused"]()
-            self._warn(refusal.detail)
+            if self._seldom.may_say(refusal.detail):
+                logger.warning("a webhook was refused: %s", refusal.detail)
             return _answer(refusal.status_code, refusal.detail)
         if ended is None:
             self._count["ignored"]()
@@ -112,12 +110,6 @@ class ClerkWebhook:
         finally:
             self._large_bodies -= has_place
         return bytes(body)
-
-    def _warn(self, reason: str) -> None:
-        """Say in the diagnostics why a webhook was refused, once a minute at most: anybody can send one."""
-        if self._clock() >= self._warn_at:
-            self._warn_at = self._clock() + WARN_EVERY
-            logger.warning("a webhook was refused: %s", reason)
 
     async def _record(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> bool:
         try:

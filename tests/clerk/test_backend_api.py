@@ -298,6 +298,26 @@ async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendA
     assert most == MAX_REVOCATIONS
 
 
+async def test_a_stand_in_on_this_machine_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy would get the secret key in clear; it is for the way out."""
+    shown: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shown.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = "http://{}:{}".format(*server.sockets[0].getsockname())
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with server, backend_api(url, "sk_test_x") as api:
+        assert await api.active_sessions(USER) == []
+    assert [line.split(b"?")[0] for line in shown] == [b"GET /v1/sessions"]
+
+
 async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
     api: BackendApi, wire: respx.Router, metrics: Metrics
 ) -> None:

@@ -1,7 +1,7 @@
 """Ending all sessions of a user, with a fake for Clerk."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 
 import pytest
@@ -36,6 +36,8 @@ class FakeClerk:
         self.answer_lost: set[str] = set()
         self.lists_what_is_over = False
         self.ignores_offset = False
+        self.pages: Iterator[list[str]] = iter([])
+        """What it gives for a list, where that is not what it has."""
         self.pending: set[str] = set()
         """Alive, and in no list."""
         self.known = {OWN}
@@ -47,6 +49,8 @@ class FakeClerk:
             await self._hang()
         if (error := self.list_trouble.get(len(self.offsets) - 1)) is not None:
             raise error
+        if (page := next(self.pages, None)) is not None:
+            return page
         page = list(self.active)[0 if self.ignores_offset else offset :][:PAGE]
         self.active |= dict.fromkeys(islice(self.begins, 1))
         return page
@@ -65,7 +69,7 @@ class FakeClerk:
             self.under_way -= 1
         if not self.lists_what_is_over:
             self.active.pop(session_id, None)
-        if self.active.keys() == self.hangs:
+        if self.active.keys() - {OWN} == self.hangs:
             self.only_hanging_left.set()
         if session_id in self.answer_lost:
             raise ClerkApiError("no connection (ReadError)")
@@ -186,9 +190,51 @@ async def test_one_that_is_still_listed_after_an_error_has_failed() -> None:
     clerk = FakeClerk(*several(4))
     clerk.trouble = dict.fromkeys(["sess_1", "sess_2"], ClerkApiError("Clerk answered with status 500"))
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed, outcome.succeeded) == (End.COMPLETE, 2, 2, False)
-    assert set(outcome.over) == {OWN, "sess_3"}
+    assert (outcome.end, outcome.revoked, outcome.failed, outcome.succeeded) == (End.COMPLETE, 1, 3, False)
+    assert outcome.over == ("sess_3",)
     assert outcome.problem == "Clerk answered with status 500"
+
+
+async def test_where_another_is_left_ones_own_session_is_not_ended_so_that_the_call_can_be_repeated() -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.trouble = {"sess_1": ClerkApiError("Clerk answered with status 500")}
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.over) == (1, 2, ("sess_2",))
+    assert OWN not in clerk.tried
+    clerk.trouble.clear()
+    again = await sign_out(clerk)
+    assert (again.revoked, again.failed, again.succeeded) == (2, 0, True)
+    assert clerk.tried[-1] == OWN
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "in no list"])
+async def test_ones_own_session_that_cannot_be_ended_has_failed(listed: bool) -> None:
+    clerk = FakeClerk("sess_1", *[OWN] * listed)
+    clerk.pending = {OWN}
+    clerk.trouble = {OWN: ClerkApiError("Clerk answered with status 500")}
+    outcome = await sign_out(clerk)
+    assert (outcome.end, outcome.revoked, outcome.failed, outcome.over) == (End.COMPLETE, 1, 1, ("sess_1",))
+    assert outcome.problem == "Clerk answered with status 500"
+
+
+async def test_ones_own_session_is_over_where_only_the_answer_was_lost() -> None:
+    clerk = FakeClerk(*several(2))
+    clerk.answer_lost = {OWN}
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1, 0, True)
+    assert OWN in outcome.over
+
+
+async def test_ones_own_session_that_is_said_to_be_gone_and_is_alive_has_failed() -> None:
+    clerk = FakeClerk(OWN)
+    clerk.ended_elsewhere = clerk.pending = {OWN}
+    outcome = await sign_out(clerk)
+    assert (outcome.revoked, outcome.failed, outcome.over, outcome.succeeded) == (0, 1, (), False)
+
+
+async def test_ones_own_session_is_ended_although_it_is_the_only_one_and_counts_once() -> None:
+    outcome = await sign_out(FakeClerk(OWN))
+    assert (outcome.revoked, outcome.failed, outcome.over) == (1, 0, (OWN,))
 
 
 async def test_one_that_is_said_to_be_gone_and_is_still_listed_has_failed() -> None:
@@ -197,15 +243,28 @@ async def test_one_that_is_said_to_be_gone_and_is_still_listed_has_failed() -> N
     clerk.ended_elsewhere = {"sess_1"}
     clerk.lists_what_is_over = True
     outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 1, False)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1, 2, False)
     assert "sess_1" not in outcome.over
 
 
 async def test_a_list_that_does_not_move_on_is_not_asked_for_for_ever() -> None:
     clerk = FakeClerk(*several(PAGE))
     clerk.lists_what_is_over = clerk.ignores_offset = True
-    assert (await sign_out(clerk)).succeeded
+    outcome = await sign_out(clerk)
+    assert (outcome.end, outcome.revoked, outcome.failed) == (End.UNREACHABLE, PAGE - 1, 1)
     assert clerk.offsets == [0, 0, PAGE]
+
+
+async def test_what_only_an_earlier_list_showed_is_over() -> None:
+    """The answers to the first 500 are lost, and Clerk ends them while another page of the list is asked for."""
+    first = [f"sess_{number}" for number in range(PAGE)]
+    clerk = FakeClerk()
+    clerk.pages = iter([first, first, ["sess_late"], []])
+    clerk.answer_lost = set(first)
+    outcome = await sign_out(clerk, keep_own=True)
+    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1, 0, True)
+    assert set(outcome.over) == {*first, "sess_late"}
+    assert clerk.offsets == [0, 0, PAGE, 0]
 
 
 async def test_one_that_is_listed_no_more_after_an_error_is_over_and_counts_nowhere() -> None:
@@ -223,12 +282,13 @@ async def test_where_all_fail_each_is_tried_once_over_all_pages() -> None:
     outcome = await sign_out(clerk)
     assert (outcome.end, outcome.revoked, outcome.failed) == (End.COMPLETE, 0, 1200)
     assert outcome.over == ()
-    assert sorted(clerk.tried) == sorted(sessions)
+    assert sorted(clerk.tried) == sorted(set(sessions) - {OWN})
+    assert clerk.offsets == [0, 0, PAGE, 0, PAGE, 2 * PAGE, 0, PAGE, 2 * PAGE]
 
 
 async def test_a_repetition_ends_what_is_left() -> None:
     clerk = FakeClerk(*several(10))
-    clerk.trouble = dict.fromkeys(several(10)[::2], ClerkApiError("Clerk answered with status 500"))
+    clerk.trouble = dict.fromkeys(several(10)[2::2], ClerkApiError("Clerk answered with status 500"))
     first = await sign_out(clerk)
     clerk.trouble.clear()
     second = await sign_out(clerk)
@@ -282,10 +342,10 @@ async def test_where_the_list_cannot_be_asked_for_again_an_error_counts_as_faile
     clerk.answer_lost = {"sess_1"}
     clerk.list_trouble = {1: ClerkApiError("no connection (ConnectError)")}
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed) == (End.UNREACHABLE, 3, 1)
+    assert (outcome.end, outcome.revoked, outcome.failed) == (End.UNREACHABLE, 2, 2)
     # Clerk did end it, and a repeated call would not find it: its tokens have to be refused because of this one.
     assert "sess_1" not in clerk.active
-    assert set(outcome.over) == {OWN, "sess_1", "sess_2", "sess_3"}
+    assert set(outcome.over) == {"sess_1", "sess_2", "sess_3"}
     assert not outcome.succeeded
 
 
@@ -323,11 +383,11 @@ async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
     await clerk.only_hanging_left.wait()
     one.cut_short()
     outcome = await task
-    assert (outcome.revoked, outcome.failed) == (81, 19)
+    assert (outcome.revoked, outcome.failed) == (80, 20)
 
 
 async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:
-    clerk = FakeClerk(OWN, begins=(f"sess_{number}" for number in count()))
+    clerk = FakeClerk(OWN, "sess_first", begins=(f"sess_{number}" for number in count()))
     assert (await sign_out(clerk, deadline=0.05)).end is End.OUT_OF_TIME
 
 
@@ -342,7 +402,7 @@ async def test_cut_short_in_the_middle_it_tells_how_far_it_got() -> None:
     await clerk.hanging.wait()
     one.cut_short()
     outcome = await task
-    assert (outcome.end, outcome.revoked, outcome.failed) == (End.OUT_OF_TIME, 2, 1)
+    assert (outcome.end, outcome.revoked, outcome.failed) == (End.OUT_OF_TIME, 1, 2)
 
 
 async def test_cut_short_before_it_began_it_does_nothing() -> None:
@@ -352,6 +412,23 @@ async def test_cut_short_before_it_began_it_does_nothing() -> None:
     clerk.hangs = {"list"}
     assert (await one.run()).end is End.OUT_OF_TIME
     assert len(clerk.active) == 3
+
+
+async def test_cut_short_for_later_it_has_so_much_time_and_never_more_than_before() -> None:
+    clerk = FakeClerk(*several(3))
+    clerk.hangs = {"sess_2"}
+    one = SignOut(clerk, "user_alice", own=OWN, deadline=0.05)
+    task = asyncio.create_task(one.run())
+    await clerk.hanging.wait()
+    one.cut_short(LONG)
+    async with asyncio.timeout(LONG / 2):
+        assert (await task).end is End.OUT_OF_TIME
+
+
+async def test_cut_short_for_later_it_may_still_succeed() -> None:
+    one = SignOut(FakeClerk(*several(3)), "user_alice", own=OWN)
+    one.cut_short(LONG)
+    assert (await one.run()).succeeded
 
 
 async def test_cut_short_after_its_end_nothing_changes() -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -85,11 +86,13 @@ async def alone(
     revocations: object = None,
     verifier: object = None,
     deadline: float = 60.0,
+    patience: float = 60.0,
     max_age: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The endpoint without the rest of the application."""
     facts = RequestFacts(origins=(), client_address=ClientAddress(()), with_client_ip=False, with_user_agent=False)
-    endpoint = EndSessions(facts, deadline=deadline, reverification_max_age=max_age)
+    endpoint = EndSessions(facts, deadline=deadline, patience=patience, reverification_max_age=max_age, clock=clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -111,6 +114,19 @@ async def alone(
         httpx.AsyncClient(transport=httpx.ASGITransport(manager.app), base_url="http://service") as client,
     ):
         yield client
+
+
+class HeldClerk(FakeClerk):
+    """Answers no list before it is told to."""
+
+    def __init__(self, *active: str) -> None:
+        super().__init__(*active)
+        self.asked, self.held = asyncio.Event(), asyncio.Event()
+
+    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
+        self.asked.set()
+        await self.held.wait()
+        return await super().active_sessions(user_id, offset=offset)
 
 
 MINE = token(claims(sub=ALICE, sid=OWN, exp=4_000_000_000))
@@ -273,6 +289,20 @@ async def test_another_scope_is_refused_with_the_allowed_ones(without_clerk: htt
     }
 
 
+@pytest.mark.parametrize(
+    "query", ["Scope=others", "scop=others", "scope[]=others", "secret=x", "scope=others&x", "=others", "%FF=1"]
+)
+async def test_any_other_parameter_is_refused_and_not_repeated(without_clerk: httpx.AsyncClient, query: str) -> None:
+    """Who mistypes `scope=others` must not be signed out as well."""
+    response = await without_clerk.delete(f"{SESSIONS}?{query}", headers=bearer(MINE))
+    assert response.status_code == 400
+    assert response.json() == {
+        "success": False,
+        "message": "This call has no parameter but scope",
+        "reason": "parameter-unknown",
+    }
+
+
 async def test_who_is_not_verified_is_not_told_about_scopes(without_clerk: httpx.AsyncClient) -> None:
     assert (await without_clerk.delete(f"{SESSIONS}?scope=mine")).status_code == 401
 
@@ -397,7 +427,7 @@ async def test_a_sign_out_that_fails_in_part_is_recorded_with_both_counts(
     clerk.trouble = lambda request: httpx.Response(500) if ended_in(request) == failing.id else None
     response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
     event = events.one()
-    assert (event["revoked_sessions"], event["failed_sessions"]) == (1, 1)
+    assert (event["revoked_sessions"], event["failed_sessions"]) == (0, 2)
     assert (response.json()["event_id"], response.json()["recorded"]) == (event["event_id"], True)
 
 
@@ -471,7 +501,21 @@ async def test_a_caller_who_goes_does_not_stop_it() -> None:
         await asyncio.wait({caller})
     # The end of the service cuts it short, and what has happened until then is recorded.
     (event,) = recorder.events
-    assert (event.revoked_sessions, event.failed_sessions) == (1, 1)
+    assert (event.revoked_sessions, event.failed_sessions) == (0, 2)
+
+
+async def test_the_end_of_the_app_records_what_is_under_way(
+    clerk: StandIn, open_client: OpenClient, events: EventFile
+) -> None:
+    hanging, own = clerk.sign_in(2)
+    clerk.hangs = lambda request: ended_in(request) == hanging.id
+    async with open_client(clerk_secret_key=SECRET_KEY) as service:
+        caller = asyncio.create_task(service.delete(SESSIONS, headers=bearer(token_of(own))))
+        await clerk.hanging.wait()
+        caller.cancel()
+        await asyncio.wait({caller})
+    event = events.one()
+    assert (event["revoked_sessions"], event["failed_sessions"]) == (0, 2)
 
 
 async def test_the_same_call_at_the_same_time_is_one_sign_out_and_one_event(
@@ -485,18 +529,55 @@ async def test_the_same_call_at_the_same_time_is_one_sign_out_and_one_event(
     assert clerk.calls.count("GET /v1/sessions") == 2
 
 
+@pytest.mark.parametrize(("first", "then"), [("others", "all"), ("all", "others")])
+async def test_the_other_scope_of_the_same_session_is_a_sign_out_of_its_own(first: str, then: str) -> None:
+    """Who signs out everywhere must not be answered with what was done for who did not."""
+    held = HeldClerk(OWN, "sess_1")
+    async with alone(held) as client:
+        calls = []
+        for scope in (first, then):
+            call = client.delete(SESSIONS, params={"scope": scope}, headers=bearer(MINE))
+            calls.append(asyncio.create_task(call))
+            await held.asked.wait()
+        held.held.set()
+        answers = [(await call).json() for call in calls]
+    assert [answer["success"] for answer in answers] == [True, True]
+    assert len({answer["event_id"] for answer in answers}) == 2
+    assert sum(answer["revoked_sessions"] for answer in answers) == 2
+    assert not held.active
+
+
 @pytest.mark.parametrize("scope", ["others", "all"])
-async def test_another_call_for_the_same_user_has_to_wait(scope: str) -> None:
+async def test_another_call_for_the_same_user_has_to_wait_and_not_for_ever(
+    scope: str, caplog: pytest.LogCaptureFixture
+) -> None:
     hanging = FakeClerk(OWN, "sess_1")
     hanging.hangs = {"sess_1"}
-    async with alone(hanging) as client:
+    async with alone(hanging, patience=0.01) as client:
         caller = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
         await hanging.hanging.wait()
         other = token(claims(sub=ALICE, sid="sess_2"))
         response = await client.delete(SESSIONS, params={"scope": scope}, headers=bearer(other))
+        await client.delete(SESSIONS, params={"scope": scope}, headers=bearer(other))
     await caller
     assert (response.status_code, response.json()["reason"]) == (503, "busy")
     assert response.headers["retry-after"] == "5"
+    assert [text for text in caplog.messages if "too much else" in text] == [
+        "somebody could not sign out everywhere: too much else was under way"
+    ]
+
+
+async def test_who_had_to_wait_has_only_the_rest_of_the_time() -> None:
+    """The first takes all of it; half of it would be enough for the second."""
+    fake = HeldClerk(OWN, "sess_1")
+    async with alone(fake, deadline=1.0) as client:
+        first = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
+        await fake.asked.wait()
+        other = token(claims(sub=ALICE, sid="sess_2"))
+        second = asyncio.create_task(client.delete(SESSIONS, headers=bearer(other)))
+        assert (await first).json()["reason"] == "clerk-timeout"
+        asyncio.get_running_loop().call_later(0.5, fake.held.set)
+        assert (await second).json()["reason"] == "clerk-timeout"
 
 
 # --- Record, then refuse, then answer --------------------------------------------------------------------------------
@@ -526,7 +607,7 @@ async def test_what_has_ended_is_put_on_the_list_after_the_event_and_before_the_
 
 @pytest.mark.parametrize(
     ("scope", "listed"),
-    [("all", {OWN: True, "sess_1": True, "sess_2": False}), ("others", {OWN: False, "sess_1": True})],
+    [("all", {OWN: False, "sess_1": True, "sess_2": False}), ("others", {OWN: False, "sess_1": True})],
 )
 async def test_only_what_has_ended_is_put_on_the_list(scope: str, listed: dict[str, bool]) -> None:
     fake, revocations = FakeClerk("sess_1", "sess_2"), RevocationList(MemoryStore())
@@ -595,6 +676,20 @@ async def test_an_outage_is_told_when_it_begins_and_when_it_ends(caplog: pytest.
         ("INFO", "sessions can be ended at Clerk again"),
         ("WARNING", "sessions could not be ended at Clerk: Clerk answered with status 500"),
     ]
+
+
+async def test_what_goes_wrong_is_told_once_a_minute_for_each_reason_whoever_calls(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="service")
+    now = 0.0
+    fake = FakeClerk()
+    async with alone(fake, clock=lambda: now) as client:
+        for now in (0.0, 1.0, 59.9, 60.0):  # noqa: B007 - the clock reads it
+            for error in (ClerkApiError("Clerk answered with status 500"), ClerkRefusesKeyError("401"), None):
+                fake.list_trouble = {} if error is None else dict.fromkeys(range(99), error)
+                await client.delete(SESSIONS, headers=bearer(MINE))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "INFO"] * 2
 
 
 async def test_calls_to_clerk_are_counted(service: httpx.AsyncClient, clerk: StandIn) -> None:

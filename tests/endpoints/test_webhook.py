@@ -23,7 +23,8 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from service.app import create_app
-from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY, WARN_EVERY, ClerkWebhook
+from service.endpoints.seldom import EVERY
+from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY, ClerkWebhook
 from service.events.types import Event
 from service.metrics import Metrics
 from service.middleware import ResponseHeaders
@@ -328,7 +329,7 @@ async def test_refusals_are_told_once_a_minute(
 ) -> None:
     now = 0.0
     async with endpoint(settings, clock=lambda: now) as client:
-        for now in (0.0, 1.0, WARN_EVERY - 0.1, WARN_EVERY, WARN_EVERY + 1):  # noqa: B007 - the clock reads it
+        for now in (0.0, 1.0, EVERY - 0.1, EVERY, EVERY + 1):  # noqa: B007 - the clock reads it
             await client.post(PATH)
     assert caplog.messages == ["a webhook was refused: the header svix-id is missing"] * 2
 

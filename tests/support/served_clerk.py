@@ -73,6 +73,10 @@ class Clerk:
         self.webhooks = Webhooks()
         self.stuck: set[str] = set()
         """Sessions that cannot be ended: Clerk answers 500."""
+        self.hanging: set[str] = set()
+        """Sessions of which Clerk answers nothing."""
+        self.hangs = threading.Event()
+        """It was asked for one of them."""
         self._browsers: list[Browser] = []
 
     def settings(self) -> dict[str, str]:
@@ -117,6 +121,11 @@ def serve_clerk() -> Iterator[Clerk]:
             answers: ASGIApp = sandbox
             if scope["type"] == "http" and clerk.stuck & set(scope["path"].split("/")):
                 answers = Response(status_code=500)
+            if scope["type"] == "http" and clerk.hanging & set(scope["path"].split("/")):
+                clerk.hangs.set()
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                return
             await answers(scope, receive, send)
 
         with served(app, listener):
