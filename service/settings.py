@@ -262,38 +262,16 @@ class _EnvironmentSettings(Settings):
         )
 
 
-class _EnvironmentOfAGuard(EnvSettingsSource):
-    """The environment of somebody else's application, whose PORT is not ours to judge."""
-
-    def __call__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__call__().items() if name not in SERVED_BY}
-
-
-class _DotEnvOfAGuard(DotEnvSettingsSource):
-    """Likewise."""
-
-    def __call__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__call__().items() if name not in SERVED_BY}
-
-
 class _GuardSettings(_EnvironmentSettings):
     """The settings of a guard in another application. With the service's spool it would deliver the service's lines."""
 
     event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout-guard"  # noqa: S108 - as above
 
+    @model_validator(mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (
-            _EnvironmentOfAGuard(settings_cls, env_ignore_empty=True),
-            _DotEnvOfAGuard(settings_cls, env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True),
-        )
+    def _leave_out_how_it_is_served(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The application's PORT is not ours to judge."""
+        return {name: value for name, value in values.items() if name not in SERVED_BY}
 
 
 _MESSAGES = {
