@@ -103,7 +103,7 @@ class UserLogoutEverywhere(SessionEvent):
 
     Attributes:
         scope: ``all`` or ``others``.
-        revoked_sessions: how many Clerk ended because of this call.
+        revoked_sessions: of how many Clerk said that they are revoked now.
         failed_sessions: how many it should have ended and did not.
     """
 
