@@ -96,6 +96,12 @@ def configure(
 class Server(WorkerServer):
     """A single process: the first SIGTERM or SIGINT begins its end, a second one ends it with 128 + its number."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so only then: from here on a signal finds somebody who ends it in order."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            logger.info("listening on %s", url_of(listener))
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""
         if self.should_exit:
@@ -163,11 +169,11 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         if (problem := separate_lists(settings)) is not None:
             logger.warning("REVOCATIONS_URL: %s", problem)
-        logger.info("listening on %s", url_of(listener))
         processes = []
         if settings.workers == 1:
             Server(config).run(sockets=[listener])
         else:
+            logger.info("listening on %s", url_of(listener))
             supervisor = Supervisor(config, [listener])
             supervisor.run()
             processes = supervisor.processes

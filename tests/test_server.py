@@ -162,8 +162,7 @@ def test_workers_end_when_their_parent_is_gone(tmp_path: Path) -> None:
 
 def workers_of(server: Server, count: int = 2) -> list[psutil.Process]:
     """The workers, once all of them serve."""
-    for _ in range(count):
-        server.wait_for("Application startup complete")
+    server.wait_for("Application startup complete", times=count)
     # Beside the workers there is multiprocessing's resource tracker.
     children = psutil.Process(server.process.pid).children()
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]

@@ -44,14 +44,13 @@ class Server:
                 return found[1]
         raise AssertionError(f"it did not start: {self.diagnostics}")
 
-    def wait_for(self, text: str) -> None:
-        """Wait until a diagnostic says this."""
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Wait until so many diagnostics have said this since the start."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
+        while sum(text in line["message"] for line in self.diagnostics) < times:
+            line = self.process.stderr.readline()
+            assert line, f"it did not say {text!r}: {self.diagnostics}"
             self.diagnostics.append(json.loads(line))
-            if text in self.diagnostics[-1]["message"]:
-                return
-        raise AssertionError(f"it did not say {text!r}: {self.diagnostics}")
 
     @property
     def address(self) -> tuple[str, int]:
