@@ -91,7 +91,7 @@ class Metrics:
         )
         self.ready = Gauge(
             "clerk_logout_ready",
-            "1 while every part that /readyz names is ok, else 0; of several workers the worst.",
+            "1 while /readyz answers 200, else 0; of several workers the worst.",
             registry=registry,
             multiprocess_mode="livemin",
         )

@@ -86,7 +86,7 @@ def read_delivery(headers: Iterable[tuple[bytes, bytes]]) -> Delivery:
     for name, form in _HEADERS.items():
         values = [value.decode("latin-1") for other, value in sent if other == name]
         if len(values) != 1:
-            problem = "was sent more than once" if values else "is missing"
+            problem = "was sent more than once" if values else _MISSING
             raise WebhookRefusedError(f"the header {name.decode()} {problem}")
         if form.fullmatch(values[0]) is None:
             raise WebhookRefusedError(f"the header {name.decode()} is malformed")

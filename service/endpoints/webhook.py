@@ -2,7 +2,7 @@
 
 Clerk delivers a webhook again until it gets a 2xx, so 204 is answered only once the line was recorded. A webhook that
 comes again, even a day later, is the same event with the same ``event_id``; revoking its session again is harmless:
-that session gets no new tokens from Clerk, and the entry is gone after 75 s.
+that session gets no new tokens from Clerk, and the entry ends by itself.
 """
 
 import logging
