@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
-from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from service.clerk.remembered import VerifiesOne
@@ -57,7 +56,7 @@ class SessionCheck:
         verifier: VerifiesOne,
         revocations: RevocationList,
         recorder: Records,
-        facts: Callable[[HTTPConnection], Facts],
+        facts: Callable[[Scope], Facts],
         *,
         fail: Literal["closed", "open"] = "closed",
         metrics: Metrics | None = None,
@@ -124,7 +123,7 @@ class SessionCheck:
                         token_issued_at=timestamp_of(identity.issued_at),
                         issued_after_logout=identity.issued_at > signed_out_at + ENDS_WITHIN,
                         **who(identity),
-                        **self._facts(HTTPConnection(scope)),
+                        **self._facts(scope),
                     )
                 )
         except Exception as error:  # noqa: BLE001 - a refusal must not become a 500
