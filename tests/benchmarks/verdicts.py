@@ -1,0 +1,90 @@
+"""What a contender has said about the tokens it was sent, by its own log or count."""
+
+import http.client
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+QUIET = 0.15
+"""Seconds without a new verdict after which the last one is in; those under way when wrk ended have had their turn."""
+
+_auth = re.compile(rb'"auth": ?"(\w+)"')
+_verified_user = re.compile(rb'"auth": ?"verified"[^\n]*?"user_id": ?"([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What was said.
+
+    Attributes:
+        said: how often each verdict.
+        users: whose sessions were said to be verified, and how often; None where that is not told.
+    """
+
+    said: Counter[str]
+    users: Counter[str] | None = field(default_factory=Counter)
+
+
+class Ledger(Protocol):
+    """Where a contender's verdicts are found."""
+
+    def take(self) -> Verdicts:
+        """Give those since the last time, when no more are coming."""
+        ...
+
+
+class LogFile:
+    """A log with one JSON line a verdict. It is emptied each time, so whoever writes it must append."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def take(self) -> Verdicts:
+        """Give the verdicts in it."""
+        _wait_until_steady(lambda: self.path.stat().st_size)
+        content = self.path.read_bytes()
+        os.truncate(self.path, 0)
+        return read(content)
+
+
+def read(lines: bytes) -> Verdicts:
+    """Read log lines, whoever wrote them: each has ``auth``, then, where it is verified, ``user_id``."""
+    return Verdicts(
+        Counter(auth.decode() for auth in _auth.findall(lines)),
+        Counter(user.decode() for user in _verified_user.findall(lines)),
+    )
+
+
+class Count:
+    """A count that is asked for over HTTP, of verified ones only."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._taken = 0
+
+    def take(self) -> Verdicts:
+        """Give how many have come."""
+        total = _wait_until_steady(self._total)
+        new, self._taken = total - self._taken, total
+        return Verdicts(Counter(verified=new), None)
+
+    def _total(self) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection.request("GET", "/verified")
+        total = int(connection.getresponse().read())
+        connection.close()
+        return total
+
+
+def _wait_until_steady(value: Callable[[], int]) -> int:
+    before = value()
+    while True:
+        time.sleep(QUIET)
+        if (now := value()) == before:
+            return now
+        before = now
