@@ -35,6 +35,18 @@ def check_run(name: str, expected: str, answers: Answers, verdicts: Verdicts, co
         _check_users(name, said, verdicts.users)
 
 
+def check_suppressed(name: str, expected: str, answers: Answers, verdicts: Verdicts) -> None:
+    """Hold a run to its verdicts where most get no line: the few lines say what is expected, and not all are written.
+
+    Raises:
+        WrongError: it does not hold.
+    """
+    check_answers(name, answers)
+    said = verdicts.said[expected]
+    if said != verdicts.said.total() or said >= answers.responses:
+        raise WrongError(f"{name}: {answers.responses} responses were to be suppressed: {dict(verdicts.said)}")
+
+
 def check_answers(name: str, answers: Answers) -> None:
     """Hold a run to its answers.
 

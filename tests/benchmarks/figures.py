@@ -15,6 +15,7 @@ class Figures:
         p50: of the times until the response, in microseconds, as are the others.
         p99: likewise.
         p999: likewise.
+        beside: processor time of another process per request, such as Redis, in microseconds.
     """
 
     rate: float
@@ -22,6 +23,7 @@ class Figures:
     p50: float
     p99: float
     p999: float
+    beside: float = 0
 
 
 def medians(runs: Sequence[Figures]) -> Figures:

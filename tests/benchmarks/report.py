@@ -36,6 +36,12 @@ class Section:
         return f"## {self.title}\n\n{self.text}\n\n{table(self.head, self.rows)}"
 
 
+def document(preface: str, sections: Sequence[Section]) -> str:
+    """Give the whole report: how it was measured, the targets, the tables."""
+    parts = ["# What a logout costs", preface, "## Targets", targets_table(sections)]
+    return "\n\n".join(part.strip() for part in parts + [section.markdown() for section in sections]) + "\n"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Give a Markdown table; the first column holds words, the others figures."""
     rule = ["---", *["---:"] * (len(head) - 1)]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tests.benchmarks.accounting import processor_seconds
-from tests.benchmarks.checks import check_answers, check_run
+from tests.benchmarks.checks import check_answers, check_run, check_suppressed
 from tests.benchmarks.drive import Load, drive
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.running import Running
@@ -25,6 +25,7 @@ class Variant:
         running: who is driven.
         load: with what.
         expected: the verdict on each request; None where nobody tells it, and only the answers can be looked at.
+        suppressed: flood control may have the service count requests without a line of their own.
         beside: another process whose processor time is of interest, such as Redis.
     """
 
@@ -32,6 +33,7 @@ class Variant:
     running: Running
     load: Load
     expected: str | None = "verified"
+    suppressed: bool = False
     beside: int | None = None
 
 
@@ -72,14 +74,21 @@ def run(variant: Variant) -> Figures:
     """
     running = variant.running
     running.ledger.take()
-    before = processor_seconds(running.pid)
+    before, beside_before = processor_seconds(running.pid), _beside(variant)
     answers = drive(running.port, variant.load)
     verdicts = running.ledger.take()
-    used = processor_seconds(running.pid) - before
+    used, beside = processor_seconds(running.pid) - before, _beside(variant) - beside_before
     handled = answers.responses
     if variant.expected is None:
         check_answers(variant.label, answers)
+    elif variant.suppressed:
+        check_suppressed(variant.label, variant.expected, answers, verdicts)
     else:
         check_run(variant.label, variant.expected, answers, verdicts, variant.load.connections)
         handled = verdicts.said[variant.expected]
-    return Figures(answers.rate, used / handled * 1e6, answers.p50, answers.p99, answers.p999)
+    microseconds = used / handled * 1e6, beside / handled * 1e6
+    return Figures(answers.rate, microseconds[0], answers.p50, answers.p99, answers.p999, microseconds[1])
+
+
+def _beside(variant: Variant) -> float:
+    return processor_seconds(variant.beside) if variant.beside is not None else 0

@@ -43,7 +43,7 @@ def forged() -> list[str]:
 
 KINDS: dict[str, Callable[[], list[str]]] = {
     "verified": valid,
-    "anonymous": lambda: [""],
+    "absent": lambda: [""],
     "rejected": forged,
     "expired": expired,
 }
