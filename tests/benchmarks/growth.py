@@ -97,9 +97,9 @@ def _workers(bench: Bench, seconds: int) -> list[Variant]:
 
 def _sizes(bench: Bench, seconds: int) -> list[Variant]:
     running = bench.start(service())
+    sets = [tokens.valid(size=size) for size in (0, 2000, 7000)]
     return [
-        Variant(label, running, Load(bench.requests(tokens.valid(size=size)), seconds=seconds))
-        for label, size in {"0.7 KB": 0, "2 KB": 2000, "7 KB": 7000}.items()
+        Variant(f"{len(each[0]) / 1000:.1f} KB", running, Load(bench.requests(each), seconds=seconds)) for each in sets
     ]
 
 

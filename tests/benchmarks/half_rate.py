@@ -1,4 +1,7 @@
-"""How long a request waits while the server is half busy: what a user meets on a good day."""
+"""How long a request waits while the server is half busy: what a user meets on a good day.
+
+wrk's timers tick in milliseconds, so requests come in small bunches; the limit beside the service shows what that does.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

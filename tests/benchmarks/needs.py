@@ -32,12 +32,13 @@ def check(find: Callable[[str], str | None] = shutil.which) -> None:
 
 
 def install_node_modules() -> None:
-    """Have npm install exactly what the lock names, unless it has.
+    """Have npm install exactly what the lock names, unless it has since the lock was last changed.
 
     Raises:
         MissingError: it could not; the text shows what npm said.
     """
-    if (NODE / "node_modules").is_dir():
+    installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
     done = subprocess.run(["npm", "ci"], cwd=NODE, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 QUIET = 0.15
 """Seconds without a new verdict after which the last one is in; those under way when wrk ended have had their turn."""
+TIMEOUT = 10
+"""Seconds after which verdicts that have not come are missing."""
 
 _auth = re.compile(rb'"auth": ?"(\w+)"')
 _verified_user = re.compile(rb'"auth": ?"verified"[^\n]*?"user_id": ?"([^"]+)"')
@@ -33,8 +35,8 @@ class Verdicts:
 class Ledger(Protocol):
     """Where a contender's verdicts are found."""
 
-    def take(self) -> Verdicts:
-        """Give those since the last time, when no more are coming."""
+    def take(self, at_least: int = 0) -> Verdicts:
+        """Give those since the last time, when no more are coming; so many are waited for."""
         ...
 
 
@@ -44,9 +46,9 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def take(self) -> Verdicts:
+    def take(self, at_least: int = 0) -> Verdicts:
         """Give the verdicts in it."""
-        _wait_until_steady(lambda: self.path.stat().st_size)
+        _settled(lambda: self.path.read_bytes().count(b"\n"), at_least)
         content = self.path.read_bytes()
         os.truncate(self.path, 0)
         return read(content)
@@ -67,9 +69,9 @@ class Count:
         self._port = port
         self._taken = 0
 
-    def take(self) -> Verdicts:
+    def take(self, at_least: int = 0) -> Verdicts:
         """Give how many have come."""
-        total = _wait_until_steady(self._total)
+        total = _settled(self._total, self._taken + at_least)
         new, self._taken = total - self._taken, total
         return Verdicts(Counter(verified=new), None)
 
@@ -81,10 +83,12 @@ class Count:
         return total
 
 
-def _wait_until_steady(value: Callable[[], int]) -> int:
-    before = value()
+def _settled(count: Callable[[], int], at_least: int) -> int:
+    deadline = time.monotonic() + TIMEOUT
+    before = count()
     while True:
         time.sleep(QUIET)
-        if (now := value()) == before:
+        now = count()
+        if now == before and (now >= at_least or time.monotonic() > deadline):
             return now
         before = now
