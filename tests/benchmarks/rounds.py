@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tests.benchmarks.accounting import processor_seconds
+from tests.benchmarks.accounting import processor_seconds, wait_until_idle
 from tests.benchmarks.checks import check_answers, check_run, check_suppressed
 from tests.benchmarks.drive import Load, drive
 from tests.benchmarks.figures import Figures
@@ -76,6 +76,7 @@ def run(variant: Variant) -> Figures:
     running.ledger.take()
     before, beside_before = processor_seconds(running.pid), _beside(variant)
     answers = drive(running.port, variant.load)
+    wait_until_idle(running.pid)
     told = variant.expected is not None and not variant.suppressed
     verdicts = running.ledger.take(answers.responses if told else 0)
     used, beside = processor_seconds(running.pid) - before, _beside(variant) - beside_before

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 QUIET = 0.15
-"""Seconds without a new verdict after which the last one is in; those under way when wrk ended have had their turn."""
+"""Seconds without a new verdict from a contender that is idle, after which the last one is in."""
 TIMEOUT = 10
 """Seconds after which verdicts that have not come are missing."""
 
