@@ -93,10 +93,10 @@ class SessionCheck:
             except RevocationsUnavailableError:
                 self._results["unknown",].inc()
                 return SessionUser.of(identity) if self._fail == "open" else REVOCATIONS_UNAVAILABLE
-            left = max(0.0, left - (time.monotonic() - asked))
             if signed_out_at is None:
                 self._results["admitted",].inc()
                 return SessionUser.of(identity)
+            left = max(0.0, left - (time.monotonic() - asked))
             signed_out = signed_out or (identity, signed_out_at)
         if signed_out is not None:
             self._results["signed_out",].inc()
