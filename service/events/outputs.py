@@ -162,14 +162,15 @@ class LogFile:
         except PermissionError:
             mode = os.O_WRONLY
             descriptor = os.open(self._path, mode | flags, 0o640)
-        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        opened = os.fstat(descriptor)
+        self._is_file = stat.S_ISREG(opened.st_mode)
         if self._is_file and self._fsync and self._follow:
             try:
                 sync_directory(path.parent)
             except OSError:
                 os.close(descriptor)
                 raise
-        self._fd = descriptor
+        self._fd, self._opened = descriptor, opened
         self._stream = _Stream(self._write_to_reader)
         self._is_readable = self._is_file and mode == os.O_RDWR
         self.max_write = FILE_WRITE if self._is_file else ATOMIC_WRITE
@@ -179,13 +180,15 @@ class LogFile:
         return self._fd
 
     def write(self, lines: bytes) -> int:
-        """Append lines, in one ``write(2)``."""
-        if self._follow:
-            self._open_again_if_moved()
+        """Append lines, in one ``write(2)``.
+
+        Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
+        """
+        found = self._followed() if self._follow else os.fstat(self._fd)
         if not self._is_file:
             return self._stream.write(lines)
         with self._locked() as exclusive:
-            mending = self._mend(cut=exclusive and self._is_readable)
+            mending = self._mend(found.st_size, cut=exclusive and self._is_readable)
             taken = os.write(self._fd, mending + lines) - len(mending)
             whole = lines.rfind(b"\n", 0, taken) + 1
             self._torn = whole < taken
@@ -202,17 +205,20 @@ class LogFile:
         if self._fd >= 0:
             os.close(self._fd)
 
-    def _open_again_if_moved(self) -> None:
+    def _followed(self) -> os.stat_result:
+        """Open the path anew if it no longer leads to the open file; tell what it leads to."""
         try:
-            moved = self._fd < 0 or not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+            found = os.stat(self._path)
         except FileNotFoundError:
-            moved = True
-        if moved:
-            old = self._fd
-            self._open()
-            if old >= 0:
-                os.close(old)
-            self._torn = False
+            found = None
+        if found is not None and self._fd >= 0 and os.path.samestat(found, self._opened):
+            return found
+        old = self._fd
+        self._open()
+        if old >= 0:
+            os.close(old)
+        self._torn = False
+        return self._opened
 
     def _write_to_reader(self, lines: bytes) -> int:
         """Write to a FIFO or a device."""
@@ -236,10 +242,18 @@ class LogFile:
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
-    def _mend(self, *, cut: bool) -> bytes:
-        """Give what has to stand between the file's end and the next line; cut off a torn line of ours."""
+    def _mend(self, size: int, *, cut: bool) -> bytes:
+        """Give what has to stand between the file's end and the next line; cut off a torn line of ours.
+
+        Args:
+            size: the file's size in bytes, as it was before the file was locked.
+            cut: whether a torn line may be cut off.
+        """
         if not self._is_readable:
             return b"\n" if self._torn else b""
+        # One byte where two were asked for is still the last one; mostly nobody else writes.
+        if size > 0 and os.pread(self._fd, 2, size - 1) == b"\n":
+            return b""
         size = os.fstat(self._fd).st_size
         if size == 0 or os.pread(self._fd, 1, size - 1) == b"\n":
             return b""

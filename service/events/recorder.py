@@ -50,9 +50,13 @@ class EventLoggerFactory:
 class _BoundEventLogger(structlog.BoundLoggerBase):
     """Has ``info`` only: an event has no level, and LOG_LEVEL must never filter one."""
 
-    def info(self, event: str, **fields: object) -> Awaitable[bool]:
-        """Process and hand over one event; the wrapped logger's awaitable comes back."""
-        awaitable: Awaitable[bool] = self._proxy_to_logger("info", event, **fields)
+    def info(self, event: str, fields: dict[str, object]) -> Awaitable[bool]:
+        """Process and hand over one event; the wrapped logger's awaitable comes back.
+
+        The fields come as one dict: each call with ``**fields`` would copy them.
+        """
+        (line,), _ = self._process_event("info", event, fields)
+        awaitable: Awaitable[bool] = self._logger.info(line)
         return awaitable
 
 
@@ -92,7 +96,7 @@ class Recorder:
             TypeError: a field is no JSON value.
         """
         fields = event.fields()
-        recorded = await self._logger.info(event.name, **fields, **self._service)
+        recorded = await self._logger.info(event.name, {**fields, **self._service})
         if recorded:
             # An event that tells of no caller has neither of the two.
             auth, reason = fields.get("auth"), fields.get("reason")
