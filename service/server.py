@@ -1,7 +1,6 @@
 """uvicorn, set up: sockets, protocol, logging, signals."""
 
 import errno
-import gc
 import logging
 import multiprocessing
 import os
@@ -125,14 +124,6 @@ def exit_cleanly_on_signals() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
-def leave_out_of_collections() -> None:
-    """Have the garbage collector pass over what has been imported.
-
-    It lives until the end anyway, and a full collection that looks at all of it holds the event loop for 40 ms.
-    """
-    gc.freeze()
-
-
 def serve(settings: Settings) -> int:
     """Run the service until it is told to stop.
 
@@ -162,7 +153,6 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
         workers=settings.workers,
     )
     allow_open_files()
-    leave_out_of_collections()
     with listen(settings.host, settings.port) as listener:
         exit_cleanly_on_signals()
         # uvicorn's supervisor takes it for "replace the workers"; a single process would die of it at once.
@@ -182,7 +172,6 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
 
 def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
     """Build the app in a worker of several."""
-    leave_out_of_collections()
     parent = multiprocessing.parent_process()
     if parent is not None:  # pragma: no cover - only so in a worker, which ends by a signal, and its coverage with it
         stop_when_readable(parent.sentinel)

@@ -1,6 +1,7 @@
 """Several worker processes: how they end together."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -24,6 +25,14 @@ class WorkerServer(uvicorn.Server):
     The kernel would reset their connections when the listener closes, with a request in them that their client has sent
     in full.
     """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and have the garbage collector pass over all that has been imported and made for it.
+
+        It lives until the end anyway, and a full collection that looks at all of it holds the event loop for 40 ms.
+        """
+        await super().startup(sockets)
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what waits, and end."""
