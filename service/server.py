@@ -22,6 +22,7 @@ from service.metrics import Metrics
 from service.protocol import HttpProtocol
 from service.resources import check_clerk_api, check_spool, open_event_log, separate_lists
 from service.settings import ConfigurationError, Settings
+from service.turns import Turns
 from service.worker_metrics import count_in, metrics_directory
 from service.workers import Supervisor, WorkerServer, stop_when_readable
 
@@ -79,7 +80,7 @@ def configure(
         factory=not isinstance(app, Starlette),
         interface="asgi3",
         loop="uvloop",
-        http=HttpProtocol,
+        http=partial(HttpProtocol, turns=Turns()),  # type: ignore[arg-type]  # uvicorn calls it as it would a class
         ws="none",
         lifespan="on",
         workers=workers,

@@ -13,8 +13,6 @@ from typing import ClassVar
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from service.protocol import HttpProtocol
-
 PATIENCE = 9.0
 """Seconds from the first signal after which a worker that is still there is killed."""
 
@@ -46,8 +44,8 @@ class WorkerServer(uvicorn.Server):
                     await loop.connect_accepted_socket(self._protocol, connection)
         await super().shutdown(sockets)
 
-    def _protocol(self) -> HttpProtocol:
-        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]  # as uvicorn does
 
 
 def _accept_all(listener: socket.socket) -> list[socket.socket]:
