@@ -8,10 +8,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock' pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults check lock clean
+.PHONY: help run test faults bench bench-quick check lock clean
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print ready curls (ARGS="--port 9000")
 	@exec $(BIN)/python -m service sandbox $(ARGS)
@@ -28,6 +28,12 @@ endif
 
 faults: .venv/test.stamp ## Break everything on purpose, under 20 minutes (ARGS="-k sigkill --repeat 20" runs some, many times)
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+bench: .venv/test.stamp ## Measure against other stacks with wrk and node, 25 minutes, into tests/benchmarks/RESULTS.md
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-quick: .venv/test.stamp ## The same contenders and ratios only, below 2 minutes; writes nothing
+	@$(BIN)/python -m tests.benchmarks --quick $(ARGS)
 
 check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks are current
 	@$(BIN)/ruff check

@@ -6,13 +6,14 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from service.clerk.keys import PemKey
 from service.clerk.remembered import RememberingVerifier
 from service.clerk.verifier import Verifier
+from service.cross_origin import CrossOrigin
 from service.endpoints.event_schema import event_schema
 from service.endpoints.health import healthz
 from service.endpoints.logout import Logout
@@ -20,7 +21,7 @@ from service.endpoints.metrics import KEPT_FOR, MetricsText
 from service.endpoints.openapi import openapi
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
-from service.endpoints.routing import ExactRoute, by_method
+from service.endpoints.routing import ExactRouter
 from service.endpoints.session import session
 from service.endpoints.sessions import EndSessions
 from service.endpoints.state import AppState, Part
@@ -37,24 +38,6 @@ from service.settings import Settings
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 """What our paths have between them; OPTIONS is the browsers' preflight."""
-CORS_MAX_AGE = 7200
-"""Seconds a browser may remember a preflight: the most that Chromium keeps one."""
-CORS_HEADERS = (
-    # By name, because `*` does not cover Authorization (Fetch standard, "CORS non-wildcard request-header name").
-    "Authorization",
-    "X-Request-ID",
-    # What tracing libraries add to every fetch; a preflight refused because of them would lose the logout.
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "sentry-trace",
-    "newrelic",
-    "x-datadog-origin",
-    "x-datadog-parent-id",
-    "x-datadog-sampling-priority",
-    "x-datadog-tags",
-    "x-datadog-trace-id",
-)
 
 
 def create_app(settings: Settings, event_log: Output | None = None, metrics: Metrics | None = None) -> Starlette:
@@ -82,34 +65,24 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     metrics = metrics or Metrics()
     metrics_text = MetricsText(metrics.exposed, kept_for=KEPT_FOR if settings.workers == 1 else 0)
     routes = [
-        ExactRoute("/v1/auth/session", by_method(DELETE=logout.delete, GET=session), methods=["DELETE", "GET"]),
-        ExactRoute("/v1/auth/sessions", end_sessions.delete, methods=["DELETE"]),
-        ExactRoute("/v1/webhooks/clerk", ClerkWebhook(settings, metrics).post, methods=["POST"]),
-        ExactRoute("/v1/events/schema", event_schema, methods=["GET"]),
-        ExactRoute("/openapi.json", openapi, methods=["GET"]),
-        ExactRoute("/healthz", healthz, methods=["GET"]),
-        ExactRoute("/readyz", readyz, methods=["GET"]),
-        ExactRoute("/metrics", metrics_text.get, methods=["GET"]),
+        Route("/v1/auth/session", logout, methods=["DELETE"]),
+        Route("/v1/auth/session", session, methods=["GET"]),
+        Route("/v1/auth/sessions", end_sessions.delete, methods=["DELETE"]),
+        Route("/v1/webhooks/clerk", ClerkWebhook(settings, metrics).post, methods=["POST"]),
+        Route("/v1/events/schema", event_schema, methods=["GET"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+        Route("/metrics", metrics_text.get, methods=["GET"]),
     ]
     durations = Durations(metrics, [route.path for route in routes], METHODS)
     middleware = [Middleware(ResponseHeaders, durations)]
     if origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=origins,
-                allow_methods=("DELETE", "GET"),
-                allow_headers=CORS_HEADERS,
-                allow_credentials=True,
-                expose_headers=("X-Request-ID", "WWW-Authenticate", "Retry-After"),
-                max_age=CORS_MAX_AGE,
-            )
-        )
-    app = Starlette(
-        routes=routes,
-        middleware=middleware,
-        exception_handlers={HTTPException: _problem},
-        lifespan=_lifespan(
+        middleware.append(Middleware(CrossOrigin, origins))
+    app = Starlette(middleware=middleware, exception_handlers={HTTPException: _problem})
+    app.router = ExactRouter(
+        routes,
+        _lifespan(
             settings,
             pem_key=pem_key,
             event_log=event_log,
@@ -118,8 +91,6 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
             end_sessions=end_sessions,
         ),
     )
-    # A redirect would cost the caller a second request that may never be sent.
-    app.router.redirect_slashes = False
     return app
 
 

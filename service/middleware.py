@@ -10,6 +10,8 @@ from service.request.request_id import request_id_of
 
 SESSION = "/v1/auth/session"
 
+_FIXED_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
 
 class Durations:
     """Counts requests by how long each took until its response began.
@@ -65,13 +67,9 @@ class ResponseHeaders:
             if message["type"] == "http.response.start":
                 answered = True
                 self._durations.count(scope, message["status"], perf_counter() - started)
-                message["headers"] = [
-                    # A refusal of the guard brings its own Cache-Control, for applications without this middleware.
-                    *(header for header in message["headers"] if header[0] != b"cache-control"),
-                    (b"x-request-id", request_id),
-                    (b"cache-control", b"no-store"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                # A refusal of the guard brings its own Cache-Control, for applications without this middleware.
+                own = [header for header in message["headers"] if header[0] != b"cache-control"]
+                message["headers"] = [*own, (b"x-request-id", request_id), *_FIXED_HEADERS]
             await send(message)
 
         try:

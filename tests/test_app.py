@@ -10,7 +10,8 @@ import pytest
 import respx
 from asgi_lifespan import LifespanManager
 
-from service.app import CORS_HEADERS, create_app
+from service.app import create_app
+from service.cross_origin import REQUEST_HEADERS
 from service.events import log as log_module
 from service.resources import check_spool
 from service.settings import ConfigurationError, Settings
@@ -85,7 +86,7 @@ async def test_a_preflight_from_an_allowed_origin_is_granted(client: httpx.Async
     assert events.new() == []
 
 
-@pytest.mark.parametrize("name", CORS_HEADERS)
+@pytest.mark.parametrize("name", REQUEST_HEADERS)
 async def test_a_preflight_may_ask_for_what_frontends_send(client: httpx.AsyncClient, name: str) -> None:
     """By name: a ``*`` would not cover Authorization."""
     response = await client.options(SESSION, headers=PREFLIGHT | {"Access-Control-Request-Headers": name.lower()})

@@ -47,6 +47,8 @@ def read_credentials(headers: Iterable[tuple[bytes, bytes]]) -> Credentials:
                 bearers.append(token)
         elif name == b"cookie":
             _read_cookies(value, cookies)
+    if not cookies:
+        return Credentials(_candidates(bearers), ())
     tokens = bearers or [token for _, token in cookies if token]
     names = list(dict.fromkeys(name for name, _ in cookies))[:MAX_COOKIES]
     return Credentials(_candidates(tokens), tuple(name.decode("ascii") for name in names))

@@ -4,15 +4,16 @@ Every check is ours to name in the verdict; the signature itself is joserfc's to
 joserfc sees a byte, because what it does on hostile headers (``crit: null``, a list as ``alg``) is not a verdict.
 """
 
+import binascii
 import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
 from joserfc.jws import JWSRegistry
-from joserfc.util import urlsafe_b64decode
 
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
@@ -31,6 +32,12 @@ SESSION_CATEGORY = "cl_B7d4PD111AAA"
 """Clerk's ``cat`` of session tokens; JWT templates and machine tokens are signed with the same key."""
 _MACHINE_TOKENS = (b"ak_", b"oat_", b"m2m_", b"mt_")
 _FORBIDDEN_PARAMETERS = ("crit", "b64", "jwk", "jku", "x5u", "x5c")
+
+_HEADERS_REMEMBERED = 64
+"""All tokens of a key have the same header, byte for byte."""
+
+_BASE64URL_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/***")
+"""What base64url does not have becomes what base64 does not have either."""
 
 _RS256 = JWSRegistry(algorithms=["RS256"]).get_alg("RS256")
 _identifier = re.compile(r"[!-~]{1,128}").fullmatch
@@ -120,9 +127,8 @@ class Verifier:
     def _judge_claims(self, claims: dict[str, Any]) -> Verdict:
         """Judge claims whose signature holds."""
         for name in ("sub", "sid"):
-            _require(
-                _is_identifier(claims.get(name)), name, "a string of 1-128 visible ASCII characters", claims.get(name)
-            )
+            value = claims.get(name)
+            _require(_is_identifier(value), name, "a string of 1-128 visible ASCII characters", value)
         _require(isinstance(claims.get("jti", ""), str), "jti", "a string, or none", claims.get("jti"))
         expires, issued, not_before = _times(claims)
         _require("aud" not in claims, "aud", "none: Clerk's session tokens have no audience", claims.get("aud"))
@@ -160,7 +166,7 @@ def _ahead(moment: float, now: float) -> str:
 
 
 def _parts(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Signing input, header, payload and signature of a compact JWS (RFC 7515, section 7.1)."""
+    """Signing input, header as sent, payload and signature of a compact JWS (RFC 7515, section 7.1)."""
     if len(token) > MAX_TOKEN_BYTES:
         raise _CheckFailedError(
             Reason.TOKEN_TOO_LARGE, "size", f"at most {MAX_TOKEN_BYTES} bytes", f"{len(token)} bytes"
@@ -170,17 +176,32 @@ def _parts(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
             Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", "a machine token, OAuth token or API key"
         )
     parts = token.split(b".")
-    _require(len(parts) == 3, "form", "three parts with dots between them", f"{len(parts)} parts")  # noqa: PLR2004
+    if len(parts) != 3:  # noqa: PLR2004 - by definition
+        raise _CheckFailedError(
+            Reason.TOKEN_INVALID, "form", "three parts with dots between them", f"{len(parts)} parts"
+        )
+    header, payload, signature = parts
+    return token[: -len(signature) - 1], header, _decoded(payload), _decoded(signature)
+
+
+def _decoded(part: bytes) -> bytes:
+    """Strict base64url: what is decoded must give the same part again (RFC 4648, section 3.5).
+
+    joserfc's own asks the same, and takes 3 % of a whole logout more.
+    """
+    base64 = part.translate(_BASE64URL_TO_BASE64) + b"=" * (-len(part) % 4)
     try:
-        header, payload, signature = map(urlsafe_b64decode, parts)
-    except ValueError:
+        data = binascii.a2b_base64(base64)
+    except binascii.Error:
+        data = b""
+    if binascii.b2a_base64(data, newline=False) != base64:
         raise _CheckFailedError(
             Reason.TOKEN_INVALID,
             "form",
             "base64url without padding (RFC 7515, section 2) in each part",
             "something else",
-        ) from None
-    return token[: token.rindex(b".")], header, payload, signature
+        )
+    return data
 
 
 def _json_object(raw: bytes, check: str) -> dict[str, Any]:
@@ -194,9 +215,10 @@ def _json_object(raw: bytes, check: str) -> dict[str, Any]:
     return value
 
 
-def _checked_header(raw: bytes) -> str:
-    """Check the JOSE header and give its ``kid``."""
-    header = _json_object(raw, "header")
+@lru_cache(_HEADERS_REMEMBERED)
+def _checked_header(part: bytes) -> str:
+    """Check the JOSE header and give its ``kid``. What fails is not remembered."""
+    header = _json_object(_decoded(part), "header")
     _require(header.get("alg") == "RS256", "alg", "RS256", header.get("alg"))
     kid = header.get("kid")
     if not isinstance(kid, str):

@@ -1,41 +1,40 @@
-"""Which path leads to which endpoint."""
+"""Which path and method lead to which endpoint."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Sequence
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
-
-Endpoint = Callable[[Request[Any]], Awaitable[Response]]
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 
-def by_method(**endpoints: Endpoint) -> Endpoint:
-    """Give an endpoint that leads to one of several by the request's method; ``HEAD`` is a ``GET`` without a body."""
-    by_name = endpoints | {"HEAD": endpoints["GET"]}
+class ExactRouter(Router):
+    """Starlette's router for routes without parameters: the whole path is looked up, not matched with each in turn.
 
-    async def endpoint(request: Request[Any]) -> Response:
-        return await by_name[request.method](request)
+    Starlette's own patterns end in ``$``, which matches before a newline at the end (``%0a``), too; it redirects to a
+    path with another slash, which costs the caller a second request that may never be sent; and it names the methods
+    of a 405 in another order each time.
 
-    return endpoint
-
-
-class ExactRoute(Route):
-    """A route without parameters whose path must be the whole path.
-
-    Starlette's own pattern ends in ``$``, which matches before a newline at the end (``%0a``), too.
+    Args:
+        routes: several may have the same path, for different methods.
+        lifespan: of the application.
     """
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Tell whether a request is for this route."""
-        if scope["path"].endswith("\n"):
-            return Match.NONE, {}
-        return super().matches(scope)
+    def __init__(self, routes: Sequence[Route], lifespan: Lifespan[Starlette]) -> None:
+        super().__init__(routes, redirect_slashes=False, lifespan=lifespan)
+        self._endpoints: dict[str, dict[str, ASGIApp]] = {}
+        for route in routes:
+            self._endpoints.setdefault(route.path, {}).update(dict.fromkeys(route.methods or (), route.app))
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 405; Starlette's own would name the methods in another order each time."""
-        if self.methods and scope["method"] not in self.methods:
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.methods))})
-        await self.app(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or raise an ``HTTPException`` that says 404 or 405."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        by_method = self._endpoints.get(scope["path"])
+        if by_method is None:
+            raise HTTPException(404)
+        endpoint = by_method.get(scope["method"])
+        if endpoint is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(by_method))})
+        await endpoint(scope, receive, send)

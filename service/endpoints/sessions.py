@@ -125,7 +125,7 @@ class EndSessions:
                 keep_own=scope == "others",
                 deadline=until - asyncio.get_running_loop().time(),
             )
-            return SigningOut(sign_out, identity, scope, self._facts(request), request.state)
+            return SigningOut(sign_out, identity, scope, self._facts(request.scope), request.state)
 
         try:
             key = (identity.session_id, scope)

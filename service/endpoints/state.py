@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypedDict
 
+from starlette.types import Scope
+
 from service.clerk.sign_out import Sessions
 from service.clerk.verifier import Verifier
 from service.events.flood import FloodControl
@@ -42,3 +44,9 @@ class State(AppState):
     """The same with what the middleware adds for one request."""
 
     request_id: str
+
+
+def state_of(scope: Scope) -> State:
+    """Give the same to an endpoint that is an ASGI application."""
+    state: State = scope["state"]
+    return state

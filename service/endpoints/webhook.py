@@ -133,7 +133,7 @@ class ClerkWebhook:
             org_id=ended.org_id,
             actor_id=ended.actor_id,
             request_id=request.state["request_id"],
-            trace_id=trace_id(request),
+            trace_id=trace_id(request.scope["headers"]),
             client_ip=client_ip,
             user_agent=user_agent,
             cause=ended.cause,

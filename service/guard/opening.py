@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
-from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from service.clerk.remembered import RememberingVerifier
 from service.clerk.verifier import Verifier
@@ -73,12 +73,12 @@ async def open_session_check(
         )
 
 
-def _with_request_id(facts: RequestFacts) -> Callable[[HTTPConnection], Facts]:
+def _with_request_id(facts: RequestFacts) -> Callable[[Scope], Facts]:
     """Find the facts where no middleware of ours gives a request its id; the application's state is its own affair."""
 
-    def find(connection: HTTPConnection) -> Facts:
-        request_id = request_id_of(connection.scope["headers"]).decode("ascii")
-        return facts(HTTPConnection({**connection.scope, "state": {"request_id": request_id}}))
+    def find(scope: Scope) -> Facts:
+        request_id = request_id_of(scope["headers"]).decode("ascii")
+        return facts({**scope, "state": {"request_id": request_id}})
 
     return find
 

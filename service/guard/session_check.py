@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
-from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from service.clerk.remembered import VerifiesOne
@@ -57,7 +56,7 @@ class SessionCheck:
         verifier: VerifiesOne,
         revocations: RevocationList,
         recorder: Records,
-        facts: Callable[[HTTPConnection], Facts],
+        facts: Callable[[Scope], Facts],
         *,
         fail: Literal["closed", "open"] = "closed",
         metrics: Metrics | None = None,
@@ -94,10 +93,10 @@ class SessionCheck:
             except RevocationsUnavailableError:
                 self._results["unknown",].inc()
                 return SessionUser.of(identity) if self._fail == "open" else REVOCATIONS_UNAVAILABLE
-            left = max(0.0, left - (time.monotonic() - asked))
             if signed_out_at is None:
                 self._results["admitted",].inc()
                 return SessionUser.of(identity)
+            left = max(0.0, left - (time.monotonic() - asked))
             signed_out = signed_out or (identity, signed_out_at)
         if signed_out is not None:
             self._results["signed_out",].inc()
@@ -124,7 +123,7 @@ class SessionCheck:
                         token_issued_at=timestamp_of(identity.issued_at),
                         issued_after_logout=identity.issued_at > signed_out_at + ENDS_WITHIN,
                         **who(identity),
-                        **self._facts(HTTPConnection(scope)),
+                        **self._facts(scope),
                     )
                 )
         except Exception as error:  # noqa: BLE001 - a refusal must not become a 500

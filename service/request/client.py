@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from starlette.types import Scope
 
+from service.request.headers import Headers, values_of
+
 MAX_HOPS = 32
 """Entries of ``X-Forwarded-For`` that are looked at; a request has not passed more proxies."""
 
@@ -40,11 +42,11 @@ class ClientAddress:
         return address
 
 
-def _forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[str]:
+def _forwarded_for(headers: Headers) -> Iterable[str]:
     """The entries of all ``X-Forwarded-For`` headers, the last one first; empty ones do not count (RFC 9110, 5.6.1)."""
-    values = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+    values = b",".join(values_of(b"x-forwarded-for", headers)).decode("latin-1")
     # What is left of so many is one entry, and no address.
-    entries = (entry.strip(" \t") for entry in reversed(",".join(values).rsplit(",", MAX_HOPS)))
+    entries = (entry.strip(" \t") for entry in reversed(values.rsplit(",", MAX_HOPS)))
     return filter(None, entries)
 
 

@@ -3,12 +3,13 @@
 import ipaddress
 import re
 from collections.abc import Collection
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from service.clerk.verdict import Identity
 from service.request.client import Address, ClientAddress
+from service.request.headers import Headers, values_of
 
 USER_AGENT_MAX_LENGTH = 256
 
@@ -64,27 +65,28 @@ class RequestFacts:
         with_client_ip: bool,
         with_user_agent: bool,
     ) -> None:
-        self._origins = frozenset(origins)
+        self._origins = {origin.encode("ascii"): origin for origin in origins}
         self._client_address = client_address
         self._with_client_ip = with_client_ip
         self._with_user_agent = with_user_agent
 
-    def __call__(self, request: HTTPConnection[Any]) -> Facts:
+    def __call__(self, scope: Scope) -> Facts:
         """Give the facts, each checked and bounded."""
-        origin = request.headers.get("origin")
+        headers = scope["headers"]
+        origins = values_of(b"origin", headers)
         return {
-            "request_id": request.state["request_id"],
-            "trace_id": trace_id(request),
-            "origin": origin if origin in self._origins else None,
-            "client_ip": client_network(self._client_address(request.scope)) if self._with_client_ip else None,
-            "user_agent": user_agent(request) if self._with_user_agent else None,
+            "request_id": scope["state"]["request_id"],
+            "trace_id": trace_id(headers),
+            "origin": self._origins.get(origins[0]) if origins else None,
+            "client_ip": client_network(self._client_address(scope)) if self._with_client_ip else None,
+            "user_agent": user_agent(headers) if self._with_user_agent else None,
         }
 
 
-def trace_id(request: HTTPConnection[Any]) -> str | None:
+def trace_id(headers: Headers) -> str | None:
     """Give the trace id of a valid W3C ``traceparent``, else None."""
-    values = request.headers.getlist("traceparent")
-    match = _TRACEPARENT.fullmatch(values[0].strip()) if len(values) == 1 else None
+    values = values_of(b"traceparent", headers)
+    match = _TRACEPARENT.fullmatch(values[0].decode("latin-1").strip()) if len(values) == 1 else None
     if match is None or (match[1] == "00" and match[3]):
         return None
     return match[2]
@@ -98,10 +100,10 @@ def client_network(address: Address | None) -> str | None:
     return str(ipaddress.ip_network((address.packed, length), strict=False).network_address)
 
 
-def user_agent(request: HTTPConnection[Any]) -> str | None:
+def user_agent(headers: Headers) -> str | None:
     """Give the User-Agent cut to 256 characters; what is not printable ASCII becomes a question mark."""
-    value = request.headers.get("user-agent")
-    return None if value is None else printable(value)
+    values = values_of(b"user-agent", headers)
+    return printable(values[0].decode("latin-1")) if values else None
 
 
 def printable(user_agent: str) -> str:

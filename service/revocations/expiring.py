@@ -39,23 +39,24 @@ class Expiring(Generic[Value]):
         self._ending: dict[int, dict[str, None]] = {}
         """The keys by the second in which they end."""
         self._seconds: list[int] = []
-        """A heap of those seconds."""
+        """A heap of those seconds. In the first an entry ends, so before it there is nothing to forget."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str) -> tuple[Value, float] | None:
         """Give the value and the clock's time of its end, while it lasts."""
-        self._forget_some()
+        now = self._clock()
+        self._forget_some(now)
         entry = self._entries.get(key)
-        return entry if entry is not None and self._clock() < entry[1] else None
+        return entry if entry is not None and now < entry[1] else None
 
     def put(self, key: str, value: Value, until: float) -> None:
         """Put an entry in, in place of the one with this key."""
-        self._forget_some()
+        self._forget_some(self._clock())
         self.remove(key)
-        if len(self._entries) >= self._most and (soonest := self._soonest()) is not None:
-            self.remove(soonest)
+        if self._seconds and len(self._entries) >= self._most:
+            self.remove(self._soonest())
             self._on_dropped()
         second = int(until)
         if second not in self._ending:
@@ -69,6 +70,8 @@ class Expiring(Generic[Value]):
         entry = self._entries.pop(key, None)
         if entry is not None:
             del self._ending[int(entry[1])][key]
+            while self._seconds and not self._ending[self._seconds[0]]:
+                del self._ending[heapq.heappop(self._seconds)]
 
     def keys(self, most: int | None = None) -> list[str]:
         """Give all keys, or so many of them; of entries whose time is over too, while they are here."""
@@ -80,19 +83,12 @@ class Expiring(Generic[Value]):
         self._ending.clear()
         self._seconds.clear()
 
-    def _forget_some(self) -> None:
-        now = self._clock()
+    def _forget_some(self, now: float) -> None:
         for _ in range(FORGOTTEN_AT_ONCE):
-            soonest = self._soonest()
-            if soonest is None or now < self._entries[soonest][1]:
+            if not self._seconds or now < self._seconds[0] or now < self._entries[soonest := self._soonest()][1]:
                 return
             self.remove(soonest)
 
-    def _soonest(self) -> str | None:
+    def _soonest(self) -> str:
         """Give a key of the first second in which an entry ends."""
-        while self._seconds:
-            keys = self._ending[self._seconds[0]]
-            if keys:
-                return next(iter(keys))
-            del self._ending[heapq.heappop(self._seconds)]
-        return None
+        return next(iter(self._ending[self._seconds[0]]))

@@ -44,8 +44,11 @@ class MemoryStore:
         """Put sessions on the list; see ``RevocationStore``."""
         until = self._clock() + seconds
         for session_id in session_ids:
-            before, end = self._signed_out.get(session_id) or (at, until)
-            self._signed_out.put(session_id, min(before, at), max(end, until))
+            known = self._signed_out.get(session_id)
+            if known is None:
+                self._signed_out.put(session_id, at, until)
+            else:
+                self._signed_out.put(session_id, min(known[0], at), max(known[1], until))
 
     async def find(self, session_id: str, *, within: float | None = None) -> float | None:
         """Give when the session was signed out; see ``RevocationStore``."""

@@ -1,4 +1,4 @@
-"""Questions that are asked together: many at the same moment make a handful of round trips."""
+"""Questions that are asked together: many at the same moment make one round trip, or a handful."""
 
 import asyncio
 from collections import deque
@@ -10,7 +10,7 @@ Answer = TypeVar("Answer")
 
 
 class Together(Generic[Question, Answer]):
-    """What is asked while round trips are under way waits, and goes in the next one.
+    """What is asked in one turn of the event loop, or while round trips are under way, goes in the next one.
 
     A question never shares the answer of a round trip that began before it was asked: what happened in between would
     be missing from it.
@@ -27,45 +27,42 @@ class Together(Generic[Question, Answer]):
         self._ask = ask
         self._most = most
         self._turns = at_once
+        self._is_starting = False
+        """A task was made that has not taken its questions yet."""
         self._waiting: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, questions: Sequence[Question]) -> Sequence[Answer]:
         """Give the answers, or raise what the round trip raised. Waits for as long as the caller does."""
-        if self._turns == 0 or len(questions) > self._most:
-            return await self._wait_for(questions)
-        # Nobody waits: the caller makes the round trip, which saves a task.
-        self._turns -= 1
-        try:
-            return await self._ask(questions)
-        finally:
-            self._turns += 1
-            self._start()
-
-    async def close(self) -> None:
-        """Give up what is under way, and who waits for it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _wait_for(self, questions: Sequence[Question]) -> Sequence[Answer]:
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in questions]
         self._waiting.extend(zip(questions, futures, strict=True))
         self._start()
-        return await asyncio.gather(*futures)
+        # One is the usual number, and gather costs as much as all the rest here.
+        return [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
+
+    async def close(self) -> None:
+        """Give up what is under way, and who waits for it."""
+        for _, future in self._waiting:
+            future.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self) -> None:
-        """Have those who wait served by a task, if there is a turn for it."""
-        if self._waiting and self._turns > 0:
+        """Have those who wait served by a task, if there is a turn for it; it begins after who is to run before it."""
+        if self._waiting and self._turns > 0 and not self._is_starting:
+            self._is_starting = True
             self._turns -= 1
             task = asyncio.create_task(self._make_round_trips())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _make_round_trips(self) -> None:
+        self._is_starting = False
         try:
             while asked := self._next():
+                self._start()  # another, for what did not fit
                 await self._make_round_trip(asked)
         finally:
             self._turns += 1

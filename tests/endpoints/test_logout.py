@@ -405,7 +405,7 @@ async def endpoint(
     facts = RequestFacts(origins=(), client_address=nobody, with_client_ip=False, with_user_agent=False)
     logout = Logout(nobody, facts)
     app = Starlette(
-        routes=[Route(SESSION, logout.delete, methods=["DELETE"])],
+        routes=[Route(SESSION, logout, methods=["DELETE"])],
         middleware=[Middleware(ResponseHeaders)],
         lifespan=lifespan,
     )

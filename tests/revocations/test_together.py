@@ -36,13 +36,41 @@ async def test_who_is_alone_is_asked_alone_and_at_once() -> None:
     assert await Together(trips, most=10, at_once=1).ask([4]) == [8]
 
 
-async def test_a_thousand_questions_at_once_are_a_handful_of_round_trips() -> None:
+async def asked_while_the_first_is_under_way(
+    together: Together[int, int], trips: RoundTrips, *questions: int
+) -> list[asyncio.Task[Sequence[int]]]:
+    """Tasks that ask 0, and these when its round trip has begun."""
+    tasks = [asyncio.create_task(together.ask([0]))]
+    await until(lambda: trips.asked == [[0]])
+    return tasks + [asyncio.create_task(together.ask([question])) for question in questions]
+
+
+async def test_a_thousand_questions_at_once_are_as_many_round_trips_as_they_need() -> None:
     trips = RoundTrips()
     trips.end(1000)
     together = Together(trips, most=500, at_once=2)
     answers = await asyncio.gather(*(together.ask([number]) for number in range(1000)))
     assert answers == [[2 * number] for number in range(1000)]
-    assert [len(questions) for questions in trips.asked] == [1, 1, 500, 498]
+    assert [len(questions) for questions in trips.asked] == [500, 500]
+
+
+async def test_who_asks_in_the_same_turn_of_the_event_loop_goes_along_without_a_task_of_his_own() -> None:
+    trips = RoundTrips()
+    trips.end()
+    together = Together(trips, most=10, at_once=2)
+    asking = asyncio.gather(*(together.ask([number]) for number in range(3)))
+    await asyncio.sleep(0)
+    assert len(together._tasks) == 1
+    assert await asking == [[0], [2], [4]]
+
+
+async def test_with_one_round_trip_that_hangs_the_next_questions_go_in_another() -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=2)
+    tasks = await asked_while_the_first_is_under_way(together, trips, 1, 2)
+    await until(lambda: trips.asked == [[0], [1, 2]])
+    trips.end(2)
+    assert await asyncio.gather(*tasks) == [[0], [2], [4]]
 
 
 async def test_a_question_goes_in_no_round_trip_that_began_before_it() -> None:
@@ -70,8 +98,7 @@ async def test_many_questions_of_one_are_split() -> None:
 async def test_a_round_trip_that_fails_fails_for_those_who_were_in_it() -> None:
     trips = RoundTrips()
     together = Together(trips, most=10, at_once=1)
-    tasks = [asyncio.create_task(together.ask([number])) for number in range(3)]
-    await until(lambda: trips.asked == [[0]])
+    tasks = await asked_while_the_first_is_under_way(together, trips, 1, 2)
     trips.end()
     await until(lambda: trips.asked == [[0], [1, 2]])
     trips.problem = ValueError("lost")
@@ -90,8 +117,8 @@ async def test_a_round_trip_that_fails_fails_for_those_who_were_in_it() -> None:
 async def test_whoever_gives_up_takes_nobody_with_him(when: str) -> None:
     trips = RoundTrips()
     together = Together(trips, most=10, at_once=1)
-    tasks = [asyncio.create_task(together.ask([number])) for number in range(3)]
-    await until(lambda: trips.asked == [[0]])
+    tasks = await asked_while_the_first_is_under_way(together, trips, 1, 2)
+    await asyncio.sleep(0)
     if when == "waiting":
         tasks[1].cancel()
         await asyncio.wait({tasks[1]})
@@ -103,22 +130,46 @@ async def test_whoever_gives_up_takes_nobody_with_him(when: str) -> None:
     assert trips.asked == [[0], [2] if when == "waiting" else [1, 2]]
 
 
-async def test_whoever_makes_the_round_trip_and_gives_up_leaves_the_turn_to_the_next() -> None:
+async def test_whoever_asked_first_and_gives_up_takes_nobody_of_his_round_trip_with_him() -> None:
     trips = RoundTrips()
     together = Together(trips, most=10, at_once=1)
     tasks = [asyncio.create_task(together.ask([number])) for number in range(2)]
-    await until(lambda: trips.asked == [[0]])
+    await until(lambda: trips.asked == [[0, 1]])
     tasks[0].cancel()
+    trips.end()
+    assert await tasks[1] == [2]
+
+
+async def test_a_round_trip_that_everybody_has_given_up_leaves_the_turn_to_the_next() -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=1)
+    tasks = await asked_while_the_first_is_under_way(together, trips, 1)
+    tasks[0].cancel()
+    trips.end()
     await until(lambda: trips.asked == [[0], [1]])
     trips.end()
     assert await tasks[1] == [2]
 
 
-async def test_the_end_gives_up_what_is_under_way() -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+async def test_the_end_gives_up_what_is_under_way_and_what_waits(at_once: int) -> None:
     trips = RoundTrips()
-    together = Together(trips, most=10, at_once=2)
+    together = Together(trips, most=10, at_once=at_once)
+    first = asyncio.create_task(together.ask([1]))
     asking = asyncio.create_task(together.ask(range(11)))
-    await until(lambda: len(trips.asked) == 1)
+    await until(lambda: len(trips.asked) == at_once)
     await together.close()
-    await asyncio.wait({asking})
+    await asyncio.wait({first, asking}, timeout=5)
+    assert first.cancelled()
     assert asking.cancelled()
+
+
+async def test_the_end_gives_up_what_has_not_begun_yet() -> None:
+    trips = RoundTrips()
+    together = Together(trips, most=10, at_once=1)
+    asking = asyncio.create_task(together.ask([1]))
+    await asyncio.sleep(0)
+    await together.close()
+    await asyncio.wait({asking}, timeout=5)
+    assert asking.cancelled()
+    assert trips.asked == []

@@ -1,0 +1,93 @@
+"""Measures what a logout costs, beside the limit of the platform and beside what others would pick."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import click
+
+from tests.benchmarks import machine, needs
+from tests.benchmarks.checks import WrongError
+from tests.benchmarks.contest import contest
+from tests.benchmarks.growth import GROUPS, grow
+from tests.benchmarks.guard import guard
+from tests.benchmarks.half_rate import half_rate
+from tests.benchmarks.http_requests import HEADLINE
+from tests.benchmarks.report import Section, document
+from tests.benchmarks.running import StartError
+from tests.benchmarks.start import starts
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+QUICK_ROUNDS = 3
+_started = time.monotonic()
+
+Progress = Callable[[str], None]
+PARTS: dict[str, Callable[[int, int, Progress], Section]] = {
+    "contenders": contest,
+    "half-rate": half_rate,
+    "guard": guard,
+    "start": lambda rounds, _, progress: starts(rounds, progress),
+    **{name: partial(grow, group) for name, group in GROUPS.items()},
+}
+
+
+def progress(text: str) -> None:
+    """Say what has just been done, and when since the start."""
+    click.echo(f"{time.monotonic() - _started:6.0f} s  {text}", err=True)
+
+
+def preface(rounds: int, seconds: int) -> str:
+    """Say when, on what, with what and how it was measured."""
+    return f"""\
+Measured on {datetime.now(UTC):%Y-%m-%d} at commit {machine.commit()} by `make bench`.
+
+- Machine: {machine.machine()}.
+- Versions: {machine.versions()}.
+- How: each contender is a process of its own on 127.0.0.1 with one worker (uvicorn with httptools and uvloop where it
+  is Python, no access log). All are started once, warmed up, then driven in turn by `wrk -t1` for {seconds} s at a time
+  in {rounds} interleaved rounds, whose order moves on. 64 connections send verified logouts with {HEADLINE} headers and
+  the tokens of 500 sessions in turn, unless a table says otherwise. Figures are medians of the rounds; a ratio is the
+  median of the ratios within each round, beside the lowest and the highest. µs/request is processor time, user and
+  system, of the contender's process and its children, by the kernel's clock of each process.
+- A run counts only if every answer was 200 and the contender's own log (the limit: its count) said `verified` once for
+  each answer, naming our 500 users. Before it, each contender had refused a forged and an expired token (the limit,
+  which looks at no claim, a forged one).
+"""
+
+
+@click.command(help=__doc__)
+@click.option(
+    "--only", type=click.Choice(list(PARTS)), multiple=True, help="This part; may be repeated. Writes nothing."
+)
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="How often each is driven.")
+@click.option("--seconds", type=click.IntRange(1), default=3, show_default=True, help="How long each time.")
+@click.option("--quick", is_flag=True, help="The contenders only, 3 rounds. Writes nothing.")
+def main(*, only: tuple[str, ...], rounds: int, seconds: int, quick: bool) -> None:
+    """Exit with 2 where something is missing, with 1 where a run went wrong."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
+    chosen = ("contenders",) if quick else only or tuple(PARTS)
+    rounds = QUICK_ROUNDS if quick else rounds
+    try:
+        needs.check()
+        introduction = preface(rounds, seconds)
+        sections = [PARTS[name](rounds, seconds, progress) for name in chosen]
+    except needs.MissingError as error:
+        click.echo(error, err=True)
+        sys.exit(2)
+    except (WrongError, StartError) as error:
+        click.echo(error, err=True)
+        sys.exit(1)
+    text = document(introduction, sections)
+    click.echo(text)
+    if not only and not quick:
+        RESULTS.write_text(text, "utf-8")
+        progress(f"written to {RESULTS.relative_to(Path.cwd())}")
+
+
+if __name__ == "__main__":
+    main()

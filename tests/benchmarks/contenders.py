@@ -1,0 +1,82 @@
+"""Who is measured: what is started, and where it tells its verdicts."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.benchmarks.verdicts import Count, Ledger, LogFile
+from tests.support.signing import ORIGIN, pem
+
+NODE = Path(__file__).with_name("node")
+SETTINGS = {"CLERK_AUTHORIZED_PARTIES": ORIGIN}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One server.
+
+    Attributes:
+        name: in the report.
+        command: gives what is executed, for a port.
+        settings: environment variables beside PORT and EVENT_LOG.
+        ledger: gives where its verdicts are found, for its port and the file that EVENT_LOG names.
+        piped: its log goes through a pipe into that file, and EVENT_LOG is ``-``.
+        expiry: it looks at the token's claims.
+    """
+
+    name: str
+    command: Callable[[int], list[str]]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    ledger: Callable[[int, Path], Ledger] = lambda _, path: LogFile(path)
+    piped: bool = False
+    expiry: bool = True
+
+
+def uvicorn(app: str) -> Callable[[int], list[str]]:
+    """Give the command that serves an app of ``tests.benchmarks.apps`` as fast as uvicorn can."""
+    module = f"tests.benchmarks.apps.{app}:app"
+    options = ["--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning", "--host=127.0.0.1"]
+    return lambda port: [sys.executable, "-m", "uvicorn", module, *options, f"--port={port}"]
+
+
+def limit() -> Contender:
+    """One RSA verification and the bare server."""
+    settings = {"CLERK_JWT_KEY": pem()}
+    return Contender("limit", uvicorn("limit"), settings, lambda port, _: Count(port), expiry=False)
+
+
+def naive() -> Contender:
+    """Starlette with the SDK."""
+    return Contender("naive", uvicorn("naive"), {"CLERK_JWT_KEY": pem()} | SETTINGS)
+
+
+def with_fastapi() -> Contender:
+    """FastAPI with the SDK."""
+    return Contender("FastAPI", uvicorn("with_fastapi"), {"CLERK_JWT_KEY": pem()} | SETTINGS)
+
+
+def hono() -> Contender:
+    """Hono with ``@clerk/backend`` on Node."""
+    settings = {"CLERK_JWT_KEY": pem(), "NODE_ENV": "production"} | SETTINGS
+    return Contender("Hono", lambda _: ["node", str(NODE / "hono.mjs")], settings)
+
+
+def service(name: str = "service", *, piped: bool = False, changes: Mapping[str, str] | None = None) -> Contender:
+    """This service as it is shipped, except for the settings named."""
+    settings = {"CLERK_JWT_KEY": pem()} | SETTINGS | dict(changes or {})
+    return Contender(name, lambda _: [sys.executable, "-m", "service", "serve"], settings, piped=piped)
+
+
+def application(name: str, app: str) -> Contender:
+    """Somebody's application, with the guard's settings in its environment; it says no verdicts."""
+    return Contender(name, uvicorn(app), {"CLERK_JWT_KEY": pem()} | SETTINGS)
+
+
+SERVICE, PIPED = "service", "service, pipe"
+LIMIT, NAIVE, FASTAPI, HONO = "limit", "naive", "FastAPI", "Hono"
+
+
+def all_contenders() -> list[Contender]:
+    """Give those of the main table."""
+    return [limit(), naive(), with_fastapi(), hono(), service(SERVICE), service(PIPED, piped=True)]

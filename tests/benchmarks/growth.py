@@ -1,0 +1,173 @@
+"""How the cost of a request grows with one thing at a time. The first variant of each group is what the others face."""
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from tests.benchmarks import http_requests, tokens
+from tests.benchmarks.contenders import limit, service
+from tests.benchmarks.drive import Load
+from tests.benchmarks.figures import cost_ratio, medians
+from tests.benchmarks.report import Section, Target
+from tests.benchmarks.rounds import Runs, Variant, interleaved
+from tests.benchmarks.running import Bench
+from tests.support.redis_server import redis_server
+from tests.support.served_clerk import served
+from tests.support.signing import jwk, private_key
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Variants that differ in one thing.
+
+    Attributes:
+        title: in the report.
+        text: what is varied.
+        variants: starts what is needed and gives them, for runs of so many seconds.
+        at_most: the target for a variant's cost, by its label: as a part of which other one's, and how large a part.
+        beside: whose processor time stands in a column of its own.
+    """
+
+    title: str
+    text: str
+    variants: Callable[[Bench, int], list[Variant]]
+    at_most: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    beside: str | None = None
+
+
+def grow(group: Group, rounds: int, seconds: int, progress: Callable[[str], None]) -> Section:
+    """Measure a group.
+
+    Raises:
+        WrongError: the verdicts were wrong.
+        StartError: something did not start.
+    """
+    with Bench() as bench:
+        return section(group, interleaved(group.variants(bench, seconds), rounds, progress))
+
+
+def section(group: Group, runs: Runs) -> Section:
+    """Tell what came out."""
+    first = next(iter(runs.values()))
+    rows = []
+    for label, of_one in runs.items():
+        figures = medians(of_one)
+        row = [label, f"{figures.cost:.1f}", str(cost_ratio(of_one, first)), f"{figures.rate:,.0f}"]
+        row += [f"{figures.p50 / 1000:.2f}", f"{figures.p99 / 1000:.2f}"]
+        rows.append(row + ([f"{figures.beside:.1f}"] if group.beside else []))
+    targets = [
+        Target.ratio(f"processor time, {label} against {base}", cost_ratio(runs[label], runs[base]), most)
+        for label, (base, most) in group.at_most.items()
+    ]
+    head = ["", "µs/request", "against the first", "requests/s", "p50 ms", "p99 ms"]
+    head += [f"{group.beside}, µs/request"] if group.beside else []
+    return Section(group.title, group.text, head, rows, targets)
+
+
+def _connections(bench: Bench, seconds: int) -> list[Variant]:
+    running, requests = bench.start(service()), bench.requests(tokens.valid())
+    return [
+        Variant("1 connection" if count == 1 else f"{count:,} connections", running, Load(requests, count, seconds))
+        for count in (1, 8, 64, 512, 2000)
+    ]
+
+
+def _headers(bench: Bench, seconds: int) -> list[Variant]:
+    running = [bench.start(service()), bench.start(limit())]
+    return [
+        Variant(f"{each.name}, {kind} headers", each, Load(bench.requests(tokens.valid(), headers), seconds=seconds))
+        for each in running
+        for kind, headers in http_requests.HEADERS.items()
+    ]
+
+
+def _workers(bench: Bench, seconds: int) -> list[Variant]:
+    load = Load(bench.requests(tokens.valid()), seconds=seconds)
+    return [
+        Variant(label, bench.start(service(changes={"WORKERS": count})), load)
+        for count, label in {"1": "1 worker", "2": "2 workers"}.items()
+    ]
+
+
+def _sizes(bench: Bench, seconds: int) -> list[Variant]:
+    running = bench.start(service())
+    sets = [tokens.valid(size=size) for size in (0, 2000, 7000)]
+    return [
+        Variant(f"{len(each[0]) / 1000:.1f} KB", running, Load(bench.requests(each), seconds=seconds)) for each in sets
+    ]
+
+
+def _keys(bench: Bench, seconds: int) -> list[Variant]:
+    pem_load = Load(bench.requests(tokens.valid()), seconds=seconds)
+    variants = [Variant("CLERK_JWT_KEY", bench.start(service()), pem_load)]
+    for count in (1, 16):
+        ring = {f"ins_2bench{number}": private_key(f"bench {number}") for number in range(count)}
+        url = bench.stack.enter_context(_served_jwks([jwk(kid, key) for kid, key in ring.items()]))
+        # An empty variable counts as not set.
+        settings = {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_bench", "CLERK_API_URL": url}
+        last, key = list(ring.items())[-1]
+        load = Load(bench.requests(tokens.valid(kid=last, key=key)), seconds=seconds)
+        label = f"ring of {count} key{'s' * (count > 1)}"
+        variants.append(Variant(label, bench.start(service(label, changes=settings)), load))
+    return variants
+
+
+@contextmanager
+def _served_jwks(keys: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    """Serve what Clerk publishes at ``/v1/jwks`` from a thread; give the URL."""
+
+    async def jwks(_: Request) -> JSONResponse:
+        return JSONResponse({"keys": keys})
+
+    app = Starlette(routes=[Route("/v1/jwks", jwks)])
+    with socket.create_server(("127.0.0.1", 0)) as listener, served(app, listener):
+        yield "http://{}:{}".format(*listener.getsockname())
+
+
+def _revocations(bench: Bench, seconds: int) -> list[Variant]:
+    load = Load(bench.requests(tokens.valid()), seconds=seconds)
+    redis = bench.stack.enter_context(redis_server())
+    (line,) = [line for line in redis.do("INFO", "server").splitlines() if line.startswith("process_id:")]
+    with_redis = bench.start(service(changes={"REVOCATIONS_URL": redis.url}))
+    return [
+        Variant("memory://", bench.start(service(changes={"REVOCATIONS_URL": "memory://"})), load),
+        Variant("redis://", with_redis, load, beside=int(line.removeprefix("process_id:"))),
+    ]
+
+
+def _verdicts(bench: Bench, seconds: int) -> list[Variant]:
+    loads = {kind: Load(bench.requests(make()), seconds=seconds) for kind, make in tokens.KINDS.items()}
+    shipped, recording = bench.start(service()), bench.start(service(changes={"FLOOD_PER_SECOND": "1000000"}))
+    variants = [Variant(kind, recording, load, expected=kind) for kind, load in loads.items()]
+    return variants + [
+        Variant(f"{kind}, suppressed", shipped, loads[kind], expected=kind, suppressed=True)
+        for kind in ("absent", "rejected")
+    ]
+
+
+GROUPS = {
+    "connections": Group(
+        "Connections",
+        "Open at once, each with one request under way; opening them is part of the cost.",
+        _connections,
+        {"2,000 connections": ("1 connection", 1.3)},
+    ),
+    "headers": Group("Headers", "Authorization only, and all that Chromium sends.", _headers),
+    "workers": Group("Workers", "WORKERS; processor time summed over all processes.", _workers),
+    "sizes": Group("Token size", "Larger by a claim of the application's own.", _sizes),
+    "keys": Group("Keys", "A key in CLERK_JWT_KEY, and rings as Clerk publishes them; the last key has signed.", _keys),
+    "revocations": Group("Revocation list", "REVOCATIONS_URL.", _revocations, beside="Redis"),
+    "verdicts": Group(
+        "Verdicts",
+        "Tokens of each kind; absent is a call without one. Each is recorded (FLOOD_PER_SECOND=1000000), except where "
+        "flood control as shipped suppresses most lines; it never suppresses a verified or an expired token.",
+        _verdicts,
+        dict.fromkeys(("absent", "rejected", "absent, suppressed", "rejected, suppressed"), ("verified", 1.0)),
+    ),
+}

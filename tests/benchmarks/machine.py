@@ -1,0 +1,66 @@
+"""What was measured on and with. Neither a host's name nor a path is told."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.benchmarks.contenders import NODE
+
+PYTHON_PACKAGES = (
+    "uvicorn",
+    "httptools",
+    "uvloop",
+    "starlette",
+    "fastapi",
+    "cryptography",
+    "clerk-backend-api",
+    "pyjwt",
+    "joserfc",
+    "structlog",
+    "orjson",
+    "redis",
+)
+NODE_PACKAGES = ("@clerk/backend", "hono", "@hono/node-server")
+
+
+def machine() -> str:
+    """Give cores, processor, kernel, and how busy it was just now."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    busy, _, _ = os.getloadavg()
+    return (
+        f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}, "
+        f"{platform.system()} {platform.release()}; load average {busy:.1f} before the first run"
+    )
+
+
+def versions() -> str:
+    """Give the versions of everything involved."""
+    lock = json.loads((NODE / "package-lock.json").read_text("utf-8"))["packages"]
+    named = {"Python": platform.python_version()}
+    named |= {package: version(package) for package in PYTHON_PACKAGES}
+    named |= {"Node": _first_number("node", "--version")}
+    named |= {package: lock[f"node_modules/{package}"]["version"] for package in NODE_PACKAGES}
+    named |= {"wrk": _first_number("wrk", "--version"), "Redis": _first_number("redis-server", "--version")}
+    return ", ".join(f"{name} {number}" for name, number in named.items())
+
+
+def commit() -> str:
+    """Give the commit, and whether something was changed since."""
+    changed = _output(
+        "git", "status", "--porcelain", "--", "service", "tests/benchmarks", ":!tests/benchmarks/RESULTS.md"
+    )
+    return _output("git", "rev-parse", "--short=12", "HEAD").strip() + (" with changes" if changed else "")
+
+
+def _first_number(*command: str) -> str:
+    """Give the first version number that a program prints; wrk prints its own and exits with 1."""
+    found = re.search(r"\d+(\.\d+)+", _output(*command, check=False))
+    return found[0] if found else "of unknown version"
+
+
+def _output(*command: str, check: bool = True) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=check, cwd=NODE.parents[2]).stdout

@@ -1,0 +1,58 @@
+"""Sections and targets, as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.benchmarks.figures import Ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure beside what it may be at most."""
+
+    what: str
+    measured: str
+    at_most: str
+    holds: bool
+
+    @classmethod
+    def ratio(cls, what: str, ratio: Ratio, at_most: float) -> "Target":
+        """Give the target for a ratio; its median counts."""
+        return cls(what, str(ratio), f"{at_most:.2f}", ratio.median <= at_most)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table, and the targets that it decides."""
+
+    title: str
+    text: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    targets: Sequence[Target] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """Give the section as it stands in the report."""
+        return f"## {self.title}\n\n{self.text}\n\n{table(self.head, self.rows)}"
+
+
+def document(preface: str, sections: Sequence[Section]) -> str:
+    """Give the whole report: how it was measured, the targets, the tables."""
+    parts = ["# What a logout costs", preface, "## Targets", targets_table(sections)]
+    return "\n\n".join(part.strip() for part in parts + [section.markdown() for section in sections]) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Give a Markdown table; the first column holds words, the others figures."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, rule, *rows])
+
+
+def targets_table(sections: Sequence[Section]) -> str:
+    """Give all targets, and whether each holds."""
+    rows = [
+        [target.what, target.measured, target.at_most, "holds" if target.holds else "**does not hold**"]
+        for section in sections
+        for target in section.targets
+    ]
+    return table(["target", "measured", "at most", ""], rows)

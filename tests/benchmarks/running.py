@@ -1,0 +1,145 @@
+"""Contenders as processes: each is started once, listens on a port of 127.0.0.1, and none is left behind."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from tests.benchmarks import http_requests
+from tests.benchmarks.contenders import Contender
+from tests.benchmarks.verdicts import Ledger
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 30
+"""Seconds for a start or an end."""
+
+
+class StartError(Exception):
+    """A contender did not start; the text shows what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A contender that listens.
+
+    Attributes:
+        contender: which.
+        pid: its process's id.
+        port: where it listens.
+        ledger: where its verdicts are found.
+    """
+
+    contender: Contender
+    pid: int
+    port: int
+    ledger: Ledger
+
+    @property
+    def name(self) -> str:
+        """Its name in the report."""
+        return self.contender.name
+
+
+class Bench:
+    """A directory for logs and requests, and the processes that were started in it; leaving it ends them."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        self._directory = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="clerk-logout-bench-")))
+        self._files = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stack.__exit__(kind, error, traceback)
+
+    def requests(
+        self,
+        tokens: Iterable[str],
+        headers: Mapping[str, str] = http_requests.HEADERS[http_requests.HEADLINE],
+        *,
+        line: str = http_requests.LOGOUT,
+    ) -> Path:
+        """Write a file of requests for ``Load``."""
+        return http_requests.write(self._new_file("requests"), tokens, headers, line=line)
+
+    def start(self, contender: Contender) -> Running:
+        """Start a contender and wait until it listens.
+
+        Raises:
+            StartError: it ended instead, or does not listen.
+        """
+        running, process, said = self._spawn(contender)
+        deadline = time.monotonic() + TIMEOUT
+        while not listens(running.port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StartError(f"{contender.name} did not start:\n{said.read_text('utf-8', 'replace')}")
+            time.sleep(0.01)
+        return running
+
+    def spawn(self, contender: Contender) -> Running:
+        """Start a contender and do not wait."""
+        return self._spawn(contender)[0]
+
+    def _spawn(self, contender: Contender) -> tuple[Running, "subprocess.Popen[bytes]", Path]:
+        port = free_port()
+        log, said = self._new_file("log"), self._new_file("said")
+        log.touch()
+        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environment |= {"PORT": str(port), "EVENT_LOG": "-" if contender.piped else str(log)}
+        environment |= {"EVENT_SPOOL_DIR": str(self._new_file("spool"))} | dict(contender.settings)
+        with said.open("wb") as stderr:
+            stdout = self._reader(log) if contender.piped else stderr
+            process = subprocess.Popen(contender.command(port), cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
+            if contender.piped:
+                stdout.close()  # the pipe's end is to come when the contender ends
+        self.stack.callback(_end, process)
+        return Running(contender, process.pid, port, contender.ledger(port, log)), process, said
+
+    def _reader(self, log: Path) -> IO[bytes]:
+        """Start the cheapest reader there is for a pipe; give the pipe's writing end."""
+        with log.open("ab") as file:
+            reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+        self.stack.callback(reader.wait, TIMEOUT)
+        assert reader.stdin is not None
+        return reader.stdin
+
+    def _new_file(self, kind: str) -> Path:
+        self._files += 1
+        return self._directory / f"{self._files}.{kind}"
+
+
+def listens(port: int) -> bool:
+    """Say whether anybody accepts connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    """Give a port that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
