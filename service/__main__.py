@@ -1,6 +1,6 @@
 """``python -m service``."""
 
-from service.cli import main
+if __name__ == "__main__":  # each worker imports this module too, and needs no command line
+    from service.cli import main
 
-if __name__ == "__main__":
     main()

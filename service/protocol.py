@@ -4,10 +4,14 @@ import asyncio
 import json
 import resource
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.turns import AT_ONCE, Turns
 
 MAX_HEAD = 65_536
 """Bytes of a request line and its headers, counted in steps of at most ``PIECE``; chunked trailers likewise."""
@@ -30,12 +34,18 @@ class HttpProtocol(HttpToolsProtocol):
 
     uvicorn's parser keeps what it has of a header, however long, and its queue of pipelined requests has no end. So it
     is fed in pieces here: between two of them it is seen what they brought, and nothing is added for each header.
+
+    Args:
+        args: uvicorn's own, and
+        kwargs: likewise.
+        turns: which requests of all connections begin when.
     """
 
     deadline: ClassVar[float] = DEADLINE
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(self, *args: Any, turns: Turns | None = None, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
+        self._turns = turns or Turns()
         self.headers = []
         self._raw: asyncio.Transport = self.transport
         self._timer: asyncio.TimerHandle
@@ -134,7 +144,15 @@ class HttpProtocol(HttpToolsProtocol):
         too_large = len(self.headers) > MAX_FIELDS
         self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST)
 
-    # What happens to responses and to the connection.
+    # What happens to requests, to responses and to the connection.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin a request at once, or when it is its turn."""
+        begin = super()._start_asgi_task
+        if len(self.tasks) < AT_ONCE and not self._turns.waiting:
+            begin(cycle, app)
+        else:
+            self._turns.wait(self.loop, partial(begin, cycle, app))
 
     def on_response_complete(self) -> None:
         """Go on with what waits, else wait for the next request.
@@ -152,9 +170,10 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._refusal is not None:
             self._answer_refusal(self._refusal)
         else:
-            data, self._unparsed = self._unparsed, b""
             self.flow.resume_reading()
-            self.data_received(data)
+            if self._unparsed:
+                data, self._unparsed = self._unparsed, b""
+                self.data_received(data)
             if self._half_closed and self._is_idle():
                 self.transport.close()
 

@@ -1,7 +1,6 @@
 """uvicorn, set up: sockets, protocol, logging, signals."""
 
 import errno
-import gc
 import logging
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ from service.metrics import Metrics
 from service.protocol import HttpProtocol
 from service.resources import check_clerk_api, check_spool, open_event_log, separate_lists
 from service.settings import ConfigurationError, Settings
+from service.turns import Turns
 from service.worker_metrics import count_in, metrics_directory
 from service.workers import Supervisor, WorkerServer, stop_when_readable
 
@@ -80,7 +80,7 @@ def configure(
         factory=not isinstance(app, Starlette),
         interface="asgi3",
         loop="uvloop",
-        http=HttpProtocol,
+        http=partial(HttpProtocol, turns=Turns()),  # type: ignore[arg-type]  # uvicorn calls it as it would a class
         ws="none",
         lifespan="on",
         workers=workers,
@@ -125,14 +125,6 @@ def exit_cleanly_on_signals() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
-def leave_out_of_collections() -> None:
-    """Have the garbage collector pass over what has been imported.
-
-    It lives until the end anyway, and a full collection that looks at all of it holds the event loop for 40 ms.
-    """
-    gc.freeze()
-
-
 def serve(settings: Settings) -> int:
     """Run the service until it is told to stop.
 
@@ -162,7 +154,6 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
         workers=settings.workers,
     )
     allow_open_files()
-    leave_out_of_collections()
     with listen(settings.host, settings.port) as listener:
         exit_cleanly_on_signals()
         # uvicorn's supervisor takes it for "replace the workers"; a single process would die of it at once.
@@ -182,7 +173,6 @@ def _serve(settings: Settings, app: Starlette | Callable[[], Starlette]) -> int:
 
 def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
     """Build the app in a worker of several."""
-    leave_out_of_collections()
     parent = multiprocessing.parent_process()
     if parent is not None:  # pragma: no cover - only so in a worker, which ends by a signal, and its coverage with it
         stop_when_readable(parent.sentinel)

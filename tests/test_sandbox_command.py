@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import _EventReader
+from service.try_out import EventReader
 from tests.support.lines import read_line
 from tests.support.processes import TIMEOUT, environment
 
@@ -141,7 +141,7 @@ def test_a_port_in_use_is_one_line(sandbox: Sandbox) -> None:
 
 def test_the_reader_gives_whole_lines_only(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    reader = _EventReader(log)
+    reader = EventReader(log)
     assert reader.after(0) == ([], 0)
     log.write_bytes(b"one\ntw")
     assert reader.after(0) == (["one"], 4)
@@ -152,4 +152,4 @@ def test_the_reader_gives_whole_lines_only(tmp_path: Path) -> None:
 def test_the_reader_starts_over_for_a_page_of_an_earlier_sandbox(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"one\n")
-    assert _EventReader(log).after(999) == (["one"], 4)
+    assert EventReader(log).after(999) == (["one"], 4)

@@ -1,6 +1,7 @@
 """The ends of workers; how whole processes end is in test_server."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,36 @@ async def hello(_: Request) -> Response:
     return Response("hello")
 
 
-@pytest.mark.usefixtures("logging_as_it_was")
+@pytest.fixture
+def collector_as_it_was() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("logging_as_it_was", "collector_as_it_was")
+async def test_the_garbage_collector_passes_over_what_the_start_has_made() -> None:
+    made: list[object] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        made.append([made])
+        yield
+
+    config = configure(Starlette(lifespan=lifespan), log_level="critical")
+    server = WorkerServer(config)
+    with listen("127.0.0.1", 0) as listener:
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        gc.unfreeze()
+        await server.startup([listener])
+        assert gc.get_freeze_count() > 0
+        assert not any(one is made[0] for one in gc.get_objects())
+        await server.shutdown([listener])
+
+
+@pytest.mark.usefixtures("logging_as_it_was", "collector_as_it_was")
 async def test_who_waits_to_be_accepted_at_the_end_is_answered() -> None:
     """The kernel has made the connection and has the request; nobody has looked at either."""
     config = configure(Starlette(routes=[Route("/", hello)]), log_level="critical")

@@ -14,11 +14,10 @@ from clerk_backend_api import Clerk, models
 from clerk_backend_api.utils import BackoffStrategy, RetryConfig
 
 from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
+from service.clerk.sign_out import PAGE_SIZE
 from service.diagnostics import where
 from service.metrics import Children, Metrics
 
-PAGE_SIZE = 500
-"""Sessions in one list: the most that Clerk gives, so that one call sees all sessions of nearly every user."""
 MAX_RESPONSE_BYTES = 4 << 20
 """A page of sessions with room: one is about 900 bytes with its latest activity, and here may be eight times that."""
 REQUEST_TIMEOUT = 2.0

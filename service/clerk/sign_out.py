@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Protocol
 
-from service.clerk.backend_api import PAGE_SIZE
 from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
 
+PAGE_SIZE = 500
+"""Sessions in one list: the most that Clerk gives, so that one call sees all sessions of nearly every user."""
 DEADLINE = 9.5
 """Seconds for all of it, so that the answer is there after 10: verifying comes before it, recording after it."""
 CONCURRENCY = 20

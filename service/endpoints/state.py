@@ -5,7 +5,7 @@ from typing import Protocol, TypedDict
 
 from starlette.types import Scope
 
-from service.clerk.backend_api import BackendApi
+from service.clerk.sign_out import Sessions
 from service.clerk.verifier import Verifier
 from service.events.flood import FloodControl
 from service.events.recorder import Recorder
@@ -26,8 +26,8 @@ class AppState(TypedDict):
     """What the lifespan opens and closes; shared by all requests of a process."""
 
     verifier: Verifier
-    clerk: BackendApi | None
-    """None without a secret key."""
+    clerk: Sessions | None
+    """Clerk's Backend API; None without a secret key."""
     recorder: Recorder
     flood: FloodControl
     revocations: RevocationList

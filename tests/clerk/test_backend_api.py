@@ -13,8 +13,9 @@ import respx
 from clerk_backend_api import Clerk, models
 from prometheus_client import generate_latest
 
-from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, PAGE_SIZE, BackendApi, backend_api
+from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, BackendApi, backend_api
 from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
+from service.clerk.sign_out import PAGE_SIZE
 from service.metrics import Metrics
 from service.sandbox.instance import Instance
 
