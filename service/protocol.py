@@ -28,6 +28,9 @@ RESERVE = 64
 LINGER = 2.0
 """Seconds that a client which is still sending has to read its last response before its connection is cut."""
 
+_CONTINUE = b"HTTP/1.1 100 "
+"""What may come before a response's head (RFC 9110, section 15.2.1); whoever waits for it sends nothing before."""
+
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection.
@@ -63,7 +66,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
         super().connection_made(transport)
-        self._raw, self.transport = transport, PoliteTransport(transport, self._hang_up, lambda: self._lingering)
+        self._polite = PoliteTransport(transport, self._hang_up, lambda: self._lingering)
+        self._raw, self.transport = transport, self._polite
         self._since = self.loop.time()
         self._timer = self.loop.call_later(self.deadline, self._cut_when_overdue)
         if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE:
@@ -76,6 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         # These refer back to us; without them all that the connection held is freed now, not by a later collection.
         self.transport = self._raw
+        del self._polite
         self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
@@ -159,6 +164,7 @@ class HttpProtocol(HttpToolsProtocol):
 
         In uvicorn's place: that reads on, and queues more, after each response, and sets a timer after each.
         """
+        self._polite.response_is_over()
         self.server_state.total_requests += 1
         self._since = self.loop.time()
         if self.transport.is_closing():
@@ -246,16 +252,41 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class PoliteTransport(asyncio.Transport):
-    """What uvicorn writes to and closes."""
+    """What uvicorn writes to and closes.
+
+    uvicorn writes a response's head before its body, each with a system call and a packet of its own. Here a head waits
+    for what follows it, as ASGI allows ("need not flush", HTTP specification, Response Start).
+    """
 
     def __init__(
         self, transport: asyncio.Transport, hang_up: Callable[[], None], is_lingering: Callable[[], bool]
     ) -> None:
         super().__init__()
-        self.write = transport.write  # type: ignore[method-assign]
         self._transport = transport
         self._hang_up = hang_up
         self._is_lingering = is_lingering
+        self._head = b""
+        self._begins = True  # what is written next is a head
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn writes nothing else
+        """Write, or keep the head of a response until its body comes."""
+        if self._begins and not data.startswith(_CONTINUE):
+            self._begins = False
+            self._head = data
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+    def response_is_over(self) -> None:
+        """Write a head that had no body (HEAD); expect the next one."""
+        self._flush()
+        self._begins = True
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
     def is_closing(self) -> bool:
         """Tell whether nothing more may be written."""
@@ -263,5 +294,6 @@ class PoliteTransport(asyncio.Transport):
 
     def close(self) -> None:
         """Close, without a reset where that can be had."""
+        self._flush()
         if not self.is_closing():
             self._hang_up()
