@@ -62,31 +62,31 @@ async def written(
     return noting.writes
 
 
-async def test_head_and_body_go_together_for_each_request(self) -> None:
+async def test_head_and_body_go_together_for_each_request() -> None:
     first, second = await written(b"GET / HTTP/1.1\r\n\r\n", START, BODY, times=2)
     assert first == second
     assert first.startswith(b"HTTP/1.1 200 OK\r\n")
     assert first.endswith(b"\r\n\r\nx")
 
 
-async def test_a_head_without_a_body_goes_alone(self) -> None:
+async def test_a_head_without_a_body_goes_alone() -> None:
     responses = await written(b"HEAD / HTTP/1.1\r\n\r\n", START, BODY, times=2)
     assert [response[-4:] for response in responses] == [b"\r\n\r\n"] * 2
 
 
-async def test_pieces_of_a_body_go_as_they_come(self) -> None:
+async def test_pieces_of_a_body_go_as_they_come() -> None:
     head, more, end = await written(b"GET / HTTP/1.1\r\n\r\n", CHUNKED, MORE, MORE, BODY)
     assert head.endswith(b"\r\n\r\n18\r\nHTTP/1.1 is no head here\r\n")
     assert more == b"18\r\nHTTP/1.1 is no head here\r\n"
     assert end == b"1\r\nx\r\n0\r\n\r\n"
 
 
-async def test_a_response_that_breaks_off_after_its_head_shows_that_it_began(self) -> None:
+async def test_a_response_that_breaks_off_after_its_head_shows_that_it_began() -> None:
     (head,) = await written(b"GET / HTTP/1.1\r\n\r\n", START, breaks=True)
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_whoever_waits_for_100_continue_gets_it_at_once(self) -> None:
+async def test_whoever_waits_for_100_continue_gets_it_at_once() -> None:
     request = b"DELETE / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\ny"
     interim, response = await written(request, START, BODY, receive_first=True)
     assert interim == b"HTTP/1.1 100 Continue\r\n\r\n"
