@@ -5,8 +5,7 @@ import fcntl
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -187,13 +186,17 @@ class LogFile:
         found = self._followed() if self._follow else os.fstat(self._fd)
         if not self._is_file:
             return self._stream.write(lines)
-        with self._locked() as exclusive:
+        exclusive = self._lock()
+        try:
             mending = self._mend(found.st_size, cut=exclusive and self._is_readable)
             taken = os.write(self._fd, mending + lines) - len(mending)
             whole = lines.rfind(b"\n", 0, taken) + 1
             self._torn = whole < taken
             if self._torn and exclusive and self._is_readable:
                 self._torn = not self._cut_off(lines[whole:taken])
+        finally:
+            if exclusive:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
         if whole == 0:
             raise OSError(errno.ENOSPC, "no space for more than a part of a line")
         if self._fsync:
@@ -229,18 +232,13 @@ class LogFile:
                 raise
             return os.write(self._fd, lines)
 
-    @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        """Hold the file's lock; tell whether it could be had (some network file systems have none)."""
+    def _lock(self) -> bool:
+        """Lock the file; tell whether that could be done (some network file systems have no locks)."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         except OSError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            return False
+        return True
 
     def _mend(self, size: int, *, cut: bool) -> bytes:
         """Give what has to stand between the file's end and the next line; cut off a torn line of ours.

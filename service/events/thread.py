@@ -24,8 +24,6 @@ class CallThread:
     def call(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         """Have a function called; give what it returns or raises as a future of the event loop."""
         future: asyncio.Future[T] = self._loop.create_future()
-        # Whoever asked may have gone when it fails; that is no reason for asyncio to complain.
-        future.add_done_callback(_retrieve)
         self._calls.put((future, function, arguments))
         return future
 
@@ -49,11 +47,6 @@ class CallThread:
             del call, future, function, arguments, result, problem
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
-
-
 def _settle(future: asyncio.Future[Any], result: object, problem: Exception | None) -> None:
     if future.done():
         return  # cancelled, together with whoever waited
@@ -61,3 +54,4 @@ def _settle(future: asyncio.Future[Any], result: object, problem: Exception | No
         future.set_result(result)
     else:
         future.set_exception(problem)
+        future.exception()  # whoever asked may have gone; that is no reason for asyncio to complain
