@@ -113,6 +113,12 @@ def write_all(output: Output, lines: list[bytes], read: Callable[[], bytes]) -> 
     return content + read()
 
 
+def append_to(path: Path, content: bytes) -> None:
+    """Do what another process does."""
+    with path.open("ab") as file:
+        file.write(content)
+
+
 def refuse(number: int) -> Callable[..., int]:
     """A system call that fails."""
 
@@ -599,6 +605,47 @@ def test_a_line_that_another_worker_is_writing_is_waited_for(path: Path) -> None
         writing.join()
     output.close()
     assert path.read_bytes() == line(1) + line(2) + line(3)
+
+
+class Outrun(LogFile):
+    """Another process changes the file between our look at it and our lock."""
+
+    meanwhile: Callable[[], object]
+
+    def _lock(self) -> bool:
+        self.meanwhile()
+        return super()._lock()
+
+
+@pytest.mark.parametrize("follow", [True, False])
+@pytest.mark.parametrize(
+    ("meanwhile", "stays"),
+    [
+        pytest.param(line(2)[:20], line(1), id="tears a line"),
+        pytest.param(line(2) + line(3)[:1], line(1) + line(2), id="tears its second line after a byte"),
+        pytest.param(line(2) + b"#", line(1) + line(2) + b"#\n", id="writes something of its own"),
+        pytest.param(line(2), line(1) + line(2), id="writes a line"),
+    ],
+)
+def test_what_is_written_while_we_come_to_the_lock_is_seen(
+    path: Path, meanwhile: bytes, stays: bytes, *, follow: bool
+) -> None:
+    path.write_bytes(line(1))
+    output = Outrun(str(path), follow=follow)
+    output.meanwhile = lambda: append_to(path, meanwhile)
+    output.write(line(4))
+    output.close()
+    assert path.read_bytes() == stays + line(4)
+
+
+@pytest.mark.parametrize(("size", "stays"), [(0, b""), (20, b""), (len(line(1)), line(1)), (len(line(1)) + 1, line(1))])
+def test_what_is_cut_off_while_we_come_to_the_lock_is_seen(path: Path, size: int, stays: bytes) -> None:
+    path.write_bytes(line(1) + line(2))
+    output = Outrun(str(path))
+    output.meanwhile = lambda: os.truncate(path, size)
+    output.write(line(3))
+    output.close()
+    assert path.read_bytes() == stays + line(3)
 
 
 def test_the_lock_is_given_back_also_when_a_write_fails(file: LogFile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A real thread beside a real event loop."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
@@ -121,4 +122,15 @@ async def test_an_error_that_is_nobodys_is_kept_by_nobody() -> None:
     call = thread.call(fail)
     await asyncio.wait({call})
     assert isinstance(call.exception(), ValueError)
+    thread.stop()
+
+
+async def test_asyncio_does_not_complain_of_an_error_that_nobody_asked_for() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    thread = CallThread("calls")
+    await asyncio.wait({thread.call(divmod, 7, 0)})
+    assert await thread.call(abs, -1) == 1
+    gc.collect()
+    assert complaints == []
     thread.stop()
