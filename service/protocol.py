@@ -36,9 +36,9 @@ class HttpProtocol(HttpToolsProtocol):
     is fed in pieces here: between two of them it is seen what they brought, and nothing is added for each header.
 
     Args:
-        args: uvicorn's own, and
-        kwargs: likewise.
-        turns: which requests of all connections begin when.
+        *args: uvicorn's own.
+        turns: which requests of all connections begin when; without it those of this connection alone.
+        **kwargs: uvicorn's own.
     """
 
     deadline: ClassVar[float] = DEADLINE
