@@ -149,7 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begin a request at once, or when it is its turn."""
         begin = super()._start_asgi_task
-        if len(self.tasks) < AT_ONCE and not self._turns.waiting:
+        if len(self.tasks) < AT_ONCE:
             begin(cycle, app)
         else:
             self._turns.wait(self.loop, partial(begin, cycle, app))
