@@ -39,9 +39,9 @@ class HttpProtocol(HttpToolsProtocol):
     is fed in pieces here: between two of them it is seen what they brought, and nothing is added for each header.
 
     Args:
-        args: uvicorn's own, and
-        kwargs: likewise.
-        turns: which requests of all connections begin when.
+        *args: uvicorn's own.
+        turns: which requests of all connections begin when; without it those of this connection alone.
+        **kwargs: uvicorn's own.
     """
 
     deadline: ClassVar[float] = DEADLINE
@@ -154,7 +154,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begin a request at once, or when it is its turn."""
         begin = super()._start_asgi_task
-        if len(self.tasks) < AT_ONCE and not self._turns.waiting:
+        if len(self.tasks) < AT_ONCE:
             begin(cycle, app)
         else:
             self._turns.wait(self.loop, partial(begin, cycle, app))

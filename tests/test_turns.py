@@ -59,17 +59,6 @@ async def test_the_rest_begins_some_in_each_turn_although_nothing_has_ended() ->
         assert service.begun == paths(0, turn * AT_ONCE)
 
 
-async def test_who_comes_later_begins_later() -> None:
-    service = Service()
-    for number in range(2 * AT_ONCE):
-        service.ask(number)
-    service.answer.set()
-    while len(service.begun) < 2 * AT_ONCE:
-        service.ask(len(service.begun) + 10_000)
-        await asyncio.sleep(0)
-    assert service.begun[: 2 * AT_ONCE] == paths(0, 2 * AT_ONCE)
-
-
 async def test_those_that_take_long_hold_nobody_up() -> None:
     service = Service()
     for number in range(2 * AT_ONCE):
