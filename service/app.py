@@ -5,10 +5,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from service.clerk.keys import PemKey
 from service.clerk.remembered import RememberingVerifier
@@ -21,7 +21,7 @@ from service.endpoints.metrics import KEPT_FOR, MetricsText
 from service.endpoints.openapi import openapi
 from service.endpoints.readiness import readiness_counted, readyz
 from service.endpoints.responses import JSONResponse
-from service.endpoints.routing import ExactRouter
+from service.endpoints.routing import Application
 from service.endpoints.session import session
 from service.endpoints.sessions import EndSessions
 from service.endpoints.state import AppState, Part
@@ -76,11 +76,11 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
         Route("/metrics", metrics_text.get, methods=["GET"]),
     ]
     durations = Durations(metrics, [route.path for route in routes], METHODS)
-    middleware = [Middleware(ResponseHeaders, durations)]
-    if origins:
-        middleware.append(Middleware(CrossOrigin, origins))
-    app = Starlette(middleware=middleware, exception_handlers={HTTPException: _problem})
-    app.router = ExactRouter(
+
+    def around(app: ASGIApp) -> ASGIApp:
+        return ResponseHeaders(CrossOrigin(app, origins) if origins else app, durations)
+
+    return Application(
         routes,
         _lifespan(
             settings,
@@ -90,8 +90,10 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
             metrics=metrics,
             end_sessions=end_sessions,
         ),
+        problem=_problem,
+        always_answers=("DELETE", "/v1/auth/session"),
+        around=around,
     )
-    return app
 
 
 def _lifespan(

@@ -66,7 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
         super().connection_made(transport)
-        self._polite = PoliteTransport(transport, self._hang_up, lambda: self._lingering)
+        self._polite = PoliteTransport(transport, self._hang_up)
         self._raw, self.transport = transport, self._polite
         self._since = self.loop.time()
         self._timer = self.loop.call_later(self.deadline, self._cut_when_overdue)
@@ -231,7 +231,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._half_closed or not (self._receiving or self._refusal is not None or self.flow.read_paused):
             self._raw.close()
             return
-        self._lingering = True
+        self._lingering = self._polite.is_lingering = True
         self._unparsed = b""
         self._raw.write_eof()
         self.flow.resume_reading()
@@ -258,13 +258,11 @@ class PoliteTransport(asyncio.Transport):
     for what follows it, as ASGI allows ("need not flush", HTTP specification, Response Start).
     """
 
-    def __init__(
-        self, transport: asyncio.Transport, hang_up: Callable[[], None], is_lingering: Callable[[], bool]
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
         super().__init__()
+        self.is_lingering = False
         self._transport = transport
         self._hang_up = hang_up
-        self._is_lingering = is_lingering
         self._head = b""
         self._begins = True  # what is written next is a head
 
@@ -290,7 +288,7 @@ class PoliteTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Tell whether nothing more may be written."""
-        return self._is_lingering() or self._transport.is_closing()
+        return self.is_lingering or self._transport.is_closing()
 
     def close(self) -> None:
         """Close, without a reset where that can be had."""

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from joserfc.util import base64_to_int
@@ -41,7 +41,7 @@ _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", re.DOTALL)
 class Keys(Protocol):
     """What the verifier asks for a key."""
 
-    async def key_for(self, kid: str, patience: float) -> RSAKey:
+    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         """Give the key with this id.
 
         Args:
@@ -68,9 +68,9 @@ class PemKey:
             ValueError: its text says what is wrong with the PEM, without quoting it.
         """
         self._key = _parse_pem(pem)
-        self.bits = self._key.public_key.key_size
+        self.bits = self._key.key_size
 
-    async def key_for(self, kid: str, patience: float) -> RSAKey:  # noqa: ARG002 - see Keys
+    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:  # noqa: ARG002 - see Keys
         """Give the one key."""
         return self._key
 
@@ -97,7 +97,7 @@ class KeyRing:
         self._fetch = fetch
         self._clock = clock
         self._sleep = sleep
-        self._keys: dict[str, RSAKey] = {}
+        self._keys: dict[str, RSAPublicKey] = {}
         self._attempted_at = -math.inf
         self._fetch_problem: str | None = "not fetched yet"
         self._refreshing: asyncio.Task[None] | None = None
@@ -121,7 +121,7 @@ class KeyRing:
         """Why no token can be verified, in one line; None while there are keys, however old."""
         return None if self._keys else self._fetch_problem
 
-    async def key_for(self, kid: str, patience: float) -> RSAKey:
+    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         """Give the key with this id; one that is not at hand may cause a refresh, if the cool-down allows it."""
         if (key := self._keys.get(kid)) is not None:
             return key
@@ -186,7 +186,7 @@ class KeyRing:
         finally:
             self._refreshing = None
 
-    def _succeeded(self, keys: dict[str, RSAKey]) -> None:
+    def _succeeded(self, keys: dict[str, RSAPublicKey]) -> None:
         if keys.keys() != self._keys.keys():
             logger.info("keys loaded: %s", ", ".join(keys))
         elif self._fetch_problem is not None:
@@ -203,9 +203,9 @@ class KeyRing:
         self._failed_fetches.inc()
 
 
-def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAKey]:
+def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
     """The RSA signature keys among what was published, parsed, by ``kid``; anything else is passed over."""
-    keys: dict[str, RSAKey] = {}
+    keys: dict[str, RSAPublicKey] = {}
     for jwk in jwks:
         kid = jwk.get("kid")
         if len(keys) == MAX_KEYS:
@@ -218,13 +218,13 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAKey]:
         try:
             # Measured before it is imported: about a small key joserfc warns past our log.
             if MIN_KEY_BITS <= base64_to_int(jwk["n"]).bit_length() <= MAX_KEY_BITS:
-                keys[kid] = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]})
+                keys[kid] = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]}).public_key
         except (JoseError, KeyError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
             logger.warning("a published key cannot be parsed and is passed over")
     return keys
 
 
-def _parse_pem(pem: str) -> RSAKey:
+def _parse_pem(pem: str) -> RSAPublicKey:
     r"""Parse a public key that may have come through a shell, a ``.env`` file or a dashboard.
 
     Line breaks may be real, the two characters ``\n``, spaces or missing.
@@ -247,4 +247,4 @@ def _parse_pem(pem: str) -> RSAKey:
         raise ValueError("is not an RSA key; Clerk signs session tokens with RS256")
     if key.key_size < MIN_KEY_BITS:
         raise ValueError(f"has {key.key_size} bits; {MIN_KEY_BITS} is the least")
-    return RSAKey.import_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return key

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Auth(StrEnum):
@@ -38,8 +39,7 @@ class Reason(StrEnum):
     TOKEN_CATEGORY_NOT_SUPPORTED = "token-category-not-supported"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a token's signature proves, and until when. Each id is 1-128 visible ASCII characters."""
 
     user_id: str
@@ -65,8 +65,7 @@ class Finding:
     found: object
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Who logged out, as far as it is proven.
 
     ``identity`` is set exactly for ``verified`` and ``expired``; ``reason`` is None exactly for ``verified``.

