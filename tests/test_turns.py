@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
@@ -10,6 +11,8 @@ from service.protocol import HttpProtocol
 from service.server import configure
 from service.turns import AT_ONCE
 from tests.test_protocol import GET, Socket
+
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 class Service:
