@@ -37,6 +37,7 @@ def uvicorn(app: str) -> Callable[[int], list[str]]:
     """Give the command that serves an app of ``tests.benchmarks.apps`` as fast as uvicorn can."""
     module = f"tests.benchmarks.apps.{app}:app"
     options = ["--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning", "--host=127.0.0.1"]
+    options += ["--no-proxy-headers", "--no-server-header"]  # the service has neither
     return lambda port: [sys.executable, "-m", "uvicorn", module, *options, f"--port={port}"]
 
 
@@ -73,7 +74,7 @@ def application(name: str, app: str) -> Contender:
     return Contender(name, uvicorn(app), {"CLERK_JWT_KEY": pem()} | SETTINGS)
 
 
-SERVICE, PIPED = "service", "service, pipe"
+SERVICE, PIPED = "service, file", "service, pipe"
 LIMIT, NAIVE, FASTAPI, HONO = "limit", "naive", "FastAPI", "Hono"
 
 

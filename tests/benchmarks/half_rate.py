@@ -12,7 +12,7 @@ from tests.benchmarks.contenders import LIMIT, SERVICE, limit, service
 from tests.benchmarks.drive import Load, drive
 from tests.benchmarks.figures import Figures, Ratio
 from tests.benchmarks.report import Section, Target
-from tests.benchmarks.rounds import WARM_UP, Variant, rotated, run
+from tests.benchmarks.rounds import WARM_UP, Variant, ordered, run
 from tests.benchmarks.running import Bench
 
 CONNECTIONS = 64
@@ -37,7 +37,7 @@ def half_rate(rounds: int, seconds: int, progress: Callable[[str], None]) -> Sec
             run(replace(variant, load=replace(load, seconds=WARM_UP)))
         pairs: dict[str, list[tuple[Figures, Figures]]] = {variant.label: [] for variant in variants}
         for number in range(rounds):
-            for variant in rotated(variants, number):
+            for variant in ordered(variants, number):
                 most = run(variant)
                 pause = find_pause(variant, most.rate / 2)
                 half = run(replace(variant, load=replace(load, pause=pause)))

@@ -49,11 +49,14 @@ def versions() -> str:
 
 
 def commit() -> str:
-    """Give the commit, and whether something was changed since."""
-    changed = _output(
-        "git", "status", "--porcelain", "--", "service", "tests/benchmarks", ":!tests/benchmarks/RESULTS.md"
-    )
-    return _output("git", "rev-parse", "--short=12", "HEAD").strip() + (" with changes" if changed else "")
+    """Give the commit, and whether something was changed since; where there is no git, say so."""
+    try:
+        changed = _output(
+            "git", "status", "--porcelain", "--", "service", "tests/benchmarks", ":!tests/benchmarks/RESULTS.md"
+        )
+        return _output("git", "rev-parse", "--short=12", "HEAD").strip() + (" with changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _first_number(*command: str) -> str:

@@ -8,7 +8,8 @@ from tests.benchmarks.contenders import NODE
 
 PACKAGES = {"wrk": "wrk", "node": "nodejs", "npm": "npm", "redis-server": "redis-server"}
 """Programs, and the Debian package that has each."""
-OLDEST_NODE = 20
+OLDEST_NODE = (20, 9)
+"""What @clerk/backend wants."""
 
 
 class MissingError(Exception):
@@ -26,8 +27,9 @@ def check(find: Callable[[str], str | None] = shutil.which) -> None:
             "\n".join(f"{program} is missing; on Debian: apt-get install {PACKAGES[program]}" for program in missing)
         )
     version = _output("node", "--version")
-    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
-        raise MissingError(f"node is {version}; {OLDEST_NODE} or newer is needed")
+    if tuple(map(int, version.removeprefix("v").split(".")[:2])) < OLDEST_NODE:
+        wanted = ".".join(map(str, OLDEST_NODE))
+        raise MissingError(f"node is {version}, {wanted} or newer is needed; from nodejs.org, or Debian 13's nodejs")
     install_node_modules()
 
 

@@ -1,10 +1,11 @@
-"""Interleaved rounds: in each every variant is driven once, and the order moves on from round to round."""
+"""Interleaved rounds: in each every variant is driven once, in another order each time."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tests.benchmarks.accounting import processor_seconds, wait_until_idle
-from tests.benchmarks.checks import check_answers, check_run, check_suppressed
+from tests.benchmarks.checks import check_answers, check_refusals, check_run, check_suppressed
 from tests.benchmarks.drive import Load, drive
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.running import Running
@@ -43,11 +44,15 @@ def interleaved(variants: Sequence[Variant], rounds: int, progress: Callable[[st
     Raises:
         WrongError: one did not do what is measured.
     """
+    tell_verdicts = {variant.running.pid: variant.running for variant in variants if variant.expected is not None}
+    for running in tell_verdicts.values():
+        if running.contender.settings["CLERK_JWT_KEY"]:  # a ring of other keys refuses the tokens of this check anyway
+            check_refusals(running.name, running.port, running.ledger, expiry=running.contender.expiry)
     for variant in variants:
         run(replace(variant, load=replace(variant.load, seconds=WARM_UP)))
     runs: dict[str, list[Figures]] = {variant.label: [] for variant in variants}
     for number in range(rounds):
-        for variant in rotated(variants, number):
+        for variant in ordered(variants, number):
             figures = run(variant)
             runs[variant.label].append(figures)
             progress(
@@ -57,10 +62,9 @@ def interleaved(variants: Sequence[Variant], rounds: int, progress: Callable[[st
     return runs
 
 
-def rotated(variants: Sequence[Variant], number: int) -> list[Variant]:
-    """Give the order in a round: each is first once in as many rounds, so that none always follows the same one."""
-    start = number % len(variants)
-    return [*variants[start:], *variants[:start]]
+def ordered(variants: Sequence[Variant], number: int) -> list[Variant]:
+    """Give the order in a round: by chance, so that none always follows the same one, but alike in each benchmark."""
+    return random.Random(number).sample(variants, len(variants))
 
 
 def run(variant: Variant) -> Figures:
