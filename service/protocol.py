@@ -52,6 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers = []
         self._raw: asyncio.Transport = self.transport
         self._timer: asyncio.TimerHandle
+        self._answering: RequestResponseCycle | None = None
         self._since = 0.0  # when the connection came into its present state, on the loop's clock
         self._held = 0  # bytes that the parser has been fed since a request began or a piece of a body came out
         self._unparsed = b""  # what came behind pipelined requests that wait for their turn
@@ -77,10 +78,15 @@ class HttpProtocol(HttpToolsProtocol):
         """Forget the connection."""
         self._timer.cancel()
         self.pipeline.clear()
+        # uvicorn tells the newest request only; the one that is being answered may be an older one.
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
         # These refer back to us; without them all that the connection held is freed now, not by a later collection.
         self.transport = self._raw
         del self._polite
+        self._answering = None
         self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
@@ -153,6 +159,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begin a request at once, or when it is its turn."""
+        self._answering = cycle
         begin = super()._start_asgi_task
         if len(self.tasks) < AT_ONCE:
             begin(cycle, app)
@@ -282,9 +289,9 @@ class PoliteTransport(asyncio.Transport):
         self._begins = True
 
     def _flush(self) -> None:
-        if self._head:
+        if self._head and not self._transport.is_closing():
             self._transport.write(self._head)
-            self._head = b""
+        self._head = b""
 
     def is_closing(self) -> bool:
         """Tell whether nothing more may be written."""

@@ -10,6 +10,7 @@ from uvicorn.server import ServerState
 
 from service.protocol import HttpProtocol
 from service.server import configure
+from tests.support.processes import TIMEOUT
 from tests.test_protocol import Socket
 
 pytestmark = pytest.mark.usefixtures("logging_as_it_was")
@@ -91,3 +92,31 @@ async def test_whoever_waits_for_100_continue_gets_it_at_once() -> None:
     interim, response = await written(request, START, BODY, receive_first=True)
     assert interim == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert response.endswith(b"\r\n\r\nx")
+
+
+@pytest.mark.parametrize("request_", [b"GET / HTTP/1.1\r\n\r\n", b"HEAD / HTTP/1.1\r\n\r\n"], ids=["GET", "HEAD"])
+async def test_a_client_that_goes_while_his_first_of_several_requests_is_answered_is_nobodys_error(
+    request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = asyncio.Event()
+
+    async def app(_: Any, __: Any, send: Callable[[Any], Any]) -> None:
+        await send(START)
+        await send(BODY)
+        done.set()
+
+    config = configure(Starlette, log_level="error")
+    config.load()
+    config.loaded_app = app
+    protocol = HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    noting = NotingSocket()
+    protocol.connection_made(noting)
+    protocol.pause_writing()
+    protocol.data_received(request_ * 2)
+    await asyncio.sleep(0)  # the first request begins, and waits for the client to take what was written before
+    protocol.connection_lost(ConnectionResetError())
+    async with asyncio.timeout(TIMEOUT):
+        await done.wait()
+    await asyncio.sleep(0)
+    assert noting.writes == []
+    assert not caplog.records
