@@ -150,9 +150,20 @@ def test_each_promise_names_a_test_that_exists() -> None:
         assert f"def {row[1].strip('`')}(" in tests
 
 
+def test_the_costs_that_readme_tells_are_those_that_were_measured() -> None:
+    shown = re.search(r"<!-- from (\S+) -->\nMeasured on (\S+),((?:.|\n)*?)<!-- end -->", README)
+    assert shown is not None
+    path, date, text = shown.groups()
+    measured = Path(path).read_text("utf-8")
+    assert f"Measured on {date} " in measured
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in measured.splitlines()] == []
+
+
 def test_every_make_command_that_readme_names_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", Path("Makefile").read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)\b(?= |`|$)", README, re.MULTILINE)) - {"shows"} <= targets
+    targets = set(re.findall(r"^([a-z-]+):", Path("Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)\b(?= |`|$)", README, re.MULTILINE)) - {"shows"} <= targets
 
 
 def test_the_dockerfile_copies_what_is_there() -> None:

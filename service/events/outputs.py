@@ -153,8 +153,7 @@ class LogFile:
     def _open(self) -> None:
         flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         # A file for reading too, so that its end can be looked at; a FIFO never, it would be its own reader.
-        path = Path(self._path)
-        mode = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
+        mode = os.O_RDWR if _is_or_will_be_a_file(self._path) else os.O_WRONLY
         # 0640: the lines hold user ids.
         try:
             descriptor = os.open(self._path, mode | flags, 0o640)
@@ -165,7 +164,7 @@ class LogFile:
         self._is_file = stat.S_ISREG(opened.st_mode)
         if self._is_file and self._fsync and self._follow:
             try:
-                sync_directory(path.parent)
+                sync_directory(Path(self._path).parent)
             except OSError:
                 os.close(descriptor)
                 raise
@@ -269,6 +268,14 @@ class LogFile:
             os.ftruncate(self._fd, keep)
         except OSError:
             return False  # an append-only file, for instance
+        return True
+
+
+def _is_or_will_be_a_file(path: str) -> bool:
+    """Ask once only: another process may make the file between two questions."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
         return True
 
 

@@ -70,7 +70,7 @@ def _check_users(name: str, said: int, users: Counter[str]) -> None:
         raise WrongError(f"{name}: {len(missing)} of {len(ours)} users were never verified")
 
 
-def check_refusals(name: str, port: int, ledger: Ledger, *, expiry: bool = True) -> None:
+def check_refusals(name: str, port: int, ledger: Ledger, *, expiry: bool = True, number: int = 0) -> None:
     """See that a running contender tells a good token from a forged and from an expired one.
 
     Args:
@@ -78,6 +78,7 @@ def check_refusals(name: str, port: int, ledger: Ledger, *, expiry: bool = True)
         port: where it listens.
         ledger: where it tells its verdicts.
         expiry: whether it looks at claims; one that verifies the signature only takes an expired token for good.
+        number: which of the tokens of each kind to send; one that was never sent before is in nobody's memory.
 
     Raises:
         WrongError: it does not.
@@ -85,7 +86,7 @@ def check_refusals(name: str, port: int, ledger: Ledger, *, expiry: bool = True)
     kinds = {"verified": True, "rejected": False} | ({"expired": False} if expiry else {})
     for kind, good in kinds.items():
         ledger.take()
-        status = ask(port, tokens.KINDS[kind]()[0])
+        status = ask(port, tokens.KINDS[kind]()[number])
         said = ledger.take(1 if status == HTTPStatus.OK else 0).said
         if (said["verified"] == 1) is not good or (status != 200 if good else status not in {200, 401}):
             raise WrongError(f"{name}: a token that is {kind} got {status} and the verdicts {dict(said)}")

@@ -44,6 +44,6 @@ class Ratio:
 
 
 def cost_ratio(ours: Sequence[Figures], theirs: Sequence[Figures]) -> Ratio:
-    """Compare processor time per request, each round by itself: what disturbed a round disturbed both."""
+    """Compare processor time per request, each round by itself: what slows the machine for a while slows both."""
     ratios = [one.cost / other.cost for one, other in zip(ours, theirs, strict=True)]
     return Ratio(median(ratios), min(ratios), max(ratios))

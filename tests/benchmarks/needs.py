@@ -42,7 +42,7 @@ def install_node_modules() -> None:
     installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
-    done = subprocess.run(["npm", "ci"], cwd=NODE, capture_output=True, text=True, check=False)
+    done = subprocess.run(["npm", "ci", "--fetch-retries=1"], cwd=NODE, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MissingError(f"npm ci in {NODE.name}/ failed:\n{done.stderr.strip()}")
 

@@ -45,9 +45,14 @@ def interleaved(variants: Sequence[Variant], rounds: int, progress: Callable[[st
         WrongError: one did not do what is measured.
     """
     tell_verdicts = {variant.running.pid: variant.running for variant in variants if variant.expected is not None}
-    for running in tell_verdicts.values():
-        if running.contender.settings["CLERK_JWT_KEY"]:  # a ring of other keys refuses the tokens of this check anyway
-            check_refusals(running.name, running.port, running.ledger, expiry=running.contender.expiry)
+
+    def check(number: int) -> None:
+        for running in tell_verdicts.values():
+            if running.contender.settings["CLERK_JWT_KEY"]:  # a ring of other keys refuses these tokens anyway
+                expiry = running.contender.expiry
+                check_refusals(running.name, running.port, running.ledger, expiry=expiry, number=number)
+
+    check(0)
     for variant in variants:
         run(replace(variant, load=replace(variant.load, seconds=WARM_UP)))
     runs: dict[str, list[Figures]] = {variant.label: [] for variant in variants}
@@ -59,6 +64,7 @@ def interleaved(variants: Sequence[Variant], rounds: int, progress: Callable[[st
                 f"round {number + 1} of {rounds}, {variant.label}: "
                 f"{figures.cost:.1f} µs per request, {figures.rate:,.0f}/s"
             )
+        check(number + 1)
     return runs
 
 
