@@ -5,7 +5,7 @@ from collections.abc import Collection
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.request.headers import values_of
+from service.request.headers import first_values
 
 METHODS = ("DELETE", "GET")
 MAX_AGE = 7200
@@ -72,8 +72,7 @@ class CrossOrigin:
         if scope["method"] == "OPTIONS":
             await self._options(scope, receive, send)
             return
-        origins = values_of(b"origin", scope["headers"])
-        headers = self._headers.get(origins[0], _ANY) if origins else _ANY
+        headers = self._headers.get(first_values(scope["headers"]).get(b"origin", b""), _ANY)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

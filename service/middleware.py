@@ -75,6 +75,6 @@ class ResponseHeaders:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
-            if not answered:  # Starlette answers 500 outside of all middleware
+            if not answered:  # uvicorn answers 500
                 self._durations.count(scope, 500, perf_counter() - started)
             raise

@@ -24,7 +24,9 @@ class Turns:
         self.waiting.append(begin)
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(min(AT_ONCE, len(self.waiting))):
-            self.waiting.popleft()()
-        if self.waiting:
-            loop.call_soon(self._take, loop)
+        try:
+            for _ in range(min(AT_ONCE, len(self.waiting))):
+                self.waiting.popleft()()
+        finally:  # one that fails holds nobody up either
+            if self.waiting:
+                loop.call_soon(self._take, loop)

@@ -131,6 +131,14 @@ async def test_where_cors_is_on_every_response_varies_by_origin(client: httpx.As
     assert response.headers.get_list("vary") == ["Origin"]
 
 
+async def test_of_two_origins_the_first_counts(client: httpx.AsyncClient) -> None:
+    evil = "https://evil.example.com"
+    first = await client.delete(SESSION, headers=[("Origin", ORIGIN), ("Origin", evil)])
+    second = await client.delete(SESSION, headers=[("Origin", evil), ("Origin", ORIGIN)])
+    assert first.headers["access-control-allow-origin"] == ORIGIN
+    assert "access-control-allow-origin" not in second.headers
+
+
 async def test_an_error_may_be_read_by_an_allowed_origin_too(client: httpx.AsyncClient) -> None:
     response = await client.post(SESSION, headers={"Origin": ORIGIN})
     assert response.status_code == 405

@@ -9,7 +9,7 @@ from uvicorn.server import ServerState
 
 from service.protocol import HttpProtocol
 from service.server import configure
-from service.turns import AT_ONCE
+from service.turns import AT_ONCE, Turns
 from tests.test_protocol import GET, Socket
 
 pytestmark = pytest.mark.usefixtures("logging_as_it_was")
@@ -103,3 +103,18 @@ async def test_each_server_has_turns_of_its_own() -> None:
     second.ask(1)
     await asyncio.sleep(0)
     assert second.begun == ["/1"]
+
+
+async def test_one_that_cannot_begin_holds_nobody_up() -> None:
+    loop, begun, last = asyncio.get_running_loop(), [], asyncio.Event()
+    loop.set_exception_handler(lambda *_: None)
+    turns = Turns()
+
+    def fail() -> None:
+        begun.append("fails")
+        raise ValueError
+
+    for begin in (fail, lambda: begun.append("begins"), last.set):
+        turns.wait(loop, begin)
+    await last.wait()
+    assert begun == ["fails", "begins"]

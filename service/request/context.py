@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from service.clerk.verdict import Identity
 from service.request.client import Address, ClientAddress
-from service.request.headers import Headers, values_of
+from service.request.headers import Headers, first_values, values_of
 
 USER_AGENT_MAX_LENGTH = 256
 
@@ -73,11 +73,11 @@ class RequestFacts:
     def __call__(self, scope: Scope) -> Facts:
         """Give the facts, each checked and bounded."""
         headers = scope["headers"]
-        origins = values_of(b"origin", headers)
+        sent = first_values(headers)
         return {
             "request_id": scope["state"]["request_id"],
-            "trace_id": trace_id(headers),
-            "origin": self._origins.get(origins[0]) if origins else None,
+            "trace_id": trace_id(headers) if b"traceparent" in sent else None,
+            "origin": self._origins.get(sent.get(b"origin", b"")),
             "client_ip": client_network(self._client_address(scope)) if self._with_client_ip else None,
             "user_agent": user_agent(headers) if self._with_user_agent else None,
         }
