@@ -35,8 +35,8 @@ _ANY = [_VARY]
 class CrossOrigin:
     """Pure ASGI middleware for CORS with credentials (Fetch standard, section 3.3).
 
-    Preflights are answered by Starlette's middleware. On any other response that would look up and copy headers for
-    12 µs, a tenth of what a logout costs; what it would add is known beforehand, so it is added here.
+    Preflights are answered by Starlette's middleware. To any other response that would add the same headers, but look
+    up and copy those of request and response for it; what it would add is known beforehand, so it is added here.
 
     Args:
         app: what is called.

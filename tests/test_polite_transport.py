@@ -32,6 +32,16 @@ class NotingSocket(Socket):
         self.writes.append(bytes(data))
 
 
+def connected(app: Any) -> tuple[HttpProtocol, NotingSocket]:
+    """A connection to an app."""
+    config = configure(Starlette, log_level="error")
+    config.load()
+    config.loaded_app = app
+    protocol, noting = HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop()), NotingSocket()
+    protocol.connection_made(noting)
+    return protocol, noting
+
+
 async def written(
     request: bytes, *messages: dict[str, Any], breaks: bool = False, times: int = 1, receive_first: bool = False
 ) -> list[bytes]:
@@ -49,12 +59,7 @@ async def written(
         finally:
             done.release()
 
-    config = configure(Starlette, log_level="critical")
-    config.load()
-    config.loaded_app = app
-    protocol = HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
-    noting = NotingSocket()
-    protocol.connection_made(noting)
+    protocol, noting = connected(app)
     for _ in range(times):
         protocol.data_received(request)
         await done.acquire()
@@ -105,12 +110,7 @@ async def test_a_client_that_goes_while_his_first_of_several_requests_is_answere
         await send(BODY)
         done.set()
 
-    config = configure(Starlette, log_level="error")
-    config.load()
-    config.loaded_app = app
-    protocol = HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
-    noting = NotingSocket()
-    protocol.connection_made(noting)
+    protocol, noting = connected(app)
     protocol.pause_writing()
     protocol.data_received(request_ * 2)
     await asyncio.sleep(0)  # the first request begins, and waits for the client to take what was written before

@@ -12,7 +12,7 @@ class Application(Starlette):
     """Starlette's application, with one endpoint beside it.
 
     What Starlette puts around an endpoint turns exceptions into answers. An endpoint that answers whatever happens
-    needs none of it, and is led past it, because that is 4 % of what a logout costs.
+    needs none of it, and is led past it, because that is a few per cent of what a logout costs.
 
     Args:
         routes: of all endpoints, the one beside it included.

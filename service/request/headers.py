@@ -12,8 +12,5 @@ def values_of(name: bytes, headers: Headers) -> list[bytes]:
 
 
 def first_values(headers: Headers) -> dict[bytes, bytes]:
-    """Give the first value of each name.
-
-    Starlette's ``Headers`` decodes one after the other each time it is asked; this costs as much as a quarter question.
-    """
+    """Give the first value of each name. Starlette's ``Headers`` decodes one after the other each time it is asked."""
     return dict(reversed([*headers]))
