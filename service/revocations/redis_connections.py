@@ -63,6 +63,14 @@ class _Connection(Connection):
     def _connection_arguments(self) -> dict[str, Any]:
         return self._arguments
 
+    def abort(self) -> None:
+        """Drop it at once, and what was not sent yet; what waits for its answer is told that it was closed.
+
+        A TLS connection that is closed in order waits half a minute for a server that does not answer.
+        """
+        if self._writer is not None:
+            self._writer.transport.abort()
+
 
 class RedisConnections:
     """As many as there are commands at the same time, up to a bound.
@@ -84,8 +92,8 @@ class RedisConnections:
         self._address = address
         self._login = login
         self._turns = asyncio.Semaphore(most)
-        self._open: set[Connection] = set()
-        self._idle: list[Connection] = []
+        self._open: set[_Connection] = set()
+        self._idle: list[_Connection] = []
 
     async def ask(self, *command: str | int) -> Any:  # noqa: ANN401 - what Redis answers is as the command has it
         """Send a command and give its answer. Waiting for a turn is not part of its time, and is up to the caller.
@@ -107,7 +115,7 @@ class RedisConnections:
         while self._open:
             await self._close(self._open.pop())
 
-    async def _ask_over(self, connection: Connection, command: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - see ask
+    async def _ask_over(self, connection: _Connection, command: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - see ask
         try:
             await connection.send_command(*command)
             answer = await connection.read_response()
@@ -119,7 +127,7 @@ class RedisConnections:
             self._idle.append(connection)
         return answer
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> _Connection:
         """Open a connection to the first address that has one."""
         problem: Exception = RevocationsUnavailableError("its host name has not been looked up yet")
         for address in self._address.addresses:
@@ -138,6 +146,7 @@ class RedisConnections:
         raise problem
 
     @staticmethod
-    async def _close(connection: Connection) -> None:
+    async def _close(connection: _Connection) -> None:
+        connection.abort()
         with suppress(exceptions.RedisError, OSError):
             await connection.disconnect(nowait=True)

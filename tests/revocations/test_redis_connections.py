@@ -209,6 +209,24 @@ async def test_the_certificates_are_read_once(
     assert len(made) == 1
 
 
+async def test_a_connection_is_closed_at_once_whether_or_not_redis_takes_leave(
+    tls_redis: tuple[RedisServer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, certificate = tls_redis
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    commands = RedisCommands(f"rediss://localhost:{server.port}/0", within=5)
+    await commands.look_up()
+    await commands.find(["a"])
+    (connection,) = commands._connections._open
+    assert connection._writer is not None
+    socket = connection._writer.get_extra_info("socket")
+    server.freeze()
+    await commands.close()
+    await asyncio.sleep(0)
+    assert socket.fileno() == -1
+    server.thaw()
+
+
 async def test_tls_where_there_is_none_is_told(redis: RedisServer) -> None:
     async with opened(redis.url.replace("redis://", "rediss://"), within=0.2) as store:
         assert store.problem is not None
