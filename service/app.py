@@ -78,7 +78,7 @@ def create_app(settings: Settings, event_log: Output | None = None, metrics: Met
     durations = Durations(metrics, [route.path for route in routes], METHODS)
 
     def around(app: ASGIApp) -> ASGIApp:
-        return ResponseHeaders(CrossOrigin(app, origins) if origins else app, durations)
+        return ResponseHeaders(app, durations, CrossOrigin(origins) if origins else None)
 
     return Application(
         routes,

@@ -1,11 +1,9 @@
 """Pages of other origins may call us: those of the application, and no others."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from service.request.headers import first_values
+from starlette.types import ASGIApp
 
 METHODS = ("DELETE", "GET")
 MAX_AGE = 7200
@@ -33,27 +31,17 @@ _ANY = [_VARY]
 
 
 class CrossOrigin:
-    """Pure ASGI middleware for CORS with credentials (Fetch standard, section 3.3).
+    """CORS with credentials (Fetch standard, section 3.3).
 
     Preflights are answered by Starlette's middleware. To any other response that would add the same headers, but look
-    up and copy those of request and response for it; what it would add is known beforehand, so it is added here.
+    up and copy those of request and response for it; what it would add is known beforehand.
 
     Args:
-        app: what is called.
         origins: those that are allowed.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
-        self._app = app
-        self._options = CORSMiddleware(
-            app,
-            allow_origins=origins,
-            allow_methods=METHODS,
-            allow_headers=REQUEST_HEADERS,
-            allow_credentials=True,
-            expose_headers=EXPOSED_HEADERS,
-            max_age=MAX_AGE,
-        )
+    def __init__(self, origins: Collection[str]) -> None:
+        self._origins = origins
         self._headers = {
             origin.encode("ascii"): [
                 _VARY,
@@ -64,19 +52,22 @@ class CrossOrigin:
             for origin in origins
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; when its response starts, say who may read it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if scope["method"] == "OPTIONS":
-            await self._options(scope, receive, send)
-            return
-        headers = self._headers.get(first_values(scope["headers"]).get(b"origin", b""), _ANY)
+    def answering_preflights(self, app: ASGIApp) -> ASGIApp:
+        """Put the answers to preflights before what answers any other ``OPTIONS`` request."""
+        return CORSMiddleware(
+            app,
+            allow_origins=self._origins,
+            allow_methods=METHODS,
+            allow_headers=REQUEST_HEADERS,
+            allow_credentials=True,
+            expose_headers=EXPOSED_HEADERS,
+            max_age=MAX_AGE,
+        )
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
-            await send(message)
+    def headers(self, sent: Mapping[bytes, bytes]) -> Sequence[tuple[bytes, bytes]]:
+        """Give what says who may read the response to a request that is no ``OPTIONS``.
 
-        await self._app(scope, receive, send_with_headers)
+        Args:
+            sent: the request's headers.
+        """
+        return self._headers.get(sent.get(b"origin", b""), _ANY)

@@ -1,16 +1,19 @@
 """What every response carries, the id that ties a request to its event, and how long an answer took."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.cross_origin import CrossOrigin
 from service.metrics import Children, Metrics
+from service.request.headers import first_values
 from service.request.request_id import request_id_of
 
 SESSION = "/v1/auth/session"
 
-_FIXED_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_NO_STORE = (b"cache-control", b"no-store")
+_NO_SNIFF = (b"x-content-type-options", b"nosniff")
 
 
 class Durations:
@@ -45,12 +48,22 @@ class ResponseHeaders:
     The request id is the caller's when it is 1-128 visible ASCII characters, else a new UUIDv7. Endpoints find it in
     ``request.state.request_id``.
 
-    The duration is counted here as well, because one more middleware would cost every request 2 µs more.
+    What other origins may do, and the duration, are seen to here as well: each middleware of its own costs every
+    request 2 µs more.
+
+    Args:
+        app: what is called.
+        durations: counts how long answers took.
+        cross_origin: which pages of other origins may read the response; without it none.
     """
 
-    def __init__(self, app: ASGIApp, durations: Durations | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, durations: Durations | None = None, cross_origin: CrossOrigin | None = None
+    ) -> None:
         self._app = app
         self._durations = durations or Durations(Metrics())
+        self._cross_origin = cross_origin
+        self._options = app if cross_origin is None else cross_origin.answering_preflights(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its id; add the headers, and count it, when its response starts."""
@@ -59,21 +72,28 @@ class ResponseHeaders:
             return
         started = perf_counter()
         answered = False
-        request_id = request_id_of(scope["headers"])
+        sent = first_values(scope["headers"])
+        request_id = request_id_of(sent)
         scope.setdefault("state", {})["request_id"] = request_id.decode("ascii")
+        app, more = self._app, [(b"x-request-id", request_id), _NO_SNIFF]
+        if scope["method"] == "OPTIONS":
+            app = self._options
+        elif self._cross_origin is not None:
+            more += self._cross_origin.headers(sent)
 
-        async def send_with_headers(message: Message) -> None:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
                 self._durations.count(scope, message["status"], perf_counter() - started)
-                # A refusal of the guard brings its own Cache-Control, for applications without this middleware.
-                own = [header for header in message["headers"] if header[0] != b"cache-control"]
-                message["headers"] = [*own, (b"x-request-id", request_id), *_FIXED_HEADERS]
-            await send(message)
+                headers = message["headers"] = [*message["headers"], *more]
+                # A refusal of the guard brings its own, for applications without this middleware.
+                if _NO_STORE not in headers:
+                    headers.append(_NO_STORE)
+            return send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         except Exception:
             if not answered:  # uvicorn answers 500
                 self._durations.count(scope, 500, perf_counter() - started)

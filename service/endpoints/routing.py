@@ -1,6 +1,6 @@
 """Which path and method lead to which endpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -42,10 +42,10 @@ class Application(Starlette):
         endpoint = self._router.endpoint(method, path)
         others = super().build_middleware_stack()
 
-        async def lead(scope: Scope, receive: Receive, send: Send) -> None:
+        def lead(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             is_http = scope["type"] == "http"
             app = endpoint if is_http and scope["path"] == path and scope["method"] == method else others
-            await app(scope, receive, send)
+            return app(scope, receive, send)
 
         return self._around(lead)
 

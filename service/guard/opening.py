@@ -14,6 +14,7 @@ from service.guard.session_check import SessionCheck
 from service.metrics import Metrics
 from service.request.client import ClientAddress
 from service.request.context import Facts, RequestFacts
+from service.request.headers import first_values
 from service.request.request_id import request_id_of
 from service.resources import (
     check_clerk_api,
@@ -77,7 +78,7 @@ def _with_request_id(facts: RequestFacts) -> Callable[[Scope], Facts]:
     """Find the facts where no middleware of ours gives a request its id; the application's state is its own affair."""
 
     def find(scope: Scope) -> Facts:
-        request_id = request_id_of(scope["headers"]).decode("ascii")
+        request_id = request_id_of(first_values(scope["headers"])).decode("ascii")
         return facts({**scope, "state": {"request_id": request_id}})
 
     return find
