@@ -143,6 +143,9 @@ class LogFile:
         self._fsync = fsync
         self._torn = False
         self._fd = -1
+        self._is_file = False
+        self._end = -1
+        """Where our last write ended, after a whole line."""
         self.max_write = FILE_WRITE
         try:
             self._open()
@@ -168,7 +171,7 @@ class LogFile:
             except OSError:
                 os.close(descriptor)
                 raise
-        self._fd, self._opened = descriptor, opened
+        self._fd, self._opened, self._end = descriptor, opened, -1
         self._stream = _Stream(self._write_to_reader)
         self._is_readable = self._is_file and mode == os.O_RDWR
         self.max_write = FILE_WRITE if self._is_file else ATOMIC_WRITE
@@ -182,15 +185,20 @@ class LogFile:
 
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
         """
-        found = self._followed() if self._follow else os.fstat(self._fd)
-        if not self._is_file:
-            return self._stream.write(lines)
-        exclusive = self._lock()
+        descriptor = self._fd
+        exclusive = self._is_file and self._lock()
         try:
-            mending = self._mend(found.st_size, cut=exclusive and self._is_readable)
+            size = (self._followed() if self._follow else os.fstat(descriptor)).st_size
+            if self._fd != descriptor:
+                exclusive = self._is_file and self._lock()
+            if not self._is_file:
+                return self._stream.write(lines)
+            is_whole = exclusive and size == self._end
+            mending = b"" if is_whole else self._mend(size, cut=exclusive and self._is_readable)
             taken = os.write(self._fd, mending + lines) - len(mending)
             whole = lines.rfind(b"\n", 0, taken) + 1
             self._torn = whole < taken
+            self._end = -1 if self._torn else size + len(mending) + taken
             if self._torn and exclusive and self._is_readable:
                 self._torn = not self._cut_off(lines[whole:taken])
         finally:
@@ -243,7 +251,7 @@ class LogFile:
         """Give what has to stand between the file's end and the next line; cut off a torn line of ours.
 
         Args:
-            size: the file's size in bytes, as it was before the file was locked.
+            size: the file's size in bytes, as it was a moment ago.
             cut: whether a torn line may be cut off.
         """
         if not self._is_readable:

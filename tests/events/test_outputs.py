@@ -627,11 +627,15 @@ class Outrun(LogFile):
         pytest.param(line(2), line(1) + line(2), id="writes a line"),
     ],
 )
+@pytest.mark.parametrize("first_is_ours", [True, False])
 def test_what_is_written_while_we_come_to_the_lock_is_seen(
-    path: Path, meanwhile: bytes, stays: bytes, *, follow: bool
+    path: Path, meanwhile: bytes, stays: bytes, *, follow: bool, first_is_ours: bool
 ) -> None:
-    path.write_bytes(line(1))
+    append_to(path, b"" if first_is_ours else line(1))
     output = Outrun(str(path), follow=follow)
+    output.meanwhile = lambda: None
+    if first_is_ours:
+        output.write(line(1))
     output.meanwhile = lambda: append_to(path, meanwhile)
     output.write(line(4))
     output.close()
@@ -640,8 +644,9 @@ def test_what_is_written_while_we_come_to_the_lock_is_seen(
 
 @pytest.mark.parametrize(("size", "stays"), [(0, b""), (20, b""), (len(line(1)), line(1)), (len(line(1)) + 1, line(1))])
 def test_what_is_cut_off_while_we_come_to_the_lock_is_seen(path: Path, size: int, stays: bytes) -> None:
-    path.write_bytes(line(1) + line(2))
     output = Outrun(str(path))
+    output.meanwhile = lambda: None
+    output.write(line(1) + line(2))
     output.meanwhile = lambda: os.truncate(path, size)
     output.write(line(3))
     output.close()
