@@ -109,8 +109,6 @@ def _describe(settings: Settings) -> Iterator[str]:
         yield f"REVOCATIONS_URL: {problem}"
     for name, meant in mistyped_names().items():
         yield f"{name}: not known, so without effect; is {meant} meant?"
-    for name, meant in mistyped_names().items():
-        yield f"{name}: not known, and without effect; is {meant} meant?"
 
 
 def _describe_sign_out(settings: Settings) -> str:

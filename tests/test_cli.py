@@ -123,6 +123,7 @@ def test_check_wonders_about_names_that_are_nearly_a_settings(check: Check, tmp_
     output = check(CLERK_WEBHOOK_SECRET=SECRET, CLERK_PUBLISHABLE_KEY="pk_test_x").output
     assert "CLERK_WEBHOOK_SECRET: not known, so without effect; is CLERK_WEBHOOK_SIGNING_SECRET meant?" in output
     assert "REVOCATION_URL: not known, so without effect; is REVOCATIONS_URL meant?" in output
+    assert output.count("REVOCATION_URL: ") == 1
     assert "PUBLISHABLE" not in output
     assert "sesame" not in output
     assert SECRET not in output
