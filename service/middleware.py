@@ -1,6 +1,6 @@
 """What every response carries, the id that ties a request to its event, and how long an answer took."""
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -75,21 +75,22 @@ class ResponseHeaders:
         sent = first_values(scope["headers"])
         request_id = request_id_of(sent)
         scope.setdefault("state", {})["request_id"] = request_id.decode("ascii")
-        app, more = self._app, [(b"x-request-id", request_id), _NO_SNIFF]
-        if scope["method"] == "OPTIONS":
-            app = self._options
-        elif self._cross_origin is not None:
-            more += self._cross_origin.headers(sent)
+        is_options = scope["method"] == "OPTIONS"
+        app = self._options if is_options else self._app
+        allowed: Sequence[tuple[bytes, bytes]] = ()
+        if self._cross_origin is not None and not is_options:
+            allowed = self._cross_origin.headers(sent)
 
         def send_with_headers(message: Message) -> Awaitable[None]:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
                 self._durations.count(scope, message["status"], perf_counter() - started)
-                headers = message["headers"] = [*message["headers"], *more]
+                own = message["headers"]
                 # A refusal of the guard brings its own, for applications without this middleware.
-                if _NO_STORE not in headers:
-                    headers.append(_NO_STORE)
+                if _NO_STORE in own:
+                    own = [header for header in own if header != _NO_STORE]
+                message["headers"] = [*own, *allowed, (b"x-request-id", request_id), _NO_STORE, _NO_SNIFF]
             return send(message)
 
         try:
