@@ -95,7 +95,8 @@ class OpenedOnce:
     ) -> None:
         self._open_check = open_check
         self._stack = AsyncExitStack()
-        self._check: SessionCheck | None = None
+        self.check: SessionCheck | None = None
+        """The check, while it is open."""
         self._opening = asyncio.Lock()
 
     async def get(self) -> SessionCheck:
@@ -104,15 +105,13 @@ class OpenedOnce:
         Raises:
             ConfigurationError: it cannot be opened.
         """
-        if self._check is not None:
-            return self._check
         async with self._opening:
             # Another request may have opened it meanwhile.
-            if self._check is None:
-                self._check = await self._stack.enter_async_context(self._open_check())
-            return self._check
+            if self.check is None:
+                self.check = await self._stack.enter_async_context(self._open_check())
+            return self.check
 
     async def close(self) -> None:
         """Close what was opened; a later request opens it anew."""
-        self._check = None
+        self.check = None
         await self._stack.aclose()
