@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from prometheus_client import CollectorRegistry
 from starlette.types import Scope
 
-from service.clerk.remembered import RememberingVerifier
 from service.clerk.verifier import Verifier
 from service.guard.session_check import SessionCheck
 from service.metrics import Metrics
@@ -64,7 +63,7 @@ async def open_session_check(
             with_user_agent=settings.event_user_agent,
         )
         yield SessionCheck(
-            RememberingVerifier(verifier),
+            verifier,
             revocations,
             recorder,
             _with_request_id(facts),
