@@ -11,7 +11,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.clerk.keys import PemKey
-from service.clerk.remembered import RememberingVerifier
 from service.clerk.verifier import Verifier
 from service.cross_origin import CrossOrigin
 from service.endpoints.event_schema import event_schema
@@ -120,7 +119,7 @@ def _lifespan(
             )
             revocations = await stack.enter_async_context(open_revocations(settings, metrics))
             session_check = SessionCheck(
-                RememberingVerifier(verifier),
+                verifier,
                 revocations,
                 recorder,
                 facts,

@@ -46,12 +46,12 @@ class SessionBackend(AuthenticationBackend):
         Raises:
             SessionRefusedError: it carries one that does not count, or nobody can say whether it does.
         """
-        outcome = await (self._check or await self._own.get())(conn.scope)
+        outcome = await (self._check or self._own.check or await self._own.get())(conn.scope)
+        if not isinstance(outcome, Refusal):
+            return AuthCredentials(["authenticated"]), outcome
         if outcome == ABSENT_REFUSED:
             return None
-        if isinstance(outcome, Refusal):
-            raise SessionRefusedError(outcome)
-        return AuthCredentials(["authenticated"]), outcome
+        raise SessionRefusedError(outcome)
 
     @staticmethod
     def on_error(_: HTTPConnection, error: AuthenticationError) -> Response:

@@ -67,8 +67,9 @@ class SessionGuard:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
             await self._app(scope, receive, send)
             return
-        outcome = await (self._check or await self._own.get())(scope)
+        outcome = await (self._check or self._own.check or await self._own.get())(scope)
         if not isinstance(outcome, Refusal):
+            # Of this request alone: the application may add scopes to it.
             scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from prometheus_client import CollectorRegistry
 from starlette.types import Scope
 
-from service.clerk.remembered import RememberingVerifier
 from service.clerk.verifier import Verifier
 from service.guard.session_check import SessionCheck
 from service.metrics import Metrics
@@ -65,7 +64,7 @@ async def open_session_check(
             with_user_agent=settings.event_user_agent,
         )
         yield SessionCheck(
-            RememberingVerifier(verifier),
+            verifier,
             revocations,
             recorder,
             _with_request_id(facts),
@@ -96,7 +95,8 @@ class OpenedOnce:
     ) -> None:
         self._open_check = open_check
         self._stack = AsyncExitStack()
-        self._check: SessionCheck | None = None
+        self.check: SessionCheck | None = None
+        """The check, while it is open."""
         self._opening = asyncio.Lock()
 
     async def get(self) -> SessionCheck:
@@ -105,15 +105,13 @@ class OpenedOnce:
         Raises:
             ConfigurationError: it cannot be opened.
         """
-        if self._check is not None:
-            return self._check
         async with self._opening:
             # Another request may have opened it meanwhile.
-            if self._check is None:
-                self._check = await self._stack.enter_async_context(self._open_check())
-            return self._check
+            if self.check is None:
+                self.check = await self._stack.enter_async_context(self._open_check())
+            return self.check
 
     async def close(self) -> None:
         """Close what was opened; a later request opens it anew."""
-        self._check = None
+        self.check = None
         await self._stack.aclose()

@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 
 from starlette.types import Scope
 
-from service.clerk.remembered import VerifiesOne
+from service.clerk.remembered import Remembered
 from service.clerk.session_token import read_credentials
-from service.clerk.verdict import ABSENT, Auth, Identity, better
+from service.clerk.verdict import ABSENT, Auth, Identity, Verdict, better
 from service.clerk.verifier import LEEWAY, PATIENCE
 from service.diagnostics import where
 from service.events.types import Event, SessionUsedAfterLogout, new_event_id, now, timestamp_of
@@ -30,6 +30,19 @@ ENDS_WITHIN = LEEWAY + 5
 may the browser take from its call here to Clerk's end of the session."""
 
 
+class VerifiesOne(Protocol):
+    """What gives the verdict on a token."""
+
+    async def verify_one(self, token: bytes, patience: float) -> Verdict:
+        """Give the verdict on one token; never raises on a token.
+
+        Args:
+            token: as it was sent.
+            patience: seconds that the caller can wait for keys.
+        """
+        ...
+
+
 class Records(Protocol):
     """What events are given to."""
 
@@ -42,7 +55,7 @@ class SessionCheck:
     """The decision, for one request after the other.
 
     Args:
-        verifier: gives the verdict on a token.
+        verifier: gives the verdict on a token; asked once for one that is verified, while it is remembered.
         revocations: knows which sessions are signed out.
         recorder: takes the event about a token that came after its session was signed out.
         facts: finds what the request tells that event.
@@ -62,6 +75,8 @@ class SessionCheck:
         metrics: Metrics | None = None,
     ) -> None:
         self._verifier = verifier
+        # With the user: made anew for each request, it would cost 3 % of it.
+        self._remembered: Remembered[tuple[Identity, SessionUser]] = Remembered()
         self._revocations = revocations
         self._recorder = recorder
         self._facts = facts
@@ -79,23 +94,28 @@ class SessionCheck:
         Args:
             scope: of an ASGI request or WebSocket.
         """
-        best, signed_out, left = ABSENT, None, WITHIN
-        deadline = time.monotonic() + PATIENCE
+        best, signed_out, left, patience = ABSENT, None, WITHIN, PATIENCE
         for token in read_credentials(scope["headers"]).tokens:
-            verdict = await self._verifier.verify_one(token, max(0.0, deadline - time.monotonic()))
-            identity = verdict.identity
-            if verdict.auth is not Auth.VERIFIED or identity is None:
-                best = better(best, verdict)
-                continue
+            known = self._remembered.get(token)
+            if known is None:
+                began = time.monotonic()
+                verdict = await self._verifier.verify_one(token, patience)
+                patience = max(0.0, patience - (time.monotonic() - began))
+                if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
+                    best = better(best, verdict)
+                    continue
+                known = verdict.identity, SessionUser.of(verdict.identity)
+                self._remembered.put(token, known, verdict.identity.expires_at)
+            identity, user = known
             asked = time.monotonic()
             try:
                 signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=left)
             except RevocationsUnavailableError:
                 self._results["unknown",].inc()
-                return SessionUser.of(identity) if self._fail == "open" else REVOCATIONS_UNAVAILABLE
+                return user if self._fail == "open" else REVOCATIONS_UNAVAILABLE
             if signed_out_at is None:
                 self._results["admitted",].inc()
-                return SessionUser.of(identity)
+                return user
             left = max(0.0, left - (time.monotonic() - asked))
             signed_out = signed_out or (identity, signed_out_at)
         if signed_out is not None:

@@ -10,7 +10,10 @@ from service.clerk.verdict import Identity
 
 @dataclass(frozen=True, slots=True)
 class SessionUser(BaseUser):
-    """The user of a session that counts, as applications find them in ``request.user``. Ids as in ``Identity``."""
+    """The user of a session that counts, as applications find them in ``request.user``. Ids as in ``Identity``.
+
+    Nobody can change one, because all requests with the same token share it.
+    """
 
     user_id: str
     session_id: str

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from starlette.types import Scope
 
 from service.clerk.keys import PemKey
-from service.clerk.remembered import RememberingVerifier
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
 from service.events.types import Event, SessionUsedAfterLogout
@@ -123,7 +122,7 @@ class Parts:
         self.revocations = RevocationList(self.store)
         self.recorder = recorder or FakeRecorder()
         self.verifier = CountingVerifier()
-        parts: dict[str, Any] = {"verifier": RememberingVerifier(self.verifier), "facts": facts} | changes
+        parts: dict[str, Any] = {"verifier": self.verifier, "facts": facts} | changes
         self.check = SessionCheck(
             revocations=self.revocations, recorder=self.recorder, fail=fail, metrics=self.metrics, **parts
         )

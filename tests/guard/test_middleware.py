@@ -91,6 +91,17 @@ async def test_an_admitted_request_holds_the_scope_that_requires_asks_for() -> N
         assert (await client.get("/member", headers=bearer(of_session()))).text == USER
 
 
+async def test_a_scope_that_the_application_adds_to_a_request_is_not_held_by_the_next() -> None:
+    async def promote(request: Request) -> Response:
+        request.auth.scopes.append("admin")
+        return JSONResponse(request.auth.scopes)
+
+    app = Starlette(routes=[Route("/", promote)], middleware=[Middleware(SessionGuard, check=Parts().check)])
+    sent = bearer(of_session())
+    async with client_of(app) as client:
+        assert [(await client.get("/", headers=sent)).json() for _ in range(2)] == [["authenticated", "admin"]] * 2
+
+
 @pytest.mark.parametrize(
     ("headers", "reason", "asks"),
     [

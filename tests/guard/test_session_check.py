@@ -132,6 +132,37 @@ async def test_a_token_is_not_verified_twice() -> None:
     assert (parts.verifier.verifications, parts.store.asked) == (1, 5)
 
 
+async def test_another_token_of_the_same_session_is_verified_by_itself() -> None:
+    parts = Parts()
+    for sent in [bearer(of_session(jti="1")), bearer(of_session(jti="2"))] * 2:
+        await parts.outcome(sent)
+    assert parts.verifier.verifications == 2
+
+
+@pytest.mark.parametrize("sent", ["garbage", expired(), token(key=private_key("forger"))])
+async def test_a_token_that_is_not_verified_is_judged_each_time_and_takes_up_no_room(sent: str) -> None:
+    parts = Parts()
+    for _ in range(3):
+        assert isinstance(await parts.outcome(bearer(sent)), Refusal)
+    assert (parts.verifier.verifications, len(parts.check._remembered)) == (3, 0)
+
+
+async def test_what_cannot_be_verified_now_is_not_remembered() -> None:
+    parts = Parts(verifier=Verifier(NoKeys()))
+    assert isinstance(await parts.outcome(bearer(of_session())), Refusal)
+    assert len(parts.check._remembered) == 0
+
+
+async def test_no_request_can_change_the_user_of_the_next_one_with_the_same_token() -> None:
+    parts = Parts()
+    sent = bearer(of_session())
+    user = await parts.outcome(sent)
+    for name in ("user_id", "is_admin"):
+        with pytest.raises((AttributeError, TypeError)):
+            setattr(user, name, "user_2somebody_else")
+    assert (await parts.outcome(sent)).user_id == USER
+
+
 async def test_another_session_of_the_same_user_is_not_refused() -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
