@@ -3,14 +3,17 @@
 import asyncio
 import json
 import resource
-from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.cycle import Cycle
+from service.polite_transport import PoliteTransport
 from service.turns import AT_ONCE, Turns
 
 MAX_HEAD = 65_536
@@ -27,9 +30,6 @@ RESERVE = 64
 """Open files that no connection may take: the event log and the spool need some."""
 LINGER = 2.0
 """Seconds that a client which is still sending has to read its last response before its connection is cut."""
-
-_CONTINUE = b"HTTP/1.1 100 "
-"""What may come before a response's head (RFC 9110, section 15.2.1); whoever waits for it sends nothing before."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -126,17 +126,46 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """Its head is there.
+        """Its head is there: begin with the request, or queue it behind those that came before it.
+
+        In uvicorn's place: that names its own class of cycles. What ``service.server`` does not use is not heeded here:
+        a root path, a limit of concurrency, WebSocket.
 
         Raises:
-            ValueError: it has too many fields; the parser hands that to uvicorn as an error of its own.
+            ValueError: it has too many fields, or a path that is not ASCII; the parser hands that, and a URL that it
+                does not take, to uvicorn as an error of its own.
         """
         if len(self.headers) > MAX_FIELDS:
             raise ValueError("too many header fields")
-        super().on_headers_complete()
-        if self._stopping or self.parser.should_upgrade():
-            # After an Upgrade, which is not heeded, the parser would drop what the client has sent behind it.
-            self.cycle.keep_alive = False
+        parser, scope = self.parser, self.scope
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version = parser.get_http_version()
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        # After an Upgrade, which is not heeded, the parser would drop what the client has sent behind it.
+        is_last = self._stopping or version == "1.0" or parser.should_upgrade() or not parser.should_keep_alive()
+        before = self.cycle
+        self.cycle = cycle = Cycle(
+            scope=scope,
+            transport=self._polite,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=not is_last,
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
         self._since = self.loop.time()
 
     def on_body(self, body: bytes) -> None:
@@ -171,7 +200,6 @@ class HttpProtocol(HttpToolsProtocol):
 
         In uvicorn's place: that reads on, and queues more, after each response, and sets a timer after each.
         """
-        self._polite.response_is_over()
         self.server_state.total_requests += 1
         self._since = self.loop.time()
         if self.transport.is_closing():
@@ -256,49 +284,3 @@ class HttpProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(left, self._cut_when_overdue)
         else:
             self._raw.abort()
-
-
-class PoliteTransport(asyncio.Transport):
-    """What uvicorn writes to and closes.
-
-    uvicorn writes a response's head before its body, each with a system call and a packet of its own. Here a head waits
-    for what follows it, as ASGI allows ("need not flush", HTTP specification, Response Start).
-    """
-
-    def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
-        super().__init__()
-        self.is_lingering = False
-        self._transport = transport
-        self._hang_up = hang_up
-        self._head = b""
-        self._begins = True  # what is written next is a head
-
-    def write(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn writes nothing else
-        """Write, or keep the head of a response until its body comes."""
-        if self._begins and not data.startswith(_CONTINUE):
-            self._begins = False
-            self._head = data
-            return
-        if self._head:
-            data, self._head = self._head + data, b""
-        self._transport.write(data)
-
-    def response_is_over(self) -> None:
-        """Write a head that had no body (HEAD); expect the next one."""
-        self._flush()
-        self._begins = True
-
-    def _flush(self) -> None:
-        if self._head and not self._transport.is_closing():
-            self._transport.write(self._head)
-        self._head = b""
-
-    def is_closing(self) -> bool:
-        """Tell whether nothing more may be written."""
-        return self.is_lingering or self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close, without a reset where that can be had."""
-        self._flush()
-        if not self.is_closing():
-            self._hang_up()

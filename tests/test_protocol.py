@@ -465,6 +465,7 @@ async def test_a_client_that_sends_for_ever_after_its_last_response_is_cut() -> 
     connection.protocol.data_received(b"DELETE / HTTP/1.1\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n")
     await connection.answer()
     assert connection.socket.done == ["eof"]
+    assert connection.protocol.transport.is_closing()
     connection.clock.turn(LINGER - 0.01)
     connection.protocol.data_received(b"a" * 1000)
     assert connection.socket.done == ["eof"]
