@@ -10,10 +10,11 @@ from starlette.types import Scope
 
 from service.clerk.remembered import RememberingVerifier
 from service.clerk.verifier import Verifier
+from service.events.types import Facts
 from service.guard.session_check import SessionCheck
 from service.metrics import Metrics
 from service.request.client import ClientAddress
-from service.request.context import Facts, RequestFacts
+from service.request.context import RequestFacts
 from service.request.request_id import request_id_of
 from service.resources import (
     check_clerk_api,
