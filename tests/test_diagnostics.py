@@ -165,7 +165,12 @@ async def test_no_level_filters_an_event(events: EventFile, tmp_path: Path) -> N
     log = EventLog(LogFile(str(events.path)), Spool(str(tmp_path / "spool"), 1 << 30), Metrics())
     await log.start()
     logout = UserLogout(
-        event_id=new_event_id(), timestamp=now(), auth="absent", reason="session-token-missing", request_id="r"
+        event_id=new_event_id(),
+        timestamp=now(),
+        auth="absent",
+        reason="session-token-missing",
+        who=None,
+        facts={"request_id": "r", "trace_id": None, "origin": None},
     )
     assert await Recorder(log, "1").record(logout)
     await log.close()

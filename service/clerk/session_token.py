@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 MAX_CANDIDATES = 4
 MAX_COOKIES = 256
@@ -19,8 +19,7 @@ MAX_TOKEN_BYTES = 8192
 _SESSION_COOKIE = re.compile(rb"(__session(?:_[A-Za-z0-9_-]{1,64}+)?+)[ \t]*+=([^;]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a request carries.
 
     Attributes:

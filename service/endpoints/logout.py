@@ -16,7 +16,7 @@ from service.endpoints.responses import send_json
 from service.endpoints.state import state_of
 from service.events.types import UserLogout, new_event_id, now
 from service.request.client import ClientAddress
-from service.request.context import RequestFacts, who
+from service.request.context import RequestFacts
 from service.revocations.revocation_list import RevocationList
 
 logger = logging.getLogger("service.logout")
@@ -59,12 +59,13 @@ class Logout:
         await send_json(send, answer, session_cookies.expired(cookies))
 
     def _event(self, scope: Scope, verdict: Verdict, event_id: str, timestamp: str) -> UserLogout:
-        auth, reason = verdict.auth.value, verdict.reason.value if verdict.reason else None
-        facts = self._facts(scope)
-        if verdict.identity is None:
-            return UserLogout(event_id=event_id, timestamp=timestamp, auth=auth, reason=reason, **facts)
         return UserLogout(
-            event_id=event_id, timestamp=timestamp, auth=auth, reason=reason, **who(verdict.identity), **facts
+            event_id=event_id,
+            timestamp=timestamp,
+            auth=str(verdict.auth),
+            reason=str(verdict.reason) if verdict.reason else None,
+            who=verdict.identity,
+            facts=self._facts(scope),
         )
 
 

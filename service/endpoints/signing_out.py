@@ -8,8 +8,7 @@ from service.clerk.verdict import Identity
 from service.clerk.verifier import longest_lifetime
 from service.diagnostics import where
 from service.endpoints.state import AppState
-from service.events.types import UserLogoutEverywhere, new_event_id, now
-from service.request.context import Facts, who
+from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now
 
 logger = logging.getLogger("service.sessions")
 
@@ -70,8 +69,8 @@ class SigningOut:
             scope=self._scope,
             revoked_sessions=signed_out.revoked,
             failed_sessions=signed_out.failed,
-            **who(self._identity),
-            **self._facts,
+            who=self._identity,
+            facts=self._facts,
         )
         try:
             return await self._recorder.record(event)

@@ -21,7 +21,7 @@ from service.diagnostics import where
 from service.endpoints.responses import JSONResponse
 from service.endpoints.seldom import Seldom
 from service.endpoints.state import State
-from service.events.types import SessionEnded, now, timestamp_of
+from service.events.types import Facts, SessionEnded, now, timestamp_of
 from service.metrics import Metrics
 from service.request.client import parse_address
 from service.request.context import client_network, printable, trace_id
@@ -119,23 +119,22 @@ class ClerkWebhook:
             return False
 
     def _event(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> SessionEnded:
-        client_ip = user_agent = None
-        if self._with_client_ip and ended.client_ip is not None:
-            client_ip = client_network(parse_address(ended.client_ip))
+        facts: Facts = {
+            "request_id": request.state["request_id"],
+            "trace_id": trace_id(request.scope["headers"]),
+            "origin": None,
+        }
+        address = parse_address(ended.client_ip) if self._with_client_ip and ended.client_ip is not None else None
+        if address is not None:
+            facts["client_ip"] = client_network(address)
         if self._with_user_agent and ended.user_agent is not None:
-            user_agent = printable(ended.user_agent)
+            facts["user_agent"] = printable(ended.user_agent)
         return SessionEnded(
             # The same for each delivery, in whichever process it arrives (RFC 9562, section 5.5).
             event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, delivery.id)),
             timestamp=now(),
-            user_id=ended.user_id,
-            session_id=ended.session_id,
-            org_id=ended.org_id,
-            actor_id=ended.actor_id,
-            request_id=request.state["request_id"],
-            trace_id=trace_id(request.scope["headers"]),
-            client_ip=client_ip,
-            user_agent=user_agent,
+            who=ended,
+            facts=facts,
             cause=ended.cause,
             ended_at=timestamp_of(ended.ended_at),
         )

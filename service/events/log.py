@@ -167,7 +167,7 @@ class EventLog:
             _NotTakenError: not one line was taken in time.
         """
         lines = fitting(self._fresh, self._output.max_write)
-        data = b"".join(line.data for line in lines)
+        data = b"".join([line.data for line in lines])
         until = max(lines[0].deadline - (ANSWER_WITHIN - LOG_PATIENCE), self._loop.time() + GRACE)
         try:
             taken = await (self._write(data, until) if self._log_thread is None else self._call_log(lines, data, until))

@@ -14,7 +14,6 @@ from service.events.types import Event
 from service.metrics import Children, Metrics
 
 SERVICE = "clerk-logout"
-SCHEMA_VERSION = 1
 
 
 class Log(Protocol):
@@ -50,19 +49,22 @@ class EventLoggerFactory:
 class _BoundEventLogger(structlog.BoundLoggerBase):
     """Has ``info`` only: an event has no level, and LOG_LEVEL must never filter one."""
 
-    def info(self, event: str, fields: dict[str, object]) -> Awaitable[bool]:
+    def info(self, fields: dict[str, object]) -> Awaitable[bool]:
         """Process and hand over one event; the wrapped logger's awaitable comes back.
 
-        The fields come as one dict: each call with ``**fields`` would copy them.
+        The fields come as one value: structlog copies every keyword twice.
         """
-        (line,), _ = self._process_event("info", event, fields)
+        (line,), _ = self._process_event("info", None, {"fields": fields})
         awaitable: Awaitable[bool] = self._logger.info(line)
         return awaitable
 
 
 def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
+    """Render an event's fields and behind them what is bound to the logger."""
+    fields: dict[str, object] = event.pop("fields")
+    fields.update(event)
     # structlog's JSONRenderer writes the repr() of what is no JSON value; an event with such a field is a mistake.
-    return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Recorder:
@@ -80,9 +82,7 @@ class Recorder:
             processors=[_render],
             wrapper_class=_BoundEventLogger,
             context_class=dict,
-            # Bound first, so that these lead every line.
-        ).bind(event=None, schema_version=SCHEMA_VERSION)
-        self._service = {"service": SERVICE, "service_version": service_version}
+        ).bind(service=SERVICE, service_version=service_version)
         self._recorded = Children((metrics or Metrics()).events)
 
     async def record(self, event: Event) -> bool:
@@ -96,7 +96,7 @@ class Recorder:
             TypeError: a field is no JSON value.
         """
         fields = event.fields()
-        recorded = await self._logger.info(event.name, {**fields, **self._service})
+        recorded = await self._logger.info(fields)
         if recorded:
             # An event that tells of no caller has neither of the two.
             auth, reason = fields.get("auth"), fields.get("reason")

@@ -1,13 +1,14 @@
 """The events, as values. What each key means stands in README.md; the schemas in ``schemas/`` hold the lines to it."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import ClassVar, Protocol
+from typing import ClassVar, NotRequired, Protocol, TypedDict
 
 import uuid_utils
+
+SCHEMA_VERSION = 1
 
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
 """Seconds since 1970 of the first and the last second that RFC 3339 can write."""
@@ -19,9 +20,47 @@ class Event(Protocol):
     name: ClassVar[str]
     """The value of the line's ``event``."""
 
-    def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys in the order of the line; JSON values only, every string bounded."""
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys in its order, ``event`` first; JSON values only, every string bounded.
+
+        Returns:
+            A new dict each time: the recorder adds to it which service wrote the line.
+        """
         ...
+
+
+class Who(Protocol):
+    """Whose session an event is about."""
+
+    @property
+    def user_id(self) -> str:
+        """The user."""
+        ...
+
+    @property
+    def session_id(self) -> str:
+        """The session."""
+        ...
+
+    @property
+    def org_id(self) -> str | None:
+        """The active organisation."""
+        ...
+
+    @property
+    def actor_id(self) -> str | None:
+        """The impersonator, when somebody acts as the user."""
+        ...
+
+
+class Facts(TypedDict):
+    """What the request around it tells an event, as keys of the line."""
+
+    request_id: str
+    trace_id: str | None
+    origin: str | None
+    client_ip: NotRequired[str]
+    user_agent: NotRequired[str]
 
 
 def new_event_id() -> str:
@@ -32,7 +71,7 @@ def new_event_id() -> str:
 def now() -> str:
     """Give the time as RFC 3339 in UTC with microseconds and ``Z``."""
     second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
-    return f"{_text_of(second)}.{microsecond:06}Z"
+    return f"{_text_of(second)}.{str(microsecond).zfill(6)}Z"
 
 
 @lru_cache(1)
@@ -50,63 +89,60 @@ def _rfc3339(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class SessionEvent:
-    """What all events about a session have in common. ``user_id`` and ``session_id`` are both set or both None."""
+    """What all events about a session have in common.
+
+    Attributes:
+        who: whose session it was; None where nobody is proven.
+        facts: those of the request; they come last in the line.
+    """
 
     name: ClassVar[str]
+    source: ClassVar[str] = "frontend"
 
     event_id: str
     timestamp: str
     auth: str = "verified"
     reason: str | None = None
-    user_id: str | None = None
-    session_id: str | None = None
-    org_id: str | None = None
-    actor_id: str | None = None
-    source: str = "frontend"
-    request_id: str
-    trace_id: str | None = None
-    origin: str | None = None
-    client_ip: str | None = None
-    user_agent: str | None = None
+    who: Who | None
+    facts: Facts
 
-    def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys. ``client_ip`` and ``user_agent`` are left out when they are None."""
-        initiated_by = None
-        if self.session_id is not None:
-            initiated_by = "user" if self.actor_id is None else "admin"
-        fields: dict[str, object] = {
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys, those about nobody as None."""
+        user_id = session_id = org_id = actor_id = initiated_by = None
+        dedupe_key = self.event_id
+        if self.who is not None:
+            who = self.who
+            user_id, session_id, org_id, actor_id = who.user_id, who.session_id, who.org_id, who.actor_id
+            initiated_by = "user" if actor_id is None else "admin"
+            dedupe_key = f"{self.name}:{session_id}"
+        return {
+            "event": self.name,
+            "schema_version": SCHEMA_VERSION,
             "event_id": self.event_id,
-            "dedupe_key": self.event_id if self.session_id is None else f"{self.name}:{self.session_id}",
+            "dedupe_key": dedupe_key,
             "timestamp": self.timestamp,
             "auth": self.auth,
             "reason": self.reason,
-            "user_id": self.user_id,
-            "session_id": self.session_id,
-            "org_id": self.org_id,
-            "actor_id": self.actor_id,
+            "user_id": user_id,
+            "session_id": session_id,
+            "org_id": org_id,
+            "actor_id": actor_id,
             "initiated_by": initiated_by,
             "source": self.source,
-            "request_id": self.request_id,
-            "trace_id": self.trace_id,
-            "origin": self.origin,
+            **self.facts,
         }
-        if self.client_ip is not None:
-            fields["client_ip"] = self.client_ip
-        if self.user_agent is not None:
-            fields["user_agent"] = self.user_agent
-        return fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class UserLogout(SessionEvent):
     """Somebody called the logout endpoint."""
 
     name: ClassVar[str] = "user_logout"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class UserLogoutEverywhere(SessionEvent):
     """Somebody ended all sessions of theirs, or all others.
 
@@ -122,8 +158,8 @@ class UserLogoutEverywhere(SessionEvent):
     revoked_sessions: int
     failed_sessions: int
 
-    def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys. Each call is an act of its own, so no two share a ``dedupe_key``."""
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys. Each call is an act of its own, so no two share a ``dedupe_key``."""
         return {
             **SessionEvent.fields(self),
             "dedupe_key": self.event_id,
@@ -133,7 +169,7 @@ class UserLogoutEverywhere(SessionEvent):
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class SessionEnded(SessionEvent):
     """Clerk says that a session has ended.
 
@@ -143,20 +179,20 @@ class SessionEnded(SessionEvent):
     """
 
     name: ClassVar[str] = "session_ended"
+    source: ClassVar[str] = "clerk_webhook"
 
-    source: str = "clerk_webhook"
     cause: str
     ended_at: str
 
-    def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys. Who had a session revoked, Clerk does not say."""
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys. Who had a session revoked, Clerk does not say."""
         fields = {**SessionEvent.fields(self), "cause": self.cause, "ended_at": self.ended_at}
-        if self.cause == "revoked" and self.actor_id is None:
+        if self.cause == "revoked" and fields["actor_id"] is None:
             fields["initiated_by"] = None
         return fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class SessionUsedAfterLogout(SessionEvent):
     """A token of a signed-out session came to the guard.
 
@@ -172,8 +208,8 @@ class SessionUsedAfterLogout(SessionEvent):
     token_issued_at: str
     issued_after_logout: bool
 
-    def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys. Who holds the token of a signed-out session, nobody knows."""
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys. Who holds the token of a signed-out session, nobody knows."""
         return {
             **SessionEvent.fields(self),
             "initiated_by": None,
@@ -183,7 +219,7 @@ class SessionUsedAfterLogout(SessionEvent):
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class UserLogoutSuppressed:
     """Flood control counted calls to the logout endpoint instead of recording each. Nobody is known in it."""
 
@@ -195,9 +231,11 @@ class UserLogoutSuppressed:
     window_start: str
     window_end: str
 
-    def fields(self) -> Mapping[str, object]:
-        """Give the line's further keys: those of ``user_logout``, and what was counted when."""
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys: those of ``user_logout``, and what was counted when."""
         return {
+            "event": self.name,
+            "schema_version": SCHEMA_VERSION,
             "event_id": self.event_id,
             "dedupe_key": self.event_id,
             "timestamp": self.timestamp,

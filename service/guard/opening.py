@@ -9,10 +9,11 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Scope
 
 from service.clerk.verifier import Verifier
+from service.events.types import Facts
 from service.guard.session_check import SessionCheck
 from service.metrics import Metrics
 from service.request.client import ClientAddress
-from service.request.context import Facts, RequestFacts
+from service.request.context import RequestFacts
 from service.request.headers import first_values
 from service.request.request_id import request_id_of
 from service.resources import (

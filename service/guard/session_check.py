@@ -12,11 +12,10 @@ from service.clerk.session_token import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Identity, Verdict, better
 from service.clerk.verifier import LEEWAY, PATIENCE
 from service.diagnostics import where
-from service.events.types import Event, SessionUsedAfterLogout, new_event_id, now, timestamp_of
+from service.events.types import Event, Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.guard.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
 from service.guard.session_user import SessionUser
 from service.metrics import Children, Metrics
-from service.request.context import Facts, who
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import WITHIN, RevocationsUnavailableError
 
@@ -142,8 +141,8 @@ class SessionCheck:
                         logged_out_at=timestamp_of(signed_out_at),
                         token_issued_at=timestamp_of(identity.issued_at),
                         issued_after_logout=identity.issued_at > signed_out_at + ENDS_WITHIN,
-                        **who(identity),
-                        **self._facts(scope),
+                        who=identity,
+                        facts=self._facts(scope),
                     )
                 )
         except Exception as error:  # noqa: BLE001 - a refusal must not become a 500

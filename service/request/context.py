@@ -3,11 +3,10 @@
 import ipaddress
 import re
 from collections.abc import Collection
-from typing import TypedDict
 
 from starlette.types import Scope
 
-from service.clerk.verdict import Identity
+from service.events.types import Facts
 from service.request.client import Address, ClientAddress
 from service.request.headers import Headers, first_values, values_of
 
@@ -16,35 +15,6 @@ USER_AGENT_MAX_LENGTH = 256
 # W3C Trace Context, section 3.2: version-traceid-parentid-flags; a later version may append more.
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
-
-
-class Who(TypedDict):
-    """The keys of an event that a token's signature proves."""
-
-    user_id: str
-    session_id: str
-    org_id: str | None
-    actor_id: str | None
-
-
-class Facts(TypedDict):
-    """The keys of an event that its request gives."""
-
-    request_id: str
-    trace_id: str | None
-    origin: str | None
-    client_ip: str | None
-    user_agent: str | None
-
-
-def who(identity: Identity) -> Who:
-    """Give what an identity tells an event."""
-    return {
-        "user_id": identity.user_id,
-        "session_id": identity.session_id,
-        "org_id": identity.org_id,
-        "actor_id": identity.actor_id,
-    }
 
 
 class RequestFacts:
@@ -74,13 +44,16 @@ class RequestFacts:
         """Give the facts, each checked and bounded."""
         headers = scope["headers"]
         sent = first_values(headers)
-        return {
+        facts: Facts = {
             "request_id": scope["state"]["request_id"],
             "trace_id": trace_id(headers) if b"traceparent" in sent else None,
             "origin": self._origins.get(sent.get(b"origin", b"")),
-            "client_ip": client_network(self._client_address(scope)) if self._with_client_ip else None,
-            "user_agent": user_agent(headers) if self._with_user_agent else None,
         }
+        if self._with_client_ip and (address := self._client_address(scope)) is not None:
+            facts["client_ip"] = client_network(address)
+        if self._with_user_agent and b"user-agent" in sent:
+            facts["user_agent"] = printable(sent[b"user-agent"].decode("latin-1"))
+        return facts
 
 
 def trace_id(headers: Headers) -> str | None:
@@ -92,18 +65,10 @@ def trace_id(headers: Headers) -> str | None:
     return match[2]
 
 
-def client_network(address: Address | None) -> str | None:
-    """Give an address cut to its /24 (IPv4) or /48 (IPv6) network, or None where there is none."""
-    if address is None:
-        return None
+def client_network(address: Address) -> str:
+    """Give an address cut to its /24 (IPv4) or /48 (IPv6) network."""
     length = 24 if address.version == 4 else 48  # noqa: PLR2004 - the IP version
     return str(ipaddress.ip_network((address.packed, length), strict=False).network_address)
-
-
-def user_agent(headers: Headers) -> str | None:
-    """Give the User-Agent cut to 256 characters; what is not printable ASCII becomes a question mark."""
-    values = values_of(b"user-agent", headers)
-    return printable(values[0].decode("latin-1")) if values else None
 
 
 def printable(user_agent: str) -> str:

@@ -2,7 +2,7 @@ import pytest
 
 from service.events.lines import LINE_START, MAX_LINE, first_lines
 from service.events.recorder import Recorder
-from service.events.types import UserLogout, new_event_id, now
+from service.events.types import Facts, UserLogout, new_event_id, now
 from service.nonblocking import ATOMIC_WRITE
 
 
@@ -38,6 +38,7 @@ async def test_every_recorded_line_begins_as_ours_do() -> None:
             return True
 
     log = Log()
-    event = UserLogout(event_id=new_event_id(), timestamp=now(), auth="absent", reason=None, request_id="r")
+    facts: Facts = {"request_id": "r", "trace_id": None, "origin": None}
+    event = UserLogout(event_id=new_event_id(), timestamp=now(), auth="absent", who=None, facts=facts)
     await Recorder(log, "1").record(event)
     assert log.line.startswith(LINE_START)

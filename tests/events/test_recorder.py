@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from service.events.recorder import EventLoggerFactory, Recorder
 from service.events.types import UserLogout, new_event_id, now
 from service.metrics import Metrics
+from tests.support.events import told
 from tests.support.lines import read_line
 
 
@@ -36,13 +37,13 @@ class Said:
     def __init__(self, words: object) -> None:
         self._words = words
 
-    def fields(self) -> Mapping[str, object]:
+    def fields(self) -> dict[str, object]:
         return {"words": self._words}
 
 
 def logout(**changes: Any) -> UserLogout:
     required = {"event_id": new_event_id(), "timestamp": now(), "auth": "rejected", "reason": "token-invalid"}
-    return UserLogout(**(required | {"request_id": "r"} | changes))
+    return UserLogout(**told(required | {"request_id": "r"} | changes))
 
 
 @pytest.fixture

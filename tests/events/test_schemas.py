@@ -27,6 +27,7 @@ from service.events.types import (
     new_event_id,
     now,
 )
+from tests.support.events import told
 from tests.support.lines import MAX_LINE, read_line
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ def line_of(event: Event) -> bytes:
 
 
 def emitted(values: dict[str, Any]) -> dict[str, Any]:
-    event: dict[str, Any] = orjson.loads(line_of(UserLogout(**values)))
+    event: dict[str, Any] = orjson.loads(line_of(UserLogout(**told(values))))
     return event
 
 
@@ -307,7 +308,7 @@ USED_SCHEMA = schemas()["session_used_after_logout"]
 
 def used(**changes: Any) -> SessionUsedAfterLogout:
     times = {"logged_out_at": TIME, "token_issued_at": TIME, "issued_after_logout": False}
-    return SessionUsedAfterLogout(**(VERIFIED | times | changes))
+    return SessionUsedAfterLogout(**told(VERIFIED | times | changes))
 
 
 def emitted_use(**changes: Any) -> dict[str, Any]:
@@ -385,7 +386,7 @@ EVERYTHING_EVERYWHERE = EVERYTHING | EVERYWHERE
 
 
 def emitted_everywhere(values: dict[str, Any]) -> dict[str, Any]:
-    event: dict[str, Any] = orjson.loads(line_of(UserLogoutEverywhere(**values)))
+    event: dict[str, Any] = orjson.loads(line_of(UserLogoutEverywhere(**told(values))))
     return event
 
 
@@ -473,7 +474,7 @@ _surroundings = st.fixed_dictionaries(
 
 @given(_identities | _nobodies, _surroundings)
 def test_every_logout_within_its_bounds_is_one_valid_line(who: dict[str, Any], around: dict[str, Any]) -> None:
-    read_line(line_of(UserLogout(**who, **around)))
+    read_line(line_of(UserLogout(**told(who | around))))
 
 
 @pytest.mark.parametrize("character", ['"', "\\"])
@@ -483,7 +484,7 @@ def test_the_longest_line_is_within_the_limit(character: str) -> None:
     longest = EVERYTHING | identifiers | dict.fromkeys(["origin", "user_agent"], character * 256)
     longest["client_ip"] = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
     for line in (
-        line_of(UserLogout(**longest | {"auth": "expired", "reason": "token-expired"})),
+        line_of(UserLogout(**told(longest | {"auth": "expired", "reason": "token-expired"}))),
         line_of(used(**longest)),
     ):
         assert 3000 < len(line) < MAX_LINE

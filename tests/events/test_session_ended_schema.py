@@ -9,6 +9,7 @@ import pytest
 from service.events.schemas import schemas
 from service.events.types import SessionEnded
 from tests.events.test_schemas import is_valid, line_of
+from tests.support.events import told
 
 SCHEMA = schemas()["session_ended"]
 ENDED: dict[str, Any] = {
@@ -32,7 +33,7 @@ EVERYTHING = IMPERSONATED | {
 
 
 def emitted(values: dict[str, Any]) -> dict[str, Any]:
-    event: dict[str, Any] = orjson.loads(line_of(SessionEnded(**values)))
+    event: dict[str, Any] = orjson.loads(line_of(SessionEnded(**told(values))))
     return event
 
 

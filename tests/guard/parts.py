@@ -10,10 +10,9 @@ from starlette.types import Scope
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
-from service.events.types import Event, SessionUsedAfterLogout
+from service.events.types import Event, Facts, SessionUsedAfterLogout
 from service.guard.session_check import SessionCheck
 from service.metrics import Metrics
-from service.request.context import Facts
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError
@@ -108,7 +107,7 @@ class CountingVerifier:
 
 def facts(scope: Scope) -> Facts:
     del scope
-    return {"request_id": "r-1", "trace_id": None, "origin": None, "client_ip": None, "user_agent": None}
+    return {"request_id": "r-1", "trace_id": None, "origin": None}
 
 
 class Parts:

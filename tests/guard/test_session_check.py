@@ -240,8 +240,10 @@ async def test_a_use_after_logout_says_who_when_and_where() -> None:
     before = time.time()
     await parts.outcome(bearer(sent))
     (event,) = parts.recorder.events
-    assert (event.user_id, event.session_id, event.org_id) == (USER, SESSION, "org_2abc")
-    assert (event.actor_id, event.auth, event.reason, event.request_id) == ("user_2support", "verified", None, "r-1")
+    line = event.fields()
+    assert (line["user_id"], line["session_id"], line["org_id"]) == (USER, SESSION, "org_2abc")
+    assert (line["actor_id"], line["request_id"]) == ("user_2support", "r-1")
+    assert (line["auth"], line["reason"]) == ("verified", None)
     assert event.token_issued_at == f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(issued))}.000000Z"
     assert event.logged_out_at <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(before + 1))
     assert not event.issued_after_logout
@@ -270,7 +272,7 @@ async def test_a_session_is_reported_once_in_a_window_whatever_token_comes() -> 
     await parts.revocations.revoke([SESSION, OTHER])
     for session_id in (SESSION, OTHER, SESSION, SESSION, OTHER):
         await parts.outcome(bearer(of_session(session_id)))
-    assert [event.session_id for event in parts.recorder.events] == [SESSION, OTHER]
+    assert [event.fields()["session_id"] for event in parts.recorder.events] == [SESSION, OTHER]
 
 
 async def test_two_guards_over_one_store_report_once() -> None:
@@ -323,7 +325,7 @@ async def test_a_session_is_reported_also_where_nobody_can_say_whether_it_was(re
     await parts.revocations.revoke([SESSION])
     for _ in range(3):
         assert await parts.outcome(bearer(of_session())) == SESSION_REVOKED
-    assert [event.session_id for event in parts.recorder.events] == [SESSION]
+    assert [event.fields()["session_id"] for event in parts.recorder.events] == [SESSION]
     assert commands.claims == 1
     await store.close()
 

@@ -1,8 +1,11 @@
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
 
-from service.request.context import client_network, trace_id, user_agent
+from service.events.types import Facts
+from service.request.client import ClientAddress
+from service.request.context import RequestFacts, client_network, trace_id
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -70,8 +73,19 @@ def test_an_address_is_cut_to_its_network(address: str, network: str) -> None:
     assert client_network(ip_address(address)) == network
 
 
+def facts(headers: Sequence[tuple[bytes, bytes]] = (), *, peer: str | None = None) -> Facts:
+    """What a request tells where everything is recorded."""
+    find = RequestFacts(origins=(), client_address=ClientAddress(()), with_client_ip=True, with_user_agent=True)
+    client = None if peer is None else (peer, 50_000)
+    return find({"type": "http", "headers": [*headers], "client": client, "state": {"request_id": "r"}})
+
+
+def test_a_callers_network_is_recorded() -> None:
+    assert facts(peer="203.0.113.77")["client_ip"] == "203.0.113.0"
+
+
 def test_a_caller_without_an_address_is_not_recorded() -> None:
-    assert client_network(None) is None
+    assert "client_ip" not in facts()
 
 
 @pytest.mark.parametrize(
@@ -86,8 +100,12 @@ def test_a_caller_without_an_address_is_not_recorded() -> None:
     ],
 )
 def test_a_user_agent_is_cut_and_made_printable(sent: bytes, recorded: str) -> None:
-    assert user_agent([(b"user-agent", sent)]) == recorded
+    assert facts([(b"user-agent", sent)])["user_agent"] == recorded
+
+
+def test_of_two_user_agents_the_first_is_recorded() -> None:
+    assert facts([(b"user-agent", b"one"), (b"user-agent", b"two")])["user_agent"] == "one"
 
 
 def test_without_a_user_agent_there_is_none() -> None:
-    assert user_agent([]) is None
+    assert "user_agent" not in facts()
