@@ -41,6 +41,10 @@ _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", re.DOTALL)
 class Keys(Protocol):
     """What the verifier asks for a key."""
 
+    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
+        """Give the key with this id, if that takes no time; else ``key_for`` says more."""
+        ...
+
     async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         """Give the key with this id.
 
@@ -69,6 +73,10 @@ class PemKey:
         """
         self._key = _parse_pem(pem)
         self.bits = self._key.key_size
+
+    def key_at_hand(self, kid: str) -> RSAPublicKey:  # noqa: ARG002 - see Keys
+        """Give the one key."""
+        return self._key
 
     async def key_for(self, kid: str, patience: float) -> RSAPublicKey:  # noqa: ARG002 - see Keys
         """Give the one key."""
@@ -120,6 +128,10 @@ class KeyRing:
     def problem(self) -> str | None:
         """Why no token can be verified, in one line; None while there are keys, however old."""
         return None if self._keys else self._fetch_problem
+
+    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
+        """Give the key with this id, if the ring has it."""
+        return self._keys.get(kid)
 
     async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         """Give the key with this id; one that is not at hand may cause a refresh, if the cool-down allows it."""

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
@@ -41,6 +42,8 @@ _HEADERS_REMEMBERED = 64
 
 _BASE64URL_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/***")
 """What base64url does not have becomes what base64 does not have either."""
+_LAST_CHARACTERS = {1: b"", 2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
+"""In which a part can end whose length is so much over a multiple of 4: those whose last 6, 4 or 2 bits are 0."""
 
 _RS256 = PKCS1v15(), SHA256()
 """RFC 7518, section 3.3."""
@@ -87,7 +90,7 @@ class Verifier:
         best = ABSENT
         deadline = time.monotonic() + PATIENCE
         for token in tokens:
-            verdict = await self.verify_one(token, max(0.0, deadline - time.monotonic()))
+            verdict = await self._verdict_on(token, deadline)
             if verdict.auth is Auth.VERIFIED:
                 return verdict
             best = better(best, verdict)
@@ -100,26 +103,14 @@ class Verifier:
             token: as it was sent.
             patience: seconds that the caller can wait for keys.
         """
-        try:
-            return await self._judge(token, patience)
-        except Exception as error:  # noqa: BLE001 - a token that breaks a library is an invalid token, and a bug of ours
-            logger.error("verification failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
-            return Verdict(Auth.REJECTED, Reason.TOKEN_INVALID)
+        return await self._verdict_on(token, time.monotonic() + patience)
 
-    async def _judge(self, token: bytes, patience: float) -> Verdict:
+    async def _verdict_on(self, token: bytes, deadline: float) -> Verdict:
         try:
             signing_input, header, payload, signature = _parts(token)
             kid = _checked_header(header)
-            try:
-                key = await self._keys.key_for(kid, patience)
-            except KeyUnknownError:
-                raise _CheckFailedError(
-                    Reason.JWK_KID_MISMATCH, "key id", "the kid of a key that this Clerk instance publishes", kid
-                ) from None
-            except KeysUnavailableError:
-                raise _CheckFailedError(
-                    Reason.JWK_FAILED_TO_LOAD, "key id", "keys from Clerk", "none in time", Auth.UNVERIFIABLE
-                ) from None
+            if (key := self._keys.key_at_hand(kid)) is None:
+                key = await self._key_in_time(kid, max(0.0, deadline - time.monotonic()))
             try:
                 key.verify(signature, signing_input, *_RS256)
             except InvalidSignature:
@@ -129,6 +120,21 @@ class Verifier:
             return self._judge_claims(_json_object(payload, "payload"))
         except _CheckFailedError as failure:
             return failure.verdict
+        except Exception as error:  # noqa: BLE001 - a token that breaks a library is an invalid token, and a bug of ours
+            logger.error("verification failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
+            return Verdict(Auth.REJECTED, Reason.TOKEN_INVALID)
+
+    async def _key_in_time(self, kid: str, patience: float) -> RSAPublicKey:
+        try:
+            return await self._keys.key_for(kid, patience)
+        except KeyUnknownError:
+            raise _CheckFailedError(
+                Reason.JWK_KID_MISMATCH, "key id", "the kid of a key that this Clerk instance publishes", kid
+            ) from None
+        except KeysUnavailableError:
+            raise _CheckFailedError(
+                Reason.JWK_FAILED_TO_LOAD, "key id", "keys from Clerk", "none in time", Auth.UNVERIFIABLE
+            ) from None
 
     def _judge_claims(self, claims: dict[str, Any]) -> Verdict:
         """Judge claims whose signature holds."""
@@ -161,7 +167,7 @@ class Verifier:
         if expires <= now - LEEWAY:
             finding = Finding("exp", f"at most {LEEWAY} s behind our clock", f"{now - expires:.0f} s behind")
             return Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED, identity, finding)
-        return Verdict(Auth.VERIFIED, identity=identity)
+        return Verdict(Auth.VERIFIED, None, identity)
 
 
 def _invalid(check: str, expected: str, found: object) -> _CheckFailedError:
@@ -182,26 +188,27 @@ def _parts(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         raise _CheckFailedError(
             Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", "a machine token, OAuth token or API key"
         )
-    parts = token.split(b".")
-    if len(parts) != 3:  # noqa: PLR2004 - by definition
-        raise _invalid("form", "three parts with dots between them", f"{len(parts)} parts")
-    header, payload, signature = parts
-    return token[: -len(signature) - 1], header, _decoded(payload), _decoded(signature)
+    signing_input, _, signature = token.rpartition(b".")
+    header, dot, payload = signing_input.partition(b".")
+    if not dot or b"." in payload:
+        raise _invalid("form", "three parts with dots between them", f"{token.count(b'.') + 1} parts")
+    return signing_input, header, _decoded(payload), _decoded(signature)
 
 
 def _decoded(part: bytes) -> bytes:
-    """Strict base64url: what is decoded must give the same part again (RFC 4648, section 3.5).
+    """Strict base64url: nothing but its alphabet, and only 0 in the bits left over (RFC 4648, sections 3.3 and 3.5).
 
-    With a library's own, which asks the same, a whole logout costs 3 % more.
+    With a library's own, which asks the same, a whole logout costs over 3 % more.
     """
-    base64 = part.translate(_BASE64URL_TO_BASE64) + b"=" * (-len(part) % 4)
+    length = len(part) % 4
     try:
-        data = binascii.a2b_base64(base64)
+        if length and part[-1] not in _LAST_CHARACTERS[length]:
+            raise binascii.Error
+        return binascii.a2b_base64(part.translate(_BASE64URL_TO_BASE64) + b"=" * (-length % 4), strict_mode=True)
     except binascii.Error:
-        data = b""
-    if binascii.b2a_base64(data, newline=False) != base64:
-        raise _invalid("form", "base64url without padding (RFC 7515, section 2) in each part", "something else")
-    return data
+        raise _invalid(
+            "form", "base64url without padding (RFC 7515, section 2) in each part", "something else"
+        ) from None
 
 
 def _json_object(raw: bytes, check: str) -> dict[str, Any]:
@@ -239,12 +246,14 @@ def _checked_header(part: bytes) -> str:
 
 def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
     """``exp``, ``iat`` and ``nbf`` in seconds since 1970; cut to whole seconds, as in the PyJWT of Clerk's SDK."""
-    times = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
-    for name, value in zip(("exp", "iat", "nbf"), times, strict=True):
+    expires, issued, not_before = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
+    if type(expires) is type(issued) is type(not_before) is int:
+        return expires, issued, not_before
+    for name, value in ("exp", expires), ("iat", issued), ("nbf", not_before):
         # bool is an int in Python, and a JSON true is no time.
         if type(value) not in (int, float):
             raise _invalid(name, "a number of seconds since 1970", value)
-    expires, issued, not_before = map(int, times)
+    expires, issued, not_before = map(int, (expires, issued, not_before))
     return expires, issued, not_before
 
 
@@ -265,10 +274,12 @@ def _factor_ages(value: object) -> tuple[int, int] | None:
         return None
     first, second = value
     # bool is an int in Python; -1 means never.
-    return (first, second) if type(first) is type(second) is int and min(value) >= -1 else None
+    return (first, second) if type(first) is type(second) is int and first >= -1 and second >= -1 else None
 
 
 def _identifier_in(value: object, name: str) -> str | None:
     """A member of what may be an object, if it is an identifier."""
-    member = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    member = value.get(name)
     return member if isinstance(member, str) and _identifier(member) else None

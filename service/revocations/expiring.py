@@ -5,6 +5,7 @@ So the event loop is never held for long, however many entries end at the same m
 """
 
 import heapq
+import math
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -37,9 +38,9 @@ class Expiring(Generic[Value]):
         self._on_dropped = on_dropped
         self._entries: dict[str, tuple[Value, float]] = {}
         self._ending: dict[int, dict[str, None]] = {}
-        """The keys by the second in which they end."""
+        """The keys by the second before whose end they end: when the clock shows it, all of them are over."""
         self._seconds: list[int] = []
-        """A heap of those seconds. In the first an entry ends, so before it there is nothing to forget."""
+        """A heap of those seconds. In the first there are keys."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -47,31 +48,44 @@ class Expiring(Generic[Value]):
     def get(self, key: str) -> tuple[Value, float] | None:
         """Give the value and the clock's time of its end, while it lasts."""
         now = self._clock()
-        self._forget_some(now)
+        if self._seconds and self._seconds[0] <= now:
+            self._forget_some(now)
         entry = self._entries.get(key)
         return entry if entry is not None and now < entry[1] else None
 
-    def put(self, key: str, value: Value, until: float) -> None:
-        """Put an entry in, in place of the one with this key."""
-        self._forget_some(self._clock())
-        self.remove(key)
-        if self._seconds and len(self._entries) >= self._most:
-            self.remove(self._soonest())
-            self._on_dropped()
-        second = int(until)
+    def add(self, key: str, value: Value, until: float) -> tuple[Value, float] | None:
+        """Put an entry in, unless there is one with this key: that one stays, and is given as by ``get``."""
+        now = self._clock()
+        if self._seconds and self._seconds[0] <= now:
+            self._forget_some(now)
+        entry = self._entries.get(key)
+        if entry is not None:
+            if now < entry[1]:
+                return entry
+            self.remove(key)
+        if len(self._entries) >= self._most:
+            self._make_room(now)
+        second = math.ceil(until)
         if second not in self._ending:
             self._ending[second] = {}
             heapq.heappush(self._seconds, second)
         self._ending[second][key] = None
         self._entries[key] = value, until
+        return None
+
+    def put(self, key: str, value: Value, until: float) -> None:
+        """Put an entry in, in place of the one with this key."""
+        self.remove(key)
+        self.add(key, value, until)
 
     def remove(self, key: str) -> None:
         """Take an entry out, if it is there."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            del self._ending[int(entry[1])][key]
-            while self._seconds and not self._ending[self._seconds[0]]:
-                del self._ending[heapq.heappop(self._seconds)]
+            second = self._ending[math.ceil(entry[1])]
+            del second[key]
+            if not second:
+                self._drop_empty_seconds()
 
     def keys(self, most: int | None = None) -> list[str]:
         """Give all keys, or so many of them; of entries whose time is over too, while they are here."""
@@ -85,9 +99,24 @@ class Expiring(Generic[Value]):
 
     def _forget_some(self, now: float) -> None:
         for _ in range(FORGOTTEN_AT_ONCE):
-            if not self._seconds or now < self._seconds[0] or now < self._entries[soonest := self._soonest()][1]:
+            if not self._seconds or now < self._seconds[0]:
                 return
-            self.remove(soonest)
+            over = self._ending[self._seconds[0]]
+            # The last, because a dictionary finds its first only past the places of all that left it before.
+            key, _ = over.popitem()
+            del self._entries[key]
+            if not over:
+                self._drop_empty_seconds()
+
+    def _drop_empty_seconds(self) -> None:
+        while self._seconds and not self._ending[self._seconds[0]]:
+            del self._ending[heapq.heappop(self._seconds)]
+
+    def _make_room(self, now: float) -> None:
+        soonest = self._soonest()
+        if now < self._entries[soonest][1]:
+            self._on_dropped()
+        self.remove(soonest)
 
     def _soonest(self) -> str:
         """Give a key of the first second in which an entry ends."""

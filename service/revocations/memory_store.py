@@ -44,10 +44,7 @@ class MemoryStore:
         """Put sessions on the list; see ``RevocationStore``."""
         until = self._clock() + seconds
         for session_id in session_ids:
-            known = self._signed_out.get(session_id)
-            if known is None:
-                self._signed_out.put(session_id, at, until)
-            else:
+            if (known := self._signed_out.add(session_id, at, until)) is not None:
                 self._signed_out.put(session_id, min(known[0], at), max(known[1], until))
 
     async def find(self, session_id: str, *, within: float | None = None) -> float | None:
@@ -59,10 +56,7 @@ class MemoryStore:
     async def claim(self, session_id: str, *, seconds: float, within: float | None = None) -> bool:
         """Say whether this is the first claim; see ``RevocationStore``."""
         del within
-        if self._claimed.get(session_id) is not None:
-            return False
-        self._claimed.put(session_id, None, self._clock() + seconds)
-        return True
+        return self._claimed.add(session_id, None, self._clock() + seconds) is None
 
     def unclaim(self, session_id: str) -> None:
         """Forget a claim."""

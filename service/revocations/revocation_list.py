@@ -30,8 +30,8 @@ class RevocationList:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._longest = float(LEAST_SECONDS)
-        """The longest lifetime of a token that was told of, for those who tell of none: a webhook has no token."""
+        self._longest = LEAST_SECONDS
+        """The longest lifetime of a token that was told of, rounded up, for those who tell of none, as a webhook."""
         revoked = (metrics or Metrics()).revocations
         self._ok, self._failed = revoked.labels("ok"), revoked.labels("failed")
 
@@ -55,13 +55,15 @@ class RevocationList:
             Whether they are on it for everybody who shares the store. Never raises where the store is unavailable: who
             signs somebody out has done so either way. The store tells of the outage, and brings them there after it.
         """
-        now = self._clock()
         if token_lifetime is None:
-            token_lifetime = self._longest
-        token_lifetime = min(max(token_lifetime, LEAST_SECONDS), MOST_SECONDS)
-        self._longest = max(self._longest, token_lifetime)
-        # Rounded up: a token must not pass in the rest of its last second.
-        seconds = math.ceil(token_lifetime)
+            seconds = self._longest
+        elif token_lifetime <= LEAST_SECONDS:
+            seconds = LEAST_SECONDS
+        else:
+            # Rounded up: a token must not pass in the rest of its last second.
+            seconds = math.ceil(min(token_lifetime, MOST_SECONDS))
+            self._longest = max(self._longest, seconds)
+        now = self._clock()
         try:
             await self._store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
         except RevocationsUnavailableError:

@@ -58,7 +58,7 @@ def labelled(label: str) -> str:
 )
 async def test_a_public_key_is_read_however_it_came_through_the_shell(written: str) -> None:
     key = PemKey(written)
-    assert await key.key_for("any", 0) == private_key().public_key()
+    assert await key.key_for("any", 0) == key.key_at_hand("any") == private_key().public_key()
     assert key.bits == 2048
 
 
@@ -190,6 +190,14 @@ async def test_a_key_at_hand_is_given_without_a_fetch_however_old_it_is(
     time.now += 86_400
     await ring.key_for(KID, patience=0)
     assert clerk.fetches == 1
+
+
+async def test_a_key_is_at_hand_once_it_was_fetched(ring: KeyRing, clerk: FakeClerk) -> None:
+    assert ring.key_at_hand(KID) is None
+    assert clerk.fetches == 0
+    await ring.refresh()
+    assert ring.key_at_hand(KID) == private_key().public_key()
+    assert ring.key_at_hand(NEW_KID) is None
 
 
 async def test_a_cold_start_without_clerk_recovers_after_the_cool_down(

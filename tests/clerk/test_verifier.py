@@ -1,11 +1,13 @@
 """The verdict table, with a fake for the keys and a clock that stands still."""
 
 import asyncio
+import binascii
 import json
 import logging
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, cast
 
 import pytest
@@ -16,7 +18,7 @@ from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
 from service.clerk.session_token import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
-from service.clerk.verifier import LEEWAY, PATIENCE, Verifier, longest_lifetime
+from service.clerk.verifier import LEEWAY, PATIENCE, Verifier, _CheckFailedError, _decoded, longest_lifetime
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, private_key, token, token_of
 
 NOW = 1_790_000_000
@@ -26,12 +28,19 @@ UNREACHABLE_KID = "ins_2notLoadedYet"
 
 
 class FakeKeys:
-    """Knows the instance's one key by its kid; whether there are others takes time, of one it cannot tell."""
+    """Knows the instance's one key by its kid; whether there are others takes time, of one it cannot tell.
+
+    It has none at hand, so that each question is seen.
+    """
 
     def __init__(self, takes: float = 0.0) -> None:
         self.patiences: list[float] = []
         self._takes = takes
         self._key = private_key().public_key()
+
+    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
+        del kid
+        return None
 
     async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         self.patiences.append(patience)
@@ -454,11 +463,56 @@ async def test_a_spent_patience_is_zero_and_never_negative() -> None:
     assert keys.patiences[-1] == 0
 
 
+class KeysAtHand(FakeKeys):
+    """Has the key at hand."""
+
+    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
+        return self._key if kid == KID else None
+
+
+async def test_a_key_at_hand_is_used_without_waiting_for_any() -> None:
+    keys = KeysAtHand()
+    assert (await verdict_on(session_token(), keys=keys)).auth is Auth.VERIFIED
+    assert keys.patiences == []
+
+
+async def test_a_key_that_is_not_at_hand_is_waited_for() -> None:
+    keys = KeysAtHand()
+    assert (await verdict_on(with_header(kid=OTHER_KID), keys=keys)).reason is Reason.JWK_KID_MISMATCH
+    assert len(keys.patiences) == 1
+
+
+# --- Base64url -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", range(5))
+def test_of_all_ends_of_a_part_exactly_the_canonical_ones_are_decoded(length: int) -> None:
+    for last in product(range(256), repeat=min(length, 2)):
+        part = (b"-_" + bytes(last))[-length:] if length else b""
+        try:
+            data: bytes | None = _decoded(part)
+        except _CheckFailedError:
+            data = None
+        assert data == canonical(part), part
+
+
+def canonical(part: bytes) -> bytes | None:
+    """Decode by the definition: what is decoded must give the same part again (RFC 4648, section 3.5)."""
+    try:
+        data = urlsafe_b64decode(part + b"==")
+    except binascii.Error:
+        return None
+    return data if urlsafe_b64encode(data).rstrip(b"=") == part else None
+
+
 # --- What must not happen --------------------------------------------------------------------------------------------
 
 
 class RaisingKeys:
     """Breaks, and quotes in its message what it was given."""
+
+    def key_at_hand(self, kid: str) -> None:
+        del kid
 
     async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
         raise RuntimeError(f"no key for {kid!r} within {patience}")
@@ -466,6 +520,9 @@ class RaisingKeys:
 
 class WrongKeys:
     """Gives something that is no key, so that the signature check breaks."""
+
+    def key_at_hand(self, kid: str) -> None:
+        del kid
 
     async def key_for(self, kid: str, patience: float) -> RSAPublicKey:  # noqa: ARG002 - see Keys
         return cast("RSAPublicKey", object())

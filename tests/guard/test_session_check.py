@@ -77,6 +77,9 @@ async def test_every_hostile_token_gets_what_its_verdict_says(vector: Vector, ca
 
 
 class NoKeys:
+    def key_at_hand(self, kid: str) -> None:
+        del kid
+
     async def key_for(self, kid: str, patience: float) -> Any:
         del kid, patience
         raise KeysUnavailableError
@@ -92,6 +95,9 @@ class SlowKeys:
 
     def __init__(self) -> None:
         self.patiences: list[float] = []
+
+    def key_at_hand(self, kid: str) -> None:
+        del kid
 
     async def key_for(self, kid: str, patience: float) -> Any:
         del kid

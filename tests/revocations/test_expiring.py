@@ -56,6 +56,30 @@ def test_what_is_over_makes_room_before_anything_is_dropped(clock: Clock) -> Non
     assert entries.keys() == ["b", "c"]
 
 
+def test_an_entry_that_makes_room_when_its_time_is_over_is_not_told_as_dropped(clock: Clock) -> None:
+    dropped: list[None] = []
+    entries: Expiring[None] = Expiring(1, clock=clock, on_dropped=lambda: dropped.append(None))
+    entries.put("a", None, clock.now + 0.25)
+    clock.now += 0.5  # its second is not over
+    entries.put("b", None, clock.now + 1)
+    assert entries.keys() == ["b"]
+    assert not dropped
+    entries.put("c", None, clock.now + 1)
+    assert entries.keys() == ["c"]
+    assert len(dropped) == 1
+
+
+def test_adding_changes_no_entry_that_lasts_and_gives_it(clock: Clock) -> None:
+    entries: Expiring[str] = Expiring(10, clock=clock)
+    assert entries.add("a", "first", clock.now + 0.25) is None
+    assert entries.add("a", "second", clock.now + 5) == ("first", 1000.25)
+    assert entries.get("a") == ("first", 1000.25)
+    clock.now += 0.25  # over, though its second is not
+    assert entries.add("a", "third", clock.now + 5) is None
+    assert entries.get("a") == ("third", 1005.25)
+    assert len(entries) == 1
+
+
 def test_an_entry_that_is_extended_for_ever_takes_no_more_memory(clock: Clock) -> None:
     entries: Expiring[None] = Expiring(10, clock=clock)
     for _ in range(1000):
