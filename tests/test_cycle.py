@@ -100,6 +100,7 @@ REQUESTS = {
     "GET": b"GET /1 HTTP/1.1\r\nHost: service\r\n\r\n",
     "HEAD": b"HEAD /1 HTTP/1.1\r\nHost: service\r\n\r\n",
     "HTTP/1.0": b"GET /1 HTTP/1.0\r\n\r\n",
+    "HTTP/1.0 that would go on": b"GET /1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     "the last one": b"GET /1 HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n",
     "a body": b"POST /1 HTTP/1.1\r\nHost: service\r\nContent-Length: 3\r\n\r\nabc",
     "100 Continue": b"POST /1 HTTP/1.1\r\nHost: service\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
@@ -166,6 +167,7 @@ class Conversation:
                 if protocol.cycle is not None:
                     self.states.append(plain_values(vars(protocol.cycle)))
         self.ended = bool(self.socket.done)
+        self.counted = state.total_requests
         protocol.connection_lost(None)
 
 
@@ -190,6 +192,7 @@ async def test_a_response_is_as_uvicorn_would_have_sent_it(app: str, request_: s
     uvicorns, ours = await both(APPS[app], REQUESTS[request_])
     assert b"".join(ours.socket.writes) == b"".join(uvicorns.socket.writes)
     assert ours.ended == uvicorns.ended
+    assert ours.counted == uvicorns.counted
     assert ours.heard == uvicorns.heard
     assert ours.states == uvicorns.states
     assert ours.scopes == uvicorns.scopes

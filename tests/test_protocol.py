@@ -493,6 +493,15 @@ async def test_no_more_than_one_piece_is_queued() -> None:
     assert connection.socket.done == []
 
 
+async def test_nothing_is_read_while_a_request_waits_for_the_one_before_it() -> None:
+    connection = Connection()
+    connection.protocol.data_received(GET % 1 + GET % 2)
+    assert connection.protocol.flow.read_paused
+    for _ in range(2):
+        await connection.answer()
+    assert not connection.protocol.flow.read_paused
+
+
 async def test_a_lost_connection_is_freed_without_the_garbage_collector() -> None:
     connection = await in_state("kept alive")
     connection.protocol.connection_lost(None)
