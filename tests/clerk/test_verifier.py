@@ -496,6 +496,13 @@ def test_of_all_ends_of_a_part_exactly_the_canonical_ones_are_decoded(length: in
         assert data == canonical(part), part
 
 
+@pytest.mark.parametrize("foreign", [b"++++", b"////", b"====", b"****", b"\n\n\n\n", b"    ", b"\xff\xff\xff\xff"])
+@pytest.mark.parametrize("around", [b"", b"QUJD"])
+def test_no_other_character_is_passed_over(foreign: bytes, around: bytes) -> None:
+    with pytest.raises(_CheckFailedError):
+        _decoded(around + foreign + around)
+
+
 def canonical(part: bytes) -> bytes | None:
     """Decode by the definition: what is decoded must give the same part again (RFC 4648, section 3.5)."""
     try:
