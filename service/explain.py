@@ -11,7 +11,7 @@ from service.clerk.session_token import read_credentials
 from service.clerk.verdict import Auth, Verdict
 from service.clerk.verifier import Verifier
 from service.events.types import timestamp_of
-from service.metrics import Metrics
+from service.metrics import count_alone
 from service.resources import describe_revocations, open_clerk_api, open_keys, open_revocations, separate_lists
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError
@@ -34,10 +34,11 @@ async def explain(settings: Settings, pem_key: PemKey | None, sent: bytes | None
     """
     for line in _describe(settings):
         click.echo(line)
+    metrics = count_alone()
     async with (
-        open_clerk_api(settings) as api,
-        open_keys(pem_key, api) as keys,
-        open_revocations(settings, Metrics()) as revocations,
+        open_clerk_api(settings, metrics) as api,
+        open_keys(pem_key, api, metrics) as keys,
+        open_revocations(settings, metrics) as revocations,
     ):
         well = await _describe_keys(settings, keys)
         well = await _describe_revocations(settings, revocations) and well

@@ -10,11 +10,6 @@ from prometheus_client.registry import Collector
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
 
-# A `_created` series beside every counter is left out: with several workers prometheus-client has none either.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-# Whatever PROMETHEUS_MULTIPROC_DIR says: where several workers count together, worker_metrics sees to it.
-values.ValueClass = values.MutexValue
-
 Instrument = TypeVar("Instrument", bound=MetricWrapperBase)
 
 
@@ -121,3 +116,15 @@ class Metrics:
         )
         gauge.set(0)
         return gauge
+
+
+def count_alone() -> Metrics:
+    """Give the metrics of a process that is the service's own, whatever PROMETHEUS_MULTIPROC_DIR says.
+
+    Call it before anything else of prometheus-client is made: it settles for the whole process how that counts. So an
+    application that imports the guard must not call it.
+    """
+    values.ValueClass = values.MutexValue
+    # No `_created` series beside every counter: with several workers prometheus-client has none either.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    return Metrics()

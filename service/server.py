@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from service.app import create_app
 from service.diagnostics import logging_config
-from service.metrics import Metrics
+from service.metrics import count_alone
 from service.protocol import HttpProtocol
 from service.resources import check_clerk_api, check_spool, open_event_log, separate_lists
 from service.settings import ConfigurationError, Settings
@@ -137,9 +137,9 @@ def serve(settings: Settings) -> int:
     check_clerk_api(settings)
     check_spool(settings)
     if settings.workers == 1:
-        return _serve(settings, create_app(settings, open_event_log(settings)))
+        return _serve(settings, create_app(settings, open_event_log(settings), count_alone()))
     # A mistake is found here already: one line, not one from each worker.
-    create_app(settings)
+    create_app(settings, metrics=count_alone())
     held = open_event_log(settings)
     if not Path(settings.event_log).is_fifo():
         held.close()  # a FIFO stays open, so that its reader sees no end before the workers open it
@@ -180,6 +180,6 @@ def _app_of_worker(settings: Settings, directory: Path) -> Starlette:
         metrics = count_in(directory)
     except OSError as error:
         logger.error("this worker counts for itself alone: %s", error.strerror)  # noqa: TRY400 - one line
-        metrics = Metrics()
+        metrics = count_alone()
     # The parent could open the event log. A worker that takes the place of a dead one must start while it cannot be.
     return create_app(settings, open_event_log(settings, must_open=False), metrics)

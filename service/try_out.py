@@ -10,6 +10,7 @@ import httpx
 import uvicorn
 
 from service.app import create_app
+from service.metrics import count_alone
 from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
@@ -56,7 +57,7 @@ async def run_sandbox(port: int, clerk_port: int, event_log: Path) -> None:
             )
             servers = [
                 uvicorn.Server(configure(clerk, log_level="warning", grace=1)),
-                uvicorn.Server(configure(create_app(settings), log_level="warning", grace=1)),
+                uvicorn.Server(configure(create_app(settings, metrics=count_alone()), log_level="warning", grace=1)),
             ]
             click.echo(_BANNER.format(service=service_url, clerk=clerk_url), err=True)
             await asyncio.gather(

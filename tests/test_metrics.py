@@ -1,5 +1,10 @@
 """The instruments of one process; those of several workers are in test_worker_metrics.py."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from prometheus_client import generate_latest
 
 from service.metrics import Children, Metrics
@@ -26,5 +31,33 @@ def test_the_time_of_the_last_fetch_is_there_once_it_was_asked_for() -> None:
     assert b"clerk_logout_keys_fetched_timestamp_seconds 5.0" in generate_latest(metrics.registry)
 
 
-def test_counters_have_no_second_series_that_tells_their_birth() -> None:
-    assert b"_created" not in generate_latest(Metrics().registry)
+APPLICATION = """
+import prometheus_client, service.guard
+from prometheus_client import multiprocess
+from service.metrics import Metrics
+
+prometheus_client.Counter("orders", "What the application counts.").inc()
+registry = prometheus_client.REGISTRY
+"""
+TOGETHER = """
+Metrics().session_checks.labels("admitted").inc()
+registry = prometheus_client.CollectorRegistry()
+multiprocess.MultiProcessCollector(registry)
+"""
+SHOW = "print(prometheus_client.generate_latest(registry).decode())"
+
+
+def shown_by(program: str, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_an_application_that_imports_the_guard_counts_as_it_did_before() -> None:
+    assert "orders_created" in shown_by(APPLICATION + SHOW)
+
+
+def test_in_workers_of_an_application_the_guard_counts_as_the_application_does(tmp_path: Path) -> None:
+    shown = shown_by(APPLICATION + TOGETHER + SHOW, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert "orders_total 1.0" in shown
+    assert 'clerk_logout_session_checks_total{result="admitted"} 1.0' in shown

@@ -193,12 +193,12 @@ class LogFile:
                 exclusive = self._is_file and self._lock()
             if not self._is_file:
                 return self._stream.write(lines)
-            is_whole = exclusive and size == self._end
-            mending = b"" if is_whole else self._mend(size, cut=exclusive and self._is_readable)
+            is_whole = exclusive and self._is_whole(size)
+            mending = b"" if is_whole else self._mend(cut=exclusive)
             taken = os.write(self._fd, mending + lines) - len(mending)
             whole = lines.rfind(b"\n", 0, taken) + 1
             self._torn = whole < taken
-            self._end = -1 if self._torn else size + len(mending) + taken
+            self._end = size + taken if is_whole and not self._torn else -1
             if self._torn and exclusive and self._is_readable:
                 self._torn = not self._cut_off(lines[whole:taken])
         finally:
@@ -247,18 +247,21 @@ class LogFile:
             return False
         return True
 
-    def _mend(self, size: int, *, cut: bool) -> bytes:
+    def _is_whole(self, size: int) -> bool:
+        """Tell whether the locked file has this size, in bytes, and ends with a whole line."""
+        if size == self._end:
+            return True
+        # One byte where two were asked for is still the last one; mostly nobody else writes.
+        return self._is_readable and size > 0 and os.pread(self._fd, 2, size - 1) == b"\n"
+
+    def _mend(self, *, cut: bool) -> bytes:
         """Give what has to stand between the file's end and the next line; cut off a torn line of ours.
 
         Args:
-            size: the file's size in bytes, as it was a moment ago.
             cut: whether a torn line may be cut off.
         """
         if not self._is_readable:
             return b"\n" if self._torn else b""
-        # One byte where two were asked for is still the last one; mostly nobody else writes.
-        if size > 0 and os.pread(self._fd, 2, size - 1) == b"\n":
-            return b""
         size = os.fstat(self._fd).st_size
         if size == 0 or os.pread(self._fd, 1, size - 1) == b"\n":
             return b""

@@ -631,22 +631,33 @@ class Outrun(LogFile):
 def test_what_is_written_while_we_come_to_the_lock_is_seen(
     path: Path, meanwhile: bytes, stays: bytes, *, follow: bool, first_is_ours: bool
 ) -> None:
-    append_to(path, b"" if first_is_ours else line(1))
+    append_to(path, line(0))
     output = Outrun(str(path), follow=follow)
     output.meanwhile = lambda: None
     if first_is_ours:
         output.write(line(1))
+    else:
+        append_to(path, line(1))
     output.meanwhile = lambda: append_to(path, meanwhile)
     output.write(line(4))
     output.close()
-    assert path.read_bytes() == stays + line(4)
+    assert path.read_bytes() == line(0) + stays + line(4)
+
+
+def test_a_second_torn_line_of_the_same_length_is_seen_like_the_first(file: LogFile) -> None:
+    path = Path(file.name)
+    for number in range(3):
+        append_to(path, line(9)[:20])
+        assert file.write(line(number)) == len(line(number))
+    assert path.read_bytes() == line(0) + line(1) + line(2)
 
 
 @pytest.mark.parametrize(("size", "stays"), [(0, b""), (20, b""), (len(line(1)), line(1)), (len(line(1)) + 1, line(1))])
 def test_what_is_cut_off_while_we_come_to_the_lock_is_seen(path: Path, size: int, stays: bytes) -> None:
+    append_to(path, line(1))
     output = Outrun(str(path))
     output.meanwhile = lambda: None
-    output.write(line(1) + line(2))
+    output.write(line(2))
     output.meanwhile = lambda: os.truncate(path, size)
     output.write(line(3))
     output.close()
