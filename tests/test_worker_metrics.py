@@ -231,6 +231,7 @@ def ask(address: tuple[str, int], method: str, path: str) -> bytes:
 def total(server: Server, name: str) -> float:
     """A number as one of the workers shows it, which may be a second old."""
     text = ask(server.address, "GET", "/metrics").decode()
+    assert "_created" not in text
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)
