@@ -12,7 +12,8 @@ from service.clerk.verdict import Identity
 class SessionUser(BaseUser):
     """The user of a session that counts, as applications find them in ``request.user``. Ids as in ``Identity``.
 
-    Nobody can change one, because all requests with the same token share it.
+    All requests with the same token share it, for up to a minute: it cannot be assigned to, and nothing of one request
+    is to be kept in it.
     """
 
     user_id: str

@@ -23,7 +23,7 @@ class Expiring(Generic[Value]):
     Args:
         most: entries that it holds.
         clock: seconds that never go back.
-        on_dropped: called for each entry that had to go before its time.
+        on_dropped: called for each entry that had to go before its time, to the second.
     """
 
     def __init__(
