@@ -144,7 +144,7 @@ class LogFile:
         self._torn = False
         self._fd = -1
         self._is_file = False
-        self._end = -1
+        self._end: int | None = None
         """Where our last write ended, after a whole line."""
         self.max_write = FILE_WRITE
         try:
@@ -171,7 +171,7 @@ class LogFile:
             except OSError:
                 os.close(descriptor)
                 raise
-        self._fd, self._opened, self._end = descriptor, opened, -1
+        self._fd, self._opened, self._end = descriptor, opened, None
         self._stream = _Stream(self._write_to_reader)
         self._is_readable = self._is_file and mode == os.O_RDWR
         self.max_write = FILE_WRITE if self._is_file else ATOMIC_WRITE
@@ -186,19 +186,20 @@ class LogFile:
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
         """
         descriptor = self._fd
-        exclusive = self._is_file and self._lock()
+        # A file that another worker has locked may have been renamed; so nobody waits for it before that is known.
+        exclusive = self._is_file and self._lock(fcntl.LOCK_NB)
         try:
             size = (self._followed() if self._follow else os.fstat(descriptor)).st_size
-            if self._fd != descriptor:
-                exclusive = self._is_file and self._lock()
             if not self._is_file:
                 return self._stream.write(lines)
-            is_whole = exclusive and self._is_whole(size)
+            is_same = exclusive and self._fd == descriptor
+            exclusive = is_same or self._lock()
+            is_whole = is_same and self._is_whole(size)
             mending = b"" if is_whole else self._mend(cut=exclusive)
             taken = os.write(self._fd, mending + lines) - len(mending)
             whole = lines.rfind(b"\n", 0, taken) + 1
             self._torn = whole < taken
-            self._end = size + taken if is_whole and not self._torn else -1
+            self._end = size + taken if is_whole and not self._torn else None
             if self._torn and exclusive and self._is_readable:
                 self._torn = not self._cut_off(lines[whole:taken])
         finally:
@@ -239,10 +240,14 @@ class LogFile:
                 raise
             return os.write(self._fd, lines)
 
-    def _lock(self) -> bool:
-        """Lock the file; tell whether that could be done (some network file systems have no locks)."""
+    def _lock(self, how: int = 0) -> bool:
+        """Lock the file; tell whether that could be done (some network file systems have no locks).
+
+        Args:
+            how: LOCK_NB to wait for nobody.
+        """
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | how)
         except OSError:
             return False
         return True
@@ -273,8 +278,8 @@ class LogFile:
     def _cut_off(self, torn: bytes) -> bool:
         """Shorten the file by these bytes, if they are its end; tell whether that was done."""
         keep = os.fstat(self._fd).st_size - len(torn)
-        if os.pread(self._fd, len(torn), keep) != torn:
-            return False
+        if keep < 0 or os.pread(self._fd, len(torn), keep) != torn:
+            return False  # it was cut off already (copytruncate)
         try:
             os.ftruncate(self._fd, keep)
         except OSError:

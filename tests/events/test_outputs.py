@@ -607,14 +607,29 @@ def test_a_line_that_another_worker_is_writing_is_waited_for(path: Path) -> None
     assert path.read_bytes() == line(1) + line(2) + line(3)
 
 
+def test_what_another_worker_tears_while_it_is_waited_for_is_seen(file: LogFile) -> None:
+    path = Path(file.name)
+    for number in range(3):
+        file.write(line(number))
+    with path.open("ab", buffering=0) as worker:
+        fcntl.flock(worker, fcntl.LOCK_EX)
+        writing = threading.Thread(target=file.write, args=(line(4),))
+        writing.start()
+        writing.join(0.1)
+        worker.write(line(3)[:20])
+        fcntl.flock(worker, fcntl.LOCK_UN)
+        writing.join()
+    assert path.read_bytes() == line(0) + line(1) + line(2) + line(4)
+
+
 class Outrun(LogFile):
     """Another process changes the file between our look at it and our lock."""
 
     meanwhile: Callable[[], object]
 
-    def _lock(self) -> bool:
+    def _lock(self, how: int = 0) -> bool:
         self.meanwhile()
-        return super()._lock()
+        return super()._lock(how)
 
 
 @pytest.mark.parametrize("follow", [True, False])
@@ -644,6 +659,57 @@ def test_what_is_written_while_we_come_to_the_lock_is_seen(
     assert path.read_bytes() == line(0) + stays + line(4)
 
 
+def test_who_has_locked_a_file_that_was_renamed_holds_up_nobody(file: LogFile) -> None:
+    path = Path(file.name)
+    file.write(line(1))
+    with path.open("ab") as worker:
+        fcntl.flock(worker, fcntl.LOCK_EX)
+        path.rename(path.with_suffix(".1"))
+        file.write(line(2))
+    assert path.read_bytes() == line(2)
+
+
+def test_after_a_rotation_the_new_file_is_locked(path: Path) -> None:
+    """Another worker has made it, and is writing to it."""
+    output = LogFile(str(path))
+    for number in range(3):
+        output.write(line(number))
+    path.rename(path.with_suffix(".1"))
+    with path.open("ab", buffering=0) as worker:
+        fcntl.flock(worker, fcntl.LOCK_EX)
+        worker.write(line(3)[:20])
+        writing = threading.Thread(target=output.write, args=(line(4),))
+        writing.start()
+        writing.join(0.1)
+        assert writing.is_alive()
+        worker.write(line(3)[20:])
+        fcntl.flock(worker, fcntl.LOCK_UN)
+        writing.join()
+    output.close()
+    assert path.read_bytes() == line(3) + line(4)
+
+
+def test_of_the_old_files_end_nothing_is_known_about_the_new_one(path: Path) -> None:
+    output = LogFile(str(path))
+    for number in range(3):
+        output.write(line(number))
+    path.rename(path.with_suffix(".1"))
+    torn = line(5)[:20]
+    append_to(path, line(4) * 2 + b"x" * (len(line(4)) - len(torn) - 1) + b"\n" + torn)
+    output.write(line(6))
+    output.close()
+    assert path.read_bytes().endswith(b"x\n" + line(6))
+
+
+def test_the_end_of_a_file_that_only_we_write_to_is_not_read(file: LogFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each system call is one more time that the thread needs the interpreter's lock from the event loop."""
+    file.write(line(1))
+    file.write(line(2))
+    monkeypatch.setattr(os, "pread", refuse(errno.EIO))
+    file.write(line(3))
+    assert Path(file.name).read_bytes() == line(1) + line(2) + line(3)
+
+
 def test_a_second_torn_line_of_the_same_length_is_seen_like_the_first(file: LogFile) -> None:
     path = Path(file.name)
     for number in range(3):
@@ -662,6 +728,22 @@ def test_what_is_cut_off_while_we_come_to_the_lock_is_seen(path: Path, size: int
     output.write(line(3))
     output.close()
     assert path.read_bytes() == stays + line(3)
+
+
+class Truncated(LogFile):
+    """Another process empties the file just before we cut a torn line off."""
+
+    def _cut_off(self, torn: bytes) -> bool:
+        os.truncate(self.name, 0)
+        return super()._cut_off(torn)
+
+
+def test_a_torn_line_that_is_gone_when_it_is_to_be_cut_off_is_no_trouble(path: Path) -> None:
+    path.write_bytes(line(1)[:20])
+    output = Truncated(str(path))
+    output.write(line(2))
+    output.close()
+    assert path.read_bytes() == b"\n" + line(2)
 
 
 def test_the_lock_is_given_back_also_when_a_write_fails(file: LogFile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,18 @@ def test_entries_leave_memory_when_their_time_is_over(clock: Clock) -> None:
     assert len(entries._seconds) <= 1
 
 
+def test_an_entry_in_place_of_one_that_is_over_stays_until_its_own_end(clock: Clock) -> None:
+    """The first one is still in memory: all that end within a second leave it together."""
+    entries: Expiring[str] = Expiring(10, clock=clock)
+    entries.put("a", "first", clock.now + 6.5)
+    clock.now += 6.7
+    assert entries.add("a", "second", clock.now + 75) is None
+    clock.now += 0.3
+    assert entries.get("a") == ("second", 1081.7)
+    entries.remove("a")
+    assert len(entries) == 0
+
+
 def test_one_call_lets_go_of_a_few_only(clock: Clock) -> None:
     entries: Expiring[None] = Expiring(1000, clock=clock)
     for number in range(1000):
