@@ -11,6 +11,8 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from service.app import create_app
+from service.events import log
+from service.metrics import count_alone
 from service.settings import Settings
 from tests.support.lines import EventFile, read_lines
 from tests.support.signing import ORIGIN, pem
@@ -25,6 +27,19 @@ def every_emitted_line_holds_to_its_schema(tmp_path: Path) -> Iterator[None]:
     for path in tmp_path.rglob("*.jsonl*"):
         with path.open("rb") as file:
             read_lines(file)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_process_of_the_service() -> None:
+    """Have prometheus-client count in the tests as it does there."""
+    count_alone()
+
+
+@pytest.fixture(autouse=True)
+def a_slow_machine_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that takes longer than 75 ms goes to the spool; where no test is about that, none shall meet it."""
+    monkeypatch.setattr(log, "LOG_PATIENCE", 20.0)
+    monkeypatch.setattr(log, "ANSWER_WITHIN", 25.0)
 
 
 @pytest.fixture
