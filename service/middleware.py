@@ -75,10 +75,11 @@ class ResponseHeaders:
         sent = first_values(scope["headers"])
         request_id = request_id_of(sent)
         scope.setdefault("state", {})["request_id"] = request_id.decode("ascii")
-        is_options = scope["method"] == "OPTIONS"
-        app = self._options if is_options else self._app
+        app = self._app
         allowed: Sequence[tuple[bytes, bytes]] = ()
-        if self._cross_origin is not None and not is_options:
+        if scope["method"] == "OPTIONS":
+            app = self._options
+        elif self._cross_origin is not None:
             allowed = self._cross_origin.headers(sent)
 
         def send_with_headers(message: Message) -> Awaitable[None]:
@@ -86,10 +87,10 @@ class ResponseHeaders:
             if message["type"] == "http.response.start":
                 answered = True
                 self._durations.count(scope, message["status"], perf_counter() - started)
-                own = message["headers"]
+                own = [*message["headers"]]
                 # A refusal of the guard brings its own, for applications without this middleware.
-                if _NO_STORE in own:
-                    own = [header for header in own if header != _NO_STORE]
+                if b"cache-control" in dict(own):
+                    own = [header for header in own if header[0] != b"cache-control"]
                 message["headers"] = [*own, *allowed, (b"x-request-id", request_id), _NO_STORE, _NO_SNIFF]
             return send(message)
 

@@ -247,7 +247,7 @@ def _checked_header(part: bytes) -> str:
 def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
     """``exp``, ``iat`` and ``nbf`` in seconds since 1970; cut to whole seconds, as in the PyJWT of Clerk's SDK."""
     expires, issued, not_before = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
-    if type(expires) is type(issued) is type(not_before) is int:
+    if type(expires) is type(issued) is type(not_before) is int:  # as all of Clerk's are
         return expires, issued, not_before
     for name, value in ("exp", expires), ("iat", issued), ("nbf", not_before):
         # bool is an int in Python, and a JSON true is no time.

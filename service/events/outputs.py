@@ -192,6 +192,7 @@ class LogFile:
             size = (self._followed() if self._follow else os.fstat(descriptor)).st_size
             if not self._is_file:
                 return self._stream.write(lines)
+            # Else the size is that of before the lock, or the lock that of the file before.
             is_same = exclusive and self._fd == descriptor
             exclusive = is_same or self._lock()
             is_whole = is_same and self._is_whole(size)

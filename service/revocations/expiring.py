@@ -38,7 +38,7 @@ class Expiring(Generic[Value]):
         self._on_dropped = on_dropped
         self._entries: dict[str, tuple[Value, float]] = {}
         self._ending: dict[int, dict[str, None]] = {}
-        """The keys by the second before whose end they end: when the clock shows it, all of them are over."""
+        """The keys by their end, rounded up to a second: when the clock shows it, all of them are over."""
         self._seconds: list[int] = []
         """A heap of those seconds. In the first there are keys."""
 
