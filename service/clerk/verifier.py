@@ -47,6 +47,11 @@ _LAST_CHARACTERS = {1: b"", 2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
 
 _RS256 = PKCS1v15(), SHA256()
 """RFC 7518, section 3.3."""
+_BAD_SIGNATURE = Verdict(
+    Auth.REJECTED,
+    Reason.TOKEN_INVALID_SIGNATURE,
+    finding=Finding("signature", "an RS256 signature by that key", "another"),
+)
 _identifier = re.compile(r"[!-~]{1,128}").fullmatch
 
 
@@ -114,9 +119,7 @@ class Verifier:
             try:
                 key.verify(signature, signing_input, *_RS256)
             except InvalidSignature:
-                raise _CheckFailedError(
-                    Reason.TOKEN_INVALID_SIGNATURE, "signature", "an RS256 signature by that key", "another"
-                ) from None
+                return _BAD_SIGNATURE
             return self._judge_claims(_json_object(payload, "payload"))
         except _CheckFailedError as failure:
             return failure.verdict

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from starlette.types import Scope
 
@@ -33,7 +34,7 @@ class ClientAddress:
     def __call__(self, scope: Scope) -> Address | None:
         """Give the address, or None where there is none, or something else in its place."""
         peer = scope.get("client")
-        address = parse_address(peer[0]) if peer else None
+        address = _address_of_peer(peer[0]) if peer else None
         for entry in _forwarded_for(scope["headers"]):
             if address is None or not any(address in network for network in self._proxies):
                 break
@@ -60,3 +61,6 @@ def parse_address(text: str) -> Address | None:
         # A zone may be any text, and says something only on the machine that it comes from.
         return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
     return address
+
+
+_address_of_peer = lru_cache(1024)(parse_address)  # these come from the kernel, so they are short
