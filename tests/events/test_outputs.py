@@ -589,20 +589,25 @@ def test_what_is_not_ours_is_never_cut_off(path: Path, torn: bytes) -> None:
     assert path.read_bytes() == line(1) + torn + b"\n" + line(3)
 
 
+def write_while_locked(output: LogFile, lines: bytes, *, begins: bytes, ends: bytes) -> None:
+    """Have lines written while another worker, who has locked the file, is in the middle of a write of his own."""
+    with Path(output.name).open("ab", buffering=0) as worker:
+        fcntl.flock(worker, fcntl.LOCK_EX)
+        worker.write(begins)
+        writing = threading.Thread(target=output.write, args=(lines,))
+        writing.start()
+        writing.join(0.1)
+        assert writing.is_alive()
+        worker.write(ends)
+        fcntl.flock(worker, fcntl.LOCK_UN)
+        writing.join()
+
+
 def test_a_line_that_another_worker_is_writing_is_waited_for(path: Path) -> None:
     """It holds the lock meanwhile; a line that is half there is not torn."""
     path.write_bytes(line(1))
     output = LogFile(str(path))
-    with path.open("ab", buffering=0) as worker:
-        fcntl.flock(worker, fcntl.LOCK_EX)
-        worker.write(line(2)[:20])
-        writing = threading.Thread(target=output.write, args=(line(3),))
-        writing.start()
-        writing.join(0.1)
-        assert writing.is_alive()
-        worker.write(line(2)[20:])
-        fcntl.flock(worker, fcntl.LOCK_UN)
-        writing.join()
+    write_while_locked(output, line(3), begins=line(2)[:20], ends=line(2)[20:])
     output.close()
     assert path.read_bytes() == line(1) + line(2) + line(3)
 
@@ -611,14 +616,7 @@ def test_what_another_worker_tears_while_it_is_waited_for_is_seen(file: LogFile)
     path = Path(file.name)
     for number in range(3):
         file.write(line(number))
-    with path.open("ab", buffering=0) as worker:
-        fcntl.flock(worker, fcntl.LOCK_EX)
-        writing = threading.Thread(target=file.write, args=(line(4),))
-        writing.start()
-        writing.join(0.1)
-        worker.write(line(3)[:20])
-        fcntl.flock(worker, fcntl.LOCK_UN)
-        writing.join()
+    write_while_locked(file, line(4), begins=b"", ends=line(3)[:20])
     assert path.read_bytes() == line(0) + line(1) + line(2) + line(4)
 
 
@@ -675,16 +673,7 @@ def test_after_a_rotation_the_new_file_is_locked(path: Path) -> None:
     for number in range(3):
         output.write(line(number))
     path.rename(path.with_suffix(".1"))
-    with path.open("ab", buffering=0) as worker:
-        fcntl.flock(worker, fcntl.LOCK_EX)
-        worker.write(line(3)[:20])
-        writing = threading.Thread(target=output.write, args=(line(4),))
-        writing.start()
-        writing.join(0.1)
-        assert writing.is_alive()
-        worker.write(line(3)[20:])
-        fcntl.flock(worker, fcntl.LOCK_UN)
-        writing.join()
+    write_while_locked(output, line(4), begins=line(3)[:20], ends=line(3)[20:])
     output.close()
     assert path.read_bytes() == line(3) + line(4)
 
