@@ -10,21 +10,36 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from prometheus_client import disable_created_metrics
 
 from service import __version__
-from service.diagnostics import configure_logging
-from service.endpoints.openapi import document
+from service.clerk.credentials import read_credentials
+from service.clerk.keys import KeyRing, Keys, PemKey
+from service.clerk.verdict import Auth, Verdict
+from service.clerk.verifier import Verifier
+from service.endpoints.documents import document
 from service.events.schemas import schemas
-from service.explain import explain
+from service.events.types import timestamp_of
 from service.resources import (
     check_clerk_api,
     check_event_log,
     check_spool,
+    describe_revocations,
     load_pem_key,
+    open_clerk_api,
+    open_keys,
+    open_revocations,
 )
+from service.revocations.revocation_list import RevocationList
+from service.revocations.store import RevocationsUnavailableError
 from service.server import exit_cleanly_on_signals
 from service.server import serve as run_server
-from service.settings import ConfigurationError, load_settings
+from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
+from service.telemetry.diagnostics import configure_logging
+from service.telemetry.metrics import Metrics
+
+MAX_SHOWN = 120
+"""Characters of a value that is shown."""
 
 
 @contextmanager
@@ -42,6 +57,7 @@ def _one_line_for_mistakes() -> Iterator[None]:
 def main() -> None:
     """Record the logouts of applications that use Clerk."""
     _keep_standard_streams()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # no `_created` series beside every counter
     # Libraries that read the settings may have something to say, too.
     configure_logging("warning")
 
@@ -56,7 +72,7 @@ def _keep_standard_streams() -> None:
     try:
         os.fstat(1)
     except OSError:
-        click.echo("clerk-logout: standard output is closed; lead it to /dev/null if nobody needs it", err=True)
+        click.echo("clerk-logout: standard output is closed; redirect it to /dev/null if you do not need it", err=True)
         sys.exit(2)
 
 
@@ -64,7 +80,7 @@ def _keep_standard_streams() -> None:
 def serve() -> None:
     """Run the service, as the environment configures it."""
     with _one_line_for_mistakes():
-        sys.exit(run_server(load_settings()))
+        run_server(load_settings())
 
 
 @main.command()
@@ -96,7 +112,7 @@ def check(token: str | None) -> None:
         check_clerk_api(settings)
     configure_logging("critical")
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
-    sys.exit(0 if asyncio.run(explain(settings, pem_key, sent)) else 1)
+    sys.exit(0 if asyncio.run(_explain_settings(settings, pem_key, sent)) else 1)
 
 
 @main.command()
@@ -110,6 +126,124 @@ def sandbox(port: int, clerk_port: int) -> None:
     with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
         exit_cleanly_on_signals()
         # Here, because only who tries it out needs the stand-in and the HTTP client.
-        from service.try_out import run_sandbox  # noqa: PLC0415
+        from service.sandbox.command import run_sandbox  # noqa: PLC0415
 
         asyncio.run(run_sandbox(port, clerk_port, Path(directory, "events.jsonl")))
+
+
+async def _explain_settings(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
+    """Print what the settings mean, and how they would judge a token. No secret is shown, and no token.
+
+    Args:
+        settings: usable ones.
+        pem_key: the parsed ``CLERK_JWT_KEY``.
+        sent: a session token, also as an Authorization header's value; None to explain the configuration only.
+
+    Returns:
+        Whether there are keys, the revocation list can be used, and the token, if there is one, counts.
+    """
+    for line in _describe(settings):
+        click.echo(line)
+    metrics = Metrics()
+    async with (
+        open_clerk_api(settings, metrics) as api,
+        open_keys(pem_key, api, metrics) as keys,
+        open_revocations(settings, metrics) as revocations,
+    ):
+        well = await _describe_keys(settings, keys)
+        well = await _describe_revocations(settings, revocations) and well
+        if sent is None:
+            return well
+        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
+        # What the endpoint would see, whether the header's value or the token alone was given.
+        sent = sent.strip()
+        header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
+        verdict = await verifier.verify(read_credentials({b"authorization": [header]}).tokens)
+        for line in _explain_verdict(verdict):
+            click.echo(line)
+        if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
+            return False
+        return not await _is_signed_out(verdict.identity.session_id, revocations)
+
+
+async def _describe_keys(settings: Settings, keys: Keys) -> bool:
+    if isinstance(keys, PemKey):
+        click.echo(f"keys: one RSA key of {keys.bits} bits from CLERK_JWT_KEY; Clerk is not asked")
+        return True
+    assert isinstance(keys, KeyRing)  # noqa: S101 - the only other kind
+    if await keys.refresh():
+        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
+        return True
+    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
+    return False
+
+
+async def _describe_revocations(settings: Settings, revocations: RevocationList) -> bool:
+    for _ in range(4):
+        if revocations.problem is not None:
+            await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
+    click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
+    return revocations.problem is None
+
+
+async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
+    """Say whether a session is on the revocation list; one in memory is the running service's own, and not seen."""
+    try:
+        at = await revocations.signed_out_at(session_id)
+    except RevocationsUnavailableError:
+        return False  # said already
+    if at is None:
+        return False
+    click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
+    return True
+
+
+def _describe(settings: Settings) -> Iterator[str]:
+    event_log = "standard output" if settings.event_log == "-" else settings.event_log
+    yield f"event log: {event_log}"
+    yield f"spool: {settings.event_spool_dir}, at most {settings.event_spool_max_bytes} bytes"
+    if settings.clerk_authorized_parties:
+        yield f"authorized parties and CORS origins: {', '.join(settings.clerk_authorized_parties)}"
+    else:
+        yield "authorized parties: any (set CLERK_AUTHORIZED_PARTIES; until then browsers on other origins cannot call)"
+    yield f"issuer: {settings.clerk_issuer or 'any (CLERK_ISSUER is not set)'}"
+    yield f"sign out everywhere: {_describe_sign_out(settings)}"
+    webhooks = settings.clerk_webhook_signing_secret
+    yield "webhooks: " + ("off (CLERK_WEBHOOK_SIGNING_SECRET is not set)" if webhooks is None else "on")
+    # The rest as it is: a mistyped name shows here as a default.
+    for name in ("event_fsync", "event_client_ip", "event_user_agent", "flood_per_second"):
+        yield f"{name.upper()}: {json.dumps(getattr(settings, name))}"
+    yield f"FORWARDED_ALLOW_IPS: {', '.join(settings.forwarded_allow_ips) or 'none'}"
+    for name in ("revocations_fail", "host", "port", "log_level"):
+        yield f"{name.upper()}: {getattr(settings, name)}"
+    for name, meant in mistyped_names().items():
+        yield f"{name}: unknown variable, ignored; did you mean {meant}?"
+
+
+def _describe_sign_out(settings: Settings) -> str:
+    if settings.clerk_secret_key is None:
+        return "off (CLERK_SECRET_KEY is not set)"
+    max_age = settings.reverification_max_age_minutes
+    reverification = "off" if max_age is None else f"after {max_age} minutes"
+    return f"through {settings.clerk_api_url}, reverification {reverification}"
+
+
+def _explain_verdict(verdict: Verdict) -> Iterator[str]:
+    """Say in words how the verdict came about. The token itself is never shown."""
+    yield f"token: {verdict.auth}" + (f" ({verdict.reason})" if verdict.reason else "")
+    if verdict.finding is not None:
+        yield f"  check:    {verdict.finding.check}"
+        yield f"  found:    {_shown(verdict.finding.found)}"
+        yield f"  expected: {verdict.finding.expected}"
+    if verdict.identity is not None:
+        yield f"  user:     {verdict.identity.user_id}"
+        yield f"  session:  {verdict.identity.session_id}"
+        yield f"  organisation: {verdict.identity.org_id or 'none'}, actor: {verdict.identity.actor_id or 'none'}"
+
+
+def _shown(value: object) -> str:
+    """A claim or header member as one line of printable ASCII; of a list or an object only that it is one."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

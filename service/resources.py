@@ -1,28 +1,123 @@
-"""What the settings name, opened: keys, Clerk's Backend API, the event log with its spool, the revocation list.
+"""What the settings name, opened in one place: for the service, and for a guard in somebody else's application."""
 
-``app.py`` opens all of it for the service; a guard in somebody else's application opens what it needs of it.
-"""
-
+import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from service import __version__
 from service.clerk.keys import KeyRing, PemKey
+from service.clerk.verifier import Verifier
+from service.events.client_address import ClientAddress
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
 from service.events.recorder import Recorder
+from service.events.request_facts import RequestFacts
 from service.events.spool import Spool
-from service.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
+from service.sessions.check import SessionCheck
 from service.settings import ConfigurationError, Settings
+from service.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from service.clerk.backend_api import BackendApi
+
+logger = logging.getLogger("service.resources")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What is open while the application runs.
+
+    Attributes:
+        clerk: Clerk's Backend API; None without a secret key.
+        session_check: tells whether a request's session counts.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    clerk: "BackendApi | None"
+    keys: PemKey | KeyRing
+    verifier: Verifier
+    client_address: ClientAddress
+    request_facts: RequestFacts
+    event_log: EventLog
+    recorder: Recorder
+    revocations: RevocationList
+    session_check: SessionCheck
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether logouts can be verified and recorded."""
+        return not (self.keys.problem or self.event_log.problem)
+
+    def problems(self) -> dict[str, str | None]:
+        """Give what is wrong with each part, in one line without a secret; None where nothing is."""
+        return {
+            "keys": self.keys.problem,
+            "spool": self.event_log.problem,
+            "revocations": self.revocations.problem,
+        }
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    pem_key: PemKey | None = None,
+    event_log: Output | None = None,
+) -> AsyncIterator[Resources]:
+    """Open everything, and close it in the opposite order.
+
+    Args:
+        settings: name it.
+        metrics: count what happens in it.
+        pem_key: the key of ``CLERK_JWT_KEY``, where somebody has parsed it already.
+        event_log: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
+
+    Raises:
+        ConfigurationError: a setting turns out to be unusable; its text names the variable.
+    """
+    async with AsyncExitStack() as stack:
+        pem_key = pem_key or load_pem_key(settings)
+        spool = Spool(settings.event_spool_dir, settings.event_spool_max_bytes, fsync=settings.event_fsync)
+        log = EventLog(event_log or open_event_log(settings), spool, metrics)
+        await log.start()
+        stack.push_async_callback(log.close)
+        recorder = Recorder(log, __version__, metrics)
+        clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
+        keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
+        revocations = await stack.enter_async_context(open_revocations(settings, metrics))
+        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
+        client_address = ClientAddress(settings.forwarded_allow_ips)
+        request_facts = RequestFacts(
+            origins=settings.clerk_authorized_parties,
+            client_address=client_address,
+            with_client_ip=settings.event_client_ip,
+            with_user_agent=settings.event_user_agent,
+        )
+        session_check = SessionCheck(
+            verifier, revocations, recorder, request_facts, fail=settings.revocations_fail, metrics=metrics
+        )
+        yield Resources(
+            settings=settings,
+            metrics=metrics,
+            clerk=clerk,
+            keys=keys,
+            verifier=verifier,
+            client_address=client_address,
+            request_facts=request_facts,
+            event_log=log,
+            recorder=recorder,
+            revocations=revocations,
+            session_check=session_check,
+        )
 
 
 def load_pem_key(settings: Settings) -> PemKey | None:
@@ -39,43 +134,19 @@ def load_pem_key(settings: Settings) -> PemKey | None:
         raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
 
 
-def open_event_log(settings: Settings, *, must_open: bool = True) -> Output:
+def open_event_log(settings: Settings) -> Output:
     """Open what ``EVENT_LOG`` names.
 
     Args:
         settings: name it.
-        must_open: False where it was open before: what cannot be opened now may be opened later.
 
     Raises:
-        ConfigurationError: it cannot be opened, and must be.
+        ConfigurationError: it cannot be opened.
     """
     try:
-        return open_output(settings.event_log, fsync=settings.event_fsync, must_open=must_open)
+        return open_output(settings.event_log, fsync=settings.event_fsync)
     except OSError as error:
         raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
-
-
-@asynccontextmanager
-async def open_recorder(
-    settings: Settings, metrics: Metrics, output: Output | None = None
-) -> AsyncIterator[tuple[Recorder, EventLog]]:
-    """Open the event log with its spool, and a recorder over it.
-
-    Args:
-        settings: name them.
-        metrics: counts what is recorded, spooled, delivered and lost.
-        output: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
-
-    Raises:
-        ConfigurationError: the event log cannot be opened.
-    """
-    spool = Spool(settings.event_spool_dir, settings.event_spool_max_bytes, fsync=settings.event_fsync)
-    log = EventLog(output or open_event_log(settings), spool, metrics)
-    await log.start()
-    try:
-        yield Recorder(log, __version__, metrics), log
-    finally:
-        await log.close()
 
 
 def check_event_log(settings: Settings) -> None:
@@ -158,17 +229,6 @@ async def open_keys(
     assert api is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
     async with KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring:
         yield ring
-
-
-def separate_lists(settings: Settings) -> str | None:
-    """Give what is to be said where each of several workers has a revocation list of its own, else None."""
-    if settings.workers == 1 or settings.revocations_url.get_secret_value() != "memory://":
-        return None
-    return (
-        f"with memory:// each of the {settings.workers} workers has a revocation list of its own, and so has each "
-        "replica: a token of a session that was signed out at one of them may pass at the others for as long as it "
-        "lives; set it to a redis:// URL that all of them share"
-    )
 
 
 def describe_revocations(settings: Settings) -> str:

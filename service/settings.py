@@ -211,7 +211,6 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=MAX_PORT)] = 8000
     """TCP port; 0 lets the system choose one."""
-    workers: Annotated[int, Field(ge=1, le=64)] = 1
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
@@ -239,7 +238,7 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-SERVED_BY = frozenset({"host", "port", "workers", "log_level"})
+SERVED_BY = frozenset({"host", "port", "log_level"})
 """Settings that say how this service is served. Other programs use these names as well."""
 
 
@@ -287,13 +286,15 @@ def load_settings(*, for_guard: bool = False) -> Settings:
     """Read the environment and ``.env``.
 
     Args:
-        for_guard: for a guard in another application: HOST, PORT, WORKERS and LOG_LEVEL are that application's, and
+        for_guard: for a guard in another application: HOST, PORT and LOG_LEVEL are that application's, and
             the spool has a default of its own.
 
     Raises:
         ConfigurationError: a value is missing or unusable; its text names the first such variable.
     """
     try:
+        if not for_guard:
+            _refuse_workers({**dotenv_values(".env"), **os.environ}.get("WORKERS"))
         return _GuardSettings() if for_guard else _EnvironmentSettings()
     except ValidationError as error:
         raise _first_problem(error) from None
@@ -301,6 +302,14 @@ def load_settings(*, for_guard: bool = False) -> Settings:
         raise ConfigurationError(".env", "is not UTF-8 text") from None
     except OSError as error:
         raise ConfigurationError(".env", f"cannot be read: {error.strerror}") from None
+
+
+def _refuse_workers(workers: str | None) -> None:
+    """WORKERS was a setting once; whoever asks for several processes must hear that there is one."""
+    if workers not in {None, "", "1"}:
+        raise ConfigurationError(
+            "WORKERS", "one process serves; for more, run replicas behind a proxy with one redis:// in REVOCATIONS_URL"
+        )
 
 
 def mistyped_names() -> dict[str, str]:

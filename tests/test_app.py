@@ -11,7 +11,7 @@ import respx
 from asgi_lifespan import LifespanManager
 
 from service.app import create_app
-from service.cross_origin import REQUEST_HEADERS
+from service.endpoints.cors import REQUEST_HEADERS
 from service.events import log as log_module
 from service.resources import check_spool
 from service.settings import ConfigurationError, Settings

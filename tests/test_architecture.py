@@ -40,7 +40,7 @@ def test_imports_run_one_way() -> None:
     ("module", "imports"),
     [
         ("clerk/verdict.py", "service.events.types"),
-        ("events/log.py", "service.request.context"),
+        ("events/log.py", "service.events.request_facts"),
         ("settings.py", "service.app"),
         ("app.py", "service.sandbox.app"),
         ("sandbox/app.py", "service.settings"),

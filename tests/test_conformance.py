@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.endpoints.openapi import document
+from service.endpoints.documents import document
 from tests.support.api_document import examples, operations, validator
 from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT, Server, serve

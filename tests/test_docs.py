@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from service.clerk.verdict import Auth, Reason
 from service.events.schemas import schemas
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from service.settings import Settings
 from tests.guard.test_example import EXAMPLES as EXAMPLES_OF_THE_GUARD
 from tests.support.lines import read_line

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
-from service.protocol import DEADLINE, LAST_CALL, LINGER, MAX_FIELDS, MAX_HEAD, PIECE, HttpProtocol
+from service.server import DEADLINE, LAST_CALL, LINGER, MAX_FIELDS, MAX_HEAD, PIECE, HttpProtocol
 from service.server import Server, configure, listen
 from tests.support.processes import TIMEOUT
 

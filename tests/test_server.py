@@ -19,7 +19,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.nonblocking import InheritedDescriptor
+from service.telemetry.nonblocking import InheritedDescriptor
 from service.server import listen, url_of
 from service.settings import ConfigurationError
 from tests.support.lines import EventFile, read_line, read_lines

@@ -15,8 +15,8 @@ from clerk_backend_api.utils import BackoffStrategy, RetryConfig
 
 from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
 from service.clerk.sign_out import PAGE_SIZE
-from service.diagnostics import where
-from service.metrics import Children, Metrics
+from service.telemetry.diagnostics import where
+from service.telemetry.metrics import Children, Metrics
 
 MAX_RESPONSE_BYTES = 4 << 20
 """A page of sessions with room: one is about 900 bytes with its latest activity, and here may be eight times that."""

@@ -19,8 +19,8 @@ from joserfc.jwk import RSAKey
 from joserfc.util import base64_to_int
 
 from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
-from service.diagnostics import where
-from service.metrics import Metrics
+from service.telemetry.diagnostics import where
+from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.keys")
 

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from service.clerk.credentials import MAX_TOKEN_BYTES
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
-from service.clerk.session_token import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Finding, Identity, Reason, Verdict, better
-from service.diagnostics import where
+from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.verifier")
 

@@ -7,7 +7,7 @@ webhook is delivered again, with the same id, until it is answered with 2xx: at 
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -75,16 +75,15 @@ class SessionEnd:
     user_agent: str | None
 
 
-def read_delivery(headers: Iterable[tuple[bytes, bytes]]) -> Delivery:
-    """Read ASGI headers (names in lower case), before anything is known of the body.
+def read_delivery(headers: Mapping[bytes, Sequence[bytes]]) -> Delivery:
+    """Read headers, by their names in lower case, before anything is known of the body.
 
     Raises:
         WebhookRefusedError: one of the three is missing, comes twice or is malformed.
     """
-    sent = [(name, value) for name, value in headers if name in _HEADERS]
     found: dict[bytes, str] = {}
     for name, form in _HEADERS.items():
-        values = [value.decode("latin-1") for other, value in sent if other == name]
+        values = [value.decode("latin-1") for value in headers.get(name, ())]
         if len(values) != 1:
             problem = "was sent more than once" if values else _MISSING
             raise WebhookRefusedError(f"the header {name.decode()} {problem}")

@@ -5,68 +5,57 @@ Clerk ends the session; this endpoint only learns of it. So it verifies what it 
 
 import logging
 
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
 
-from service.clerk.session_token import read_credentials
+from service.clerk.credentials import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
 from service.clerk.verifier import longest_lifetime
-from service.diagnostics import where
-from service.endpoints import session_cookies
-from service.endpoints.responses import send_json
-from service.endpoints.state import state_of
+from service.endpoints.responses import JSONResponse, expire_cookies
+from service.endpoints.state import RequestState, state_of
 from service.events.types import UserLogout, new_event_id, now
-from service.request.client import ClientAddress
-from service.request.context import RequestFacts
 from service.revocations.revocation_list import RevocationList
+from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.logout")
 
 
-class Logout:
-    """The endpoint.
+async def logout(request: Request) -> Response:
+    """Verify, record, have the session's tokens refused, and only then answer. The request's body is not read."""
+    state = state_of(request)
+    resources = state["resources"]
+    event_id, recorded = new_event_id(), False
+    verdict = ABSENT
+    cookies: tuple[str, ...] = ()
+    try:
+        credentials = read_credentials(state["head"].headers)
+        cookies = credentials.cookies
+        verdict = await resources.verifier.verify(credentials.tokens)
+        event_id, recorded = await _record(state, verdict, event_id, now())
+    except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
+        logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
+    await _revoke(resources.revocations, verdict)
+    content = {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
+    response = JSONResponse(content)
+    expire_cookies(response, cookies)
+    return response
 
-    Args:
-        client_address: finds the caller's address, for flood control.
-        facts: finds what the request tells its event.
-    """
 
-    def __init__(self, client_address: ClientAddress, facts: RequestFacts) -> None:
-        self._client_address = client_address
-        self._facts = facts
-
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        """Verify, record, have the session's tokens refused, and only then answer. The request's body is not read."""
-        state = state_of(scope)
-        event_id, timestamp = new_event_id(), now()
-        cookies: tuple[str, ...] = ()
-        verdict = ABSENT
-        recorded = False
-        try:
-            credentials = read_credentials(scope["headers"])
-            cookies = credentials.cookies
-            verdict = await state["verifier"].verify(credentials.tokens)
-            flood = state["flood"]
-            if verdict.identity is None and not flood.admits(self._client_address(scope)):
-                # Nothing of its own is written, so the answer must not say that it is.
-                event_id = flood.suppress(verdict.auth.value)
-            else:
-                event = self._event(scope, verdict, event_id, timestamp)
-                recorded = await state["recorder"].record(event)
-        except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
-            logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
-        await _revoke(state["revocations"], verdict)
-        answer = {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
-        await send_json(send, answer, session_cookies.expired(cookies))
-
-    def _event(self, scope: Scope, verdict: Verdict, event_id: str, timestamp: str) -> UserLogout:
-        return UserLogout(
-            event_id=event_id,
-            timestamp=timestamp,
-            auth=str(verdict.auth),
-            reason=str(verdict.reason) if verdict.reason else None,
-            who=verdict.identity,
-            facts=self._facts(scope),
-        )
+async def _record(state: RequestState, verdict: Verdict, event_id: str, timestamp: str) -> tuple[str, bool]:
+    """Record the logout, or count it where flood control says so; give the event's id and whether it is recorded."""
+    resources, flood = state["resources"], state["flood"]
+    if verdict.identity is None and not flood.admits(resources.client_address(state["head"])):
+        # Nothing of its own is written, so the answer must not say that it is.
+        return flood.suppress(verdict.auth.value), False
+    event = UserLogout(
+        event_id=event_id,
+        timestamp=timestamp,
+        auth=verdict.auth.value,
+        reason=verdict.reason.value if verdict.reason else None,
+        who=verdict.identity,
+        facts=resources.request_facts(state["head"]),
+    )
+    return event_id, await resources.recorder.record(event)
 
 
 async def _revoke(revocations: RevocationList, verdict: Verdict) -> None:

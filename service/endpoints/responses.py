@@ -1,10 +1,9 @@
-"""Answers in JSON."""
+"""Answers in JSON, and the browser's session cookies, expired."""
 
 from collections.abc import Iterable
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Send
 
 
 class JSONResponse(Response):
@@ -17,15 +16,11 @@ class JSONResponse(Response):
         return orjson.dumps(content)
 
 
-async def send_json(send: Send, content: object, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Answer 200 in JSON: the same as a ``JSONResponse``, without an object for it.
+def expire_cookies(response: Response, names: Iterable[str]) -> None:
+    """Have the browser forget cookies.
 
     Args:
-        send: ASGI's.
-        content: the body.
-        headers: further ones, names in lower case.
+        response: carries the headers that say so.
+        names: of the session cookies that the request carried.
     """
-    body = orjson.dumps(content)
-    own = (b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")
-    await send({"type": "http.response.start", "status": 200, "headers": [*own, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    response.raw_headers += [(b"set-cookie", f"{name}=; Max-Age=0; Path=/".encode("ascii")) for name in names]

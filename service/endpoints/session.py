@@ -4,14 +4,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.endpoints.responses import JSONResponse
-from service.endpoints.state import State
+from service.endpoints.state import state_of
 from service.events.types import timestamp_of
-from service.guard.refusal import Refusal
+from service.sessions.refusal import Refusal
 
 
-async def session(request: Request[State]) -> Response:
+async def session(request: Request) -> Response:
     """Answer whose session it is, and until when this token counts."""
-    outcome = await request.state["session_check"](request.scope)
+    state = state_of(request)
+    outcome = await state["resources"].session_check(state["head"])
     if isinstance(outcome, Refusal):
         return outcome.response()
     return JSONResponse(

@@ -7,26 +7,21 @@ with the event of that one, which has the request id of the call that began it.
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.clerk.credentials import read_credentials
 from service.clerk.reverification import is_fresh, reverification_error
-from service.clerk.session_token import read_credentials
-from service.clerk.sign_out import DEADLINE, End, SignedOut, SignOut
+from service.clerk.sign_out import DEADLINE, End, SignOut
 from service.clerk.verdict import Auth
-from service.endpoints import session_cookies
-from service.endpoints.responses import JSONResponse
-from service.endpoints.seldom import Seldom
+from service.endpoints.responses import JSONResponse, expire_cookies
 from service.endpoints.signing_out import Ended, SigningOut
-from service.endpoints.state import State
-from service.endpoints.under_way import BusyError, UnderWay
-from service.guard.refusal import refusal_of
-from service.request.context import RequestFacts
+from service.endpoints.single_flight import BusyError
+from service.endpoints.state import state_of
+from service.sessions.refusal import refusal_of
 
 logger = logging.getLogger("service.sessions")
 
@@ -60,100 +55,56 @@ _REASONS = {
 }
 
 
-class EndSessions:
-    """The endpoint.
+async def sessions(request: Request) -> Response:
+    """Answer with what Clerk did, never with more. The request's body is not read."""
+    state = state_of(request)
+    resources = state["resources"]
+    api, max_age = resources.clerk, resources.settings.reverification_max_age_minutes
+    if api is None:
+        content = _problem("Signing out everywhere needs CLERK_SECRET_KEY, which is not set", "not-configured")
+        return JSONResponse(content, status_code=HTTPStatus.NOT_IMPLEMENTED)
+    credentials = read_credentials(state["head"].headers)
+    verdict = await resources.verifier.verify(credentials.tokens)
+    identity = verdict.identity
+    if verdict.auth is not Auth.VERIFIED or identity is None:
+        return refusal_of(verdict).response()
+    if (mistake := _mistake(request.query_params)) is not None:
+        return JSONResponse(mistake, status_code=HTTPStatus.BAD_REQUEST)
+    scope = request.query_params.get("scope", "all")
+    if max_age is not None and not is_fresh(identity.factor_ages, max_age):
+        content = _problem("Prove again who you are, then repeat the call", "reverification-needed")
+        content |= reverification_error(max_age)
+        return JSONResponse(content, status_code=HTTPStatus.FORBIDDEN)
 
-    Args:
-        facts: finds what the request tells its event.
-        reverification_max_age: minutes ago at the most that the user proved who they are; None asks for nothing.
-        deadline: seconds for all calls to Clerk.
-        patience: seconds of them that a call waits until it can begin.
-        clock: seconds, for what is said once a minute.
-    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + DEADLINE
 
-    def __init__(
-        self,
-        facts: RequestFacts,
-        *,
-        reverification_max_age: int | None = None,
-        deadline: float = DEADLINE,
-        patience: float = PATIENCE,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._facts = facts
-        self._max_age = reverification_max_age
-        self._deadline = deadline
-        self._under_way = UnderWay[Ended]()
-        self._patience = patience
-        self._seldom = Seldom(clock=clock)
-        self._trouble_was_told = False
+    def begin() -> SigningOut:
+        sign_out = SignOut(
+            api,
+            identity.user_id,
+            own=identity.session_id,
+            keep_own=scope == "others",
+            deadline=until - loop.time(),
+        )
+        facts = resources.request_facts(state["head"])
+        return SigningOut(sign_out, identity, scope, facts, resources.recorder, resources.revocations)
 
-    def stop(self) -> None:
-        """Begin nothing more, and end what is under way soon enough for its callers to be answered."""
-        self._under_way.stop(WHEN_STOPPING)
-
-    async def close(self) -> None:
-        """End what is under way, recorded as far as it got."""
-        await self._under_way.close()
-
-    async def delete(self, request: Request[State]) -> Response:
-        """Answer with what Clerk did, never with more. The request's body is not read."""
-        api = request.state["clerk"]
-        if api is None:
-            content = _problem("Signing out everywhere needs CLERK_SECRET_KEY, which is not set", "not-configured")
-            return JSONResponse(content, status_code=HTTPStatus.NOT_IMPLEMENTED)
-        credentials = read_credentials(request.scope["headers"])
-        verdict = await request.state["verifier"].verify(credentials.tokens)
-        identity = verdict.identity
-        if verdict.auth is not Auth.VERIFIED or identity is None:
-            return refusal_of(verdict).response()
-        if (mistake := _mistake(request.query_params)) is not None:
-            return JSONResponse(mistake, status_code=HTTPStatus.BAD_REQUEST)
-        scope = request.query_params.get("scope", "all")
-        if self._max_age is not None and not is_fresh(identity.factor_ages, self._max_age):
-            content = _problem("Prove again who you are, then repeat the call", "reverification-needed")
-            content |= reverification_error(self._max_age)
-            return JSONResponse(content, status_code=HTTPStatus.FORBIDDEN)
-
-        until = asyncio.get_running_loop().time() + self._deadline
-
-        def begin() -> SigningOut:
-            sign_out = SignOut(
-                api,
-                identity.user_id,
-                own=identity.session_id,
-                keep_own=scope == "others",
-                deadline=until - asyncio.get_running_loop().time(),
-            )
-            return SigningOut(sign_out, identity, scope, self._facts(request.scope), request.state)
-
-        try:
-            key = (identity.session_id, scope)
-            ended = await self._under_way.do(identity.user_id, key, begin, patience=self._patience)
-        except BusyError:
-            if self._seldom.may_say("busy"):
-                logger.warning("somebody could not sign out everywhere: too much else was under way")
-            return _unavailable(_problem(_BUSY, "busy"), RETRY_AFTER)
-        self._tell(ended.signed_out)
-        response = _answer(ended, scope)
-        if response.status_code == HTTPStatus.OK and scope == "all":
-            session_cookies.expire(response, credentials.cookies)
-        return response
-
-    def _tell(self, signed_out: SignedOut) -> None:
-        """Log that Clerk does not do as it should, and once that it does again."""
-        if signed_out.succeeded:
-            if self._trouble_was_told:
-                logger.info("sessions can be ended at Clerk again")
-            self._trouble_was_told = False
-            return
-        if not self._seldom.may_say(_REASONS[signed_out.end]):
-            return
-        self._trouble_was_told = True
-        if signed_out.end is End.KEY_REFUSED:
-            logger.error("nobody can sign out everywhere: %s", signed_out.problem)
-        else:
-            logger.warning("sessions could not be ended at Clerk: %s", signed_out.problem)
+    throttle = state["throttle"]
+    try:
+        ended: Ended = await state["sign_outs"].do(
+            identity.user_id, (identity.session_id, scope), begin, patience=PATIENCE
+        )
+    except BusyError:
+        if throttle.may_say("busy"):
+            logger.warning("somebody could not sign out everywhere: too much else was under way")
+        return _unavailable(_problem(_BUSY, "busy"), RETRY_AFTER)
+    if not ended.signed_out.succeeded and throttle.may_say(_REASONS[ended.signed_out.end]):
+        logger.warning("sessions could not be ended at Clerk: %s", ended.signed_out.problem)
+    response = _answer(ended, scope)
+    if response.status_code == HTTPStatus.OK and scope == "all":
+        expire_cookies(response, credentials.cookies)
+    return response
 
 
 def _mistake(query: QueryParams) -> dict[str, object] | None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from service.clerk.sign_out import SignedOut, SignOut
 from service.clerk.verdict import Identity
 from service.clerk.verifier import longest_lifetime
-from service.diagnostics import where
-from service.endpoints.state import AppState
+from service.events.recorder import Recorder
 from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now
+from service.revocations.revocation_list import RevocationList
+from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.sessions")
 
@@ -36,16 +37,25 @@ class SigningOut:
         identity: who asked for it.
         scope: ``all`` or ``others``.
         facts: what the request tells the event.
-        state: holds the recorder and the revocation list.
+        recorder: takes the event.
+        revocations: takes the sessions that have ended.
     """
 
-    def __init__(self, sign_out: SignOut, identity: Identity, scope: str, facts: Facts, state: AppState) -> None:
+    def __init__(
+        self,
+        sign_out: SignOut,
+        identity: Identity,
+        scope: str,
+        facts: Facts,
+        recorder: Recorder,
+        revocations: RevocationList,
+    ) -> None:
         self._sign_out = sign_out
         self._identity = identity
         self._scope = scope
         self._facts = facts
-        self._recorder = state["recorder"]
-        self._revocations = state["revocations"]
+        self._recorder = recorder
+        self._revocations = revocations
         self._timestamp = now()
 
     async def run(self) -> Ended:

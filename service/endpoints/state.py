@@ -1,52 +1,44 @@
-"""What an endpoint finds in ``request.state``."""
+"""What an endpoint finds in its request's state: what the lifespan opened, and the head of the request."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypedDict
+import asyncio
+from collections.abc import Callable
+from typing import TypedDict
 
-from starlette.types import Scope
+from starlette.requests import Request
 
-from service.clerk.sign_out import Sessions
-from service.clerk.verifier import Verifier
+from service.clerk.webhook import WebhookReader
+from service.endpoints.signing_out import Ended
+from service.endpoints.single_flight import SingleFlight
 from service.events.flood import FloodControl
-from service.events.recorder import Recorder
-from service.guard.session_check import SessionCheck
-from service.revocations.revocation_list import RevocationList
-
-
-class Part(Protocol):
-    """A part of the service, as ``/readyz`` sees it."""
-
-    @property
-    def problem(self) -> str | None:
-        """Why it cannot do its work, in one line without a secret; None while it can. Known without asking anybody."""
-        ...
+from service.events.request_head import RequestHead
+from service.resources import Resources
+from service.telemetry.throttle import LogThrottle
 
 
 class AppState(TypedDict):
-    """What the lifespan opens and closes; shared by all requests of a process."""
+    """What the lifespan opens and closes; shared by all requests."""
 
-    verifier: Verifier
-    clerk: Sessions | None
-    """Clerk's Backend API; None without a secret key."""
-    recorder: Recorder
+    resources: Resources
+    """Keys, Clerk's API, the recorder, the revocation list: what the settings name, opened."""
     flood: FloodControl
-    revocations: RevocationList
-    session_check: SessionCheck
-    parts: Mapping[str, Part]
-    """What logouts need, by the names that ``/readyz`` shows: without one of them the process is not ready."""
-    other_parts: Mapping[str, Part]
-    """What logouts do without for a while. ``/readyz`` tells of it, and stays ready."""
+    sign_outs: SingleFlight[Ended]
+    """The sign-outs everywhere that are under way."""
+    webhook_reader: WebhookReader | None
+    """None without a signing secret."""
+    large_bodies: asyncio.Semaphore
+    """Places for large bodies of webhooks that are read at the same time."""
+    throttle: LogThrottle
     stop: Callable[[], None]
     """What the server calls when it begins to end, while what is under way is still answered."""
 
 
-class State(AppState):
-    """The same with what the middleware adds for one request."""
+class RequestState(AppState):
+    """The same, with what the middleware adds for one request."""
 
-    request_id: str
+    head: RequestHead
 
 
-def state_of(scope: Scope) -> State:
-    """Give the same to an endpoint that is an ASGI application."""
-    state: State = scope["state"]
+def state_of(request: Request) -> RequestState:
+    """Give the state of a request."""
+    state: RequestState = request.scope["state"]
     return state

@@ -5,10 +5,9 @@ comes again, even a day later, is the same event with the same ``event_id``; rev
 that session gets no new tokens from Clerk, and the entry ends by itself.
 """
 
+import asyncio
 import logging
-import time
 import uuid
-from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -16,16 +15,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from service.clerk.errors import WebhookRefusedError
-from service.clerk.webhook import Delivery, SessionEnd, WebhookReader, read_delivery
-from service.diagnostics import where
+from service.clerk.webhook import Delivery, SessionEnd, read_delivery
 from service.endpoints.responses import JSONResponse
-from service.endpoints.seldom import Seldom
-from service.endpoints.state import State
+from service.endpoints.state import RequestState, state_of
+from service.events.client_address import parse_address
+from service.events.request_facts import client_network, printable, trace_id
 from service.events.types import Facts, SessionEnded, now, timestamp_of
-from service.metrics import Metrics
-from service.request.client import parse_address
-from service.request.context import client_network, printable, trace_id
-from service.settings import Settings
+from service.revocations.revocation_list import RevocationList
+from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.webhook")
 
@@ -38,122 +35,107 @@ MAX_LARGE_BODIES = 32
 MAX_DIGITS = 18
 """Of a Content-Length that is believed; without one the bytes are counted."""
 TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
-_RESULTS = ("recorded", "ignored", "refused", "failed")
 
 
-class ClerkWebhook:
-    """The endpoint.
-
-    Args:
-        settings: the signing secret, and what of the caller is recorded.
-        metrics: where the webhooks are counted.
-        clock: seconds.
-    """
-
-    def __init__(self, settings: Settings, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
-        secret = settings.clerk_webhook_signing_secret
-        self._reader = None if secret is None else WebhookReader(secret.get_secret_value())
-        self._with_client_ip = settings.event_client_ip
-        self._with_user_agent = settings.event_user_agent
-        # All from the start at 0, so that Prometheus sees the first of each.
-        self._count = {result: metrics.webhooks.labels(result).inc for result in _RESULTS}
-        self._seldom = Seldom(clock=clock)
-        self._large_bodies = 0
-
-    async def post(self, request: Request[State]) -> Response:
-        """Verify, record, have the session's tokens refused, and only then answer."""
-        try:
-            delivery, ended = await self._read(request)
-        except HTTPException as refusal:
-            self._count["failed" if refusal.status_code == HTTPStatus.SERVICE_UNAVAILABLE else "refused"]()
-            if self._seldom.may_say(refusal.detail):
-                logger.warning("a webhook was refused: %s", refusal.detail)
-            return _answer(refusal.status_code, refusal.detail)
-        if ended is None:
-            self._count["ignored"]()
-            return Response(status_code=204)
-        recorded = await self._record(request, delivery, ended)
-        # Also where it was not recorded: by the time that Clerk delivers it again, a token would have had its minute.
-        await _revoke(request, ended)
-        if not recorded:
-            self._count["failed"]()
-            return _answer(503, "the event was not recorded; deliver it again")
-        self._count["recorded"]()
+async def webhook(request: Request) -> Response:
+    """Verify, record, have the session's tokens refused, and only then answer."""
+    state = state_of(request)
+    count = state["resources"].metrics.webhooks.labels
+    try:
+        delivery, ended = await _read(request, state)
+    except HTTPException as refusal:
+        count("failed" if refusal.status_code == HTTPStatus.SERVICE_UNAVAILABLE else "refused").inc()
+        if state["throttle"].may_say(refusal.detail):
+            logger.warning("a webhook was refused: %s", refusal.detail)
+        return _answer(refusal.status_code, refusal.detail)
+    if ended is None:
+        count("ignored").inc()
         return Response(status_code=204)
+    recorded = await _record(state, delivery, ended)
+    # Also where it was not recorded: by the time that Clerk delivers it again, a token would have had its minute.
+    await _revoke(state["resources"].revocations, ended)
+    if not recorded:
+        count("failed").inc()
+        return _answer(503, "the event was not recorded; deliver it again")
+    count("recorded").inc()
+    return Response(status_code=204)
 
-    async def _read(self, request: Request[State]) -> tuple[Delivery, SessionEnd | None]:
-        """Read the request, as little of it as decides. Every refusal is in our own words, none in the sender's."""
-        if self._reader is None:
-            raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
-        try:
-            _check_length(request)
-            delivery = read_delivery(request.scope["headers"])
-            return delivery, self._reader.read(delivery, await self._read_body(request))
-        except WebhookRefusedError as error:
-            raise HTTPException(400, str(error)) from None
-        except ClientDisconnect:
-            raise HTTPException(400, "the body ended too soon") from None
 
-    async def _read_body(self, request: Request[State]) -> bytes:
-        """Read it. A large one needs a place: strangers must not fill the memory with what nobody has signed."""
-        body, has_place = bytearray(), False
-        try:
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MAX_BODY:
-                    raise HTTPException(413, TOO_LARGE)
-                if len(body) > SMALL_BODY and not has_place:
-                    if self._large_bodies >= MAX_LARGE_BODIES:
-                        raise HTTPException(503, "too many large bodies at once; deliver it again")
-                    self._large_bodies += 1
-                    has_place = True
-        finally:
-            self._large_bodies -= has_place
-        return bytes(body)
+async def _read(request: Request, state: RequestState) -> tuple[Delivery, SessionEnd | None]:
+    """Read the request, as little of it as decides. Every refusal is in our own words, none in the sender's."""
+    reader = state["webhook_reader"]
+    if reader is None:
+        raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
+    try:
+        _check_length(request)
+        delivery = read_delivery(state["head"].headers)
+        return delivery, reader.read(delivery, await _read_body(request, state["large_bodies"]))
+    except WebhookRefusedError as error:
+        raise HTTPException(400, str(error)) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the body ended too soon") from None
 
-    async def _record(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> bool:
-        try:
-            return await request.state["recorder"].record(self._event(request, delivery, ended))
-        except Exception as error:  # noqa: BLE001 - a 503 makes Clerk deliver it again
-            logger.error("a webhook was not recorded: %s", where(error))  # noqa: TRY400 - see where()
-            return False
 
-    def _event(self, request: Request[State], delivery: Delivery, ended: SessionEnd) -> SessionEnded:
-        facts: Facts = {
-            "request_id": request.state["request_id"],
-            "trace_id": trace_id(request.scope["headers"]),
-            "origin": None,
-        }
-        address = parse_address(ended.client_ip) if self._with_client_ip and ended.client_ip is not None else None
-        if address is not None:
-            facts["client_ip"] = client_network(address)
-        if self._with_user_agent and ended.user_agent is not None:
-            facts["user_agent"] = printable(ended.user_agent)
-        return SessionEnded(
-            # The same for each delivery, in whichever process it arrives (RFC 9562, section 5.5).
-            event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, delivery.id)),
-            timestamp=now(),
-            who=ended,
-            facts=facts,
-            cause=ended.cause,
-            ended_at=timestamp_of(ended.ended_at),
-        )
+async def _read_body(request: Request, large_bodies: asyncio.Semaphore) -> bytes:
+    """Read it. A large one needs a place: strangers must not fill the memory with what nobody has signed."""
+    body, has_place = bytearray(), False
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY:
+                raise HTTPException(413, TOO_LARGE)
+            if len(body) > SMALL_BODY and not has_place:
+                if large_bodies.locked():
+                    raise HTTPException(503, "too many large bodies at once; deliver it again")
+                await large_bodies.acquire()
+                has_place = True
+    finally:
+        if has_place:
+            large_bodies.release()
+    return bytes(body)
+
+
+async def _record(state: RequestState, delivery: Delivery, ended: SessionEnd) -> bool:
+    try:
+        return await state["resources"].recorder.record(_event(state, delivery, ended))
+    except Exception as error:  # noqa: BLE001 - a 503 makes Clerk deliver it again
+        logger.error("a webhook was not recorded: %s", where(error))  # noqa: TRY400 - see where()
+        return False
+
+
+def _event(state: RequestState, delivery: Delivery, ended: SessionEnd) -> SessionEnded:
+    settings, head = state["resources"].settings, state["head"]
+    facts: Facts = {"request_id": head.request_id, "trace_id": trace_id(head.headers), "origin": None}
+    address = parse_address(ended.client_ip) if settings.event_client_ip and ended.client_ip is not None else None
+    if address is not None:
+        facts["client_ip"] = client_network(address)
+    if settings.event_user_agent and ended.user_agent is not None:
+        facts["user_agent"] = printable(ended.user_agent)
+    return SessionEnded(
+        # The same for each delivery, in whichever process it arrives (RFC 9562, section 5.5).
+        event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, delivery.id)),
+        timestamp=now(),
+        who=ended,
+        facts=facts,
+        cause=ended.cause,
+        ended_at=timestamp_of(ended.ended_at),
+    )
 
 
 def _answer(status: int, message: str) -> Response:
     return JSONResponse({"success": False, "message": message}, status_code=status)
 
 
-def _check_length(request: Request[State]) -> None:
+def _check_length(request: Request) -> None:
     """Refuse what says of itself that it is too large, before any of it is read."""
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdecimal() and len(length) <= MAX_DIGITS and int(length) > MAX_BODY:
         raise HTTPException(413, TOO_LARGE)
 
 
-async def _revoke(request: Request[State], ended: SessionEnd) -> None:
+async def _revoke(revocations: RevocationList, ended: SessionEnd) -> None:
     """Have the session's tokens refused from now on. The line is written, so nothing here is worth a redelivery."""
     try:
-        await request.state["revocations"].revoke([ended.session_id], at=ended.ended_at)
+        await revocations.revoke([ended.session_id], at=ended.ended_at)
     except Exception as error:  # noqa: BLE001 - as above
         logger.error("a session that ended was not put on the revocation list: %s", where(error))  # noqa: TRY400

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from service.diagnostics import where
 from service.events.token_buckets import TokenBuckets
 from service.events.types import UserLogoutSuppressed, new_event_id, now
-from service.metrics import Metrics
+from service.telemetry.diagnostics import where
+from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.flood")
 

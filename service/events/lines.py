@@ -1,6 +1,6 @@
 """What a line is, to those who store and carry lines."""
 
-from service.nonblocking import ATOMIC_WRITE
+from service.telemetry.nonblocking import ATOMIC_WRITE
 
 MAX_LINE = ATOMIC_WRITE - 1
 """Bytes of a line with its newline: what a pipe takes whole, less a newline that may have to mend what is before it."""

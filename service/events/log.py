@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn, TypeVar
 
-from service.diagnostics import where
 from service.events.lines import MAX_LINE
 from service.events.outputs import Output
 from service.events.pending import PendingLine, fitting
@@ -19,7 +18,8 @@ from service.events.replay import Replay
 from service.events.reporter import Reporter
 from service.events.spool import Spool
 from service.events.thread import CallThread
-from service.metrics import Metrics
+from service.telemetry.diagnostics import where
+from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.events")
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from service.events.disk import sync_directory
 from service.events.lines import LINE_START, MAX_LINE
-from service.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
 FILE_WRITE = 1 << 20
 """Bytes written to a file at once; a bound only so that one write cannot take for ever."""

@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 from service.events.types import Event
-from service.metrics import Children, Metrics
+from service.telemetry.metrics import Children, Metrics
 
 SERVICE = "clerk-logout"
 

@@ -8,10 +8,11 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Aut
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from service.events.request_head import read_head
 from service.guard.opening import OpenedOnce
-from service.guard.refusal import ABSENT_REFUSED, Refusal
-from service.guard.session_check import SessionCheck
-from service.guard.session_user import SessionUser
+from service.sessions.check import SessionCheck
+from service.sessions.refusal import ABSENT_REFUSED, Refusal
+from service.sessions.user import SessionUser
 
 
 class SessionRefusedError(AuthenticationError):
@@ -46,7 +47,7 @@ class SessionBackend(AuthenticationBackend):
         Raises:
             SessionRefusedError: it carries one that does not count, or nobody can say whether it does.
         """
-        outcome = await (self._check or self._own.check or await self._own.get())(conn.scope)
+        outcome = await (self._check or self._own.check or await self._own.get())(read_head(conn.scope))
         if not isinstance(outcome, Refusal):
             return AuthCredentials(["authenticated"]), outcome
         if outcome == ABSENT_REFUSED:

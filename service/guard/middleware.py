@@ -7,9 +7,10 @@ from prometheus_client import CollectorRegistry
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.events.request_head import read_head
 from service.guard.opening import OpenedOnce, open_session_check
-from service.guard.refusal import Refusal
-from service.guard.session_check import SessionCheck
+from service.sessions.check import SessionCheck
+from service.sessions.refusal import Refusal
 from service.settings import ConfigurationError
 
 POLICY_VIOLATION = 1008
@@ -67,7 +68,7 @@ class SessionGuard:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
             await self._app(scope, receive, send)
             return
-        outcome = await (self._check or self._own.check or await self._own.get())(scope)
+        outcome = await (self._check or self._own.check or await self._own.get())(read_head(scope))
         if not isinstance(outcome, Refusal):
             # Of this request alone: the application may add scopes to it.
             scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])

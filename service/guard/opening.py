@@ -6,26 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
-from starlette.types import Scope
 
-from service.clerk.verifier import Verifier
-from service.events.types import Facts
-from service.guard.session_check import SessionCheck
-from service.metrics import Metrics
-from service.request.client import ClientAddress
-from service.request.context import RequestFacts
-from service.request.headers import first_values
-from service.request.request_id import request_id_of
-from service.resources import (
-    check_clerk_api,
-    check_spool,
-    load_pem_key,
-    open_clerk_api,
-    open_keys,
-    open_recorder,
-    open_revocations,
-)
+from service.resources import check_clerk_api, check_spool, open_resources
+from service.sessions.check import SessionCheck
 from service.settings import Settings, load_settings
+from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.guard")
 
@@ -53,35 +38,8 @@ async def open_session_check(
         if registry is not None:
             registry.register(metrics.registry)
             stack.callback(registry.unregister, metrics.registry)
-        recorder, _ = await stack.enter_async_context(open_recorder(settings, metrics))
-        api = await stack.enter_async_context(open_clerk_api(settings, metrics))
-        keys = await stack.enter_async_context(open_keys(load_pem_key(settings), api, metrics))
-        revocations = await stack.enter_async_context(open_revocations(settings, metrics))
-        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
-        facts = RequestFacts(
-            origins=settings.clerk_authorized_parties,
-            client_address=ClientAddress(settings.forwarded_allow_ips),
-            with_client_ip=settings.event_client_ip,
-            with_user_agent=settings.event_user_agent,
-        )
-        yield SessionCheck(
-            verifier,
-            revocations,
-            recorder,
-            _with_request_id(facts),
-            fail=settings.revocations_fail,
-            metrics=metrics,
-        )
-
-
-def _with_request_id(facts: RequestFacts) -> Callable[[Scope], Facts]:
-    """Find the facts where no middleware of ours gives a request its id; the application's state is its own affair."""
-
-    def find(scope: Scope) -> Facts:
-        request_id = request_id_of(first_values(scope["headers"])).decode("ascii")
-        return facts({**scope, "state": {"request_id": request_id}})
-
-    return find
+        resources = await stack.enter_async_context(open_resources(settings, metrics))
+        yield resources.session_check
 
 
 class OpenedOnce:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from service.revocations.patience import Patience
-from service.revocations.redis_words import in_words
+from service.revocations.redis_errors import in_words
 from service.revocations.store import RevocationsUnavailableError
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service.revocations.redis_address import RedisAddress, Resolve
 from service.revocations.redis_connections import RedisConnections, RedisLogin
-from service.revocations.redis_words import in_words
+from service.revocations.redis_errors import in_words
 from service.revocations.store import WITHIN, RevocationsUnavailableError
 
 CONNECTIONS = 8

@@ -9,13 +9,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from service.revocations.batcher import Together
 from service.revocations.memory_store import MOST_SESSIONS, MemoryStore
-from service.revocations.owed import AT_ONCE, Owed
 from service.revocations.patience import Patience
 from service.revocations.redis_commands import Entry, RedisCommands
-from service.revocations.redis_watch import REFILL, RedisWatch
+from service.revocations.redis_health import REFILL, RedisWatch
 from service.revocations.store import RevocationsUnavailableError
-from service.revocations.together import Together
+from service.revocations.unsynced import AT_ONCE, Owed
 
 ROUND_TRIPS = 2
 """At the same time, of one kind. Few, so that many questions go together; two, so that one that hangs is not all."""

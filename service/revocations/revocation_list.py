@@ -8,8 +8,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from service.metrics import Metrics
 from service.revocations.store import RevocationStore, RevocationsUnavailableError
+from service.telemetry.metrics import Metrics
 
 LEAST_SECONDS = 75
 """Clerk's session tokens live 60 s, clocks may differ by 5 s, and a token may have been handed out just now."""

@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, BackendApi, backend_api
 from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
 from service.clerk.sign_out import PAGE_SIZE
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from service.sandbox.instance import Instance
 
 URL = "https://api.clerk.com"

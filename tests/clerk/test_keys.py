@@ -19,7 +19,7 @@ from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknown
 from service.clerk.keys import COOL_DOWN, FETCH_DEADLINE, REFRESH_AFTER, KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason
 from service.clerk.verifier import PATIENCE, Verifier
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from tests.support.signing import KID, header, jwk, pem, private_key, token
 
 NEW_KID = "ins_2rotated"

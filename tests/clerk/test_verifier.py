@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
-from service.clerk.session_token import MAX_TOKEN_BYTES
+from service.clerk.credentials import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
 from service.clerk.verifier import LEEWAY, PATIENCE, Verifier, _CheckFailedError, _decoded, longest_lifetime
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, private_key, token, token_of

@@ -22,10 +22,10 @@ from service.endpoints.logout import Logout
 from service.events import log as log_module
 from service.events.flood import FloodControl
 from service.events.types import Event
-from service.metrics import Metrics
-from service.middleware import ResponseHeaders
-from service.request.client import ClientAddress
-from service.request.context import RequestFacts
+from service.telemetry.metrics import Metrics
+from service.endpoints.middleware import ResponseHeaders
+from service.events.client_address import ClientAddress
+from service.events.request_facts import RequestFacts
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationStore

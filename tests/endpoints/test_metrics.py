@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from service.clerk.verdict import Auth, Reason
 from service.endpoints.metrics import KEPT_FOR, MetricsText
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from tests.conftest import OpenClient
 from tests.support.debian import need
 from tests.support.lines import EventFile

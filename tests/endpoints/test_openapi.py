@@ -15,7 +15,7 @@ from service import __version__
 from service.app import create_app
 from service.clerk.verdict import Reason
 from service.cli import main
-from service.endpoints.openapi import document
+from service.endpoints.documents import document
 from service.settings import Settings
 from tests.support.api_document import operations, parts, resolved, validator
 from tests.support.lines import EventFile

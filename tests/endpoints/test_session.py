@@ -10,7 +10,7 @@ from asgi_lifespan import LifespanManager
 from prometheus_client import generate_latest
 
 from service.app import create_app
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.store import RevocationsUnavailableError
 from service.settings import Settings

@@ -21,9 +21,9 @@ from service.clerk.verifier import Verifier
 from service.endpoints.sessions import EndSessions
 from service.events import log as log_module
 from service.events.types import UserLogoutEverywhere
-from service.middleware import ResponseHeaders
-from service.request.client import ClientAddress
-from service.request.context import RequestFacts
+from service.endpoints.middleware import ResponseHeaders
+from service.events.client_address import ClientAddress
+from service.events.request_facts import RequestFacts
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from tests.clerk.test_bad_input import VECTORS, Vector

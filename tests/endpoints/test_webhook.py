@@ -23,11 +23,11 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from service.app import create_app
-from service.endpoints.seldom import EVERY
+from service.telemetry.throttle import EVERY
 from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY, ClerkWebhook
 from service.events.types import Event
-from service.metrics import Metrics
-from service.middleware import ResponseHeaders
+from service.telemetry.metrics import Metrics
+from service.endpoints.middleware import ResponseHeaders
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.events.flood import BURST_SECONDS, PROCESS_FACTOR, Address, FloodControl
 from service.events.token_buckets import SECOND
 from service.events.types import UserLogoutSuppressed
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from tests.events.test_token_buckets import Clock
 
 NEVER = 3600

@@ -3,7 +3,7 @@ import pytest
 from service.events.lines import LINE_START, MAX_LINE, first_lines
 from service.events.recorder import Recorder
 from service.events.types import Facts, UserLogout, new_event_id, now
-from service.nonblocking import ATOMIC_WRITE
+from service.telemetry.nonblocking import ATOMIC_WRITE
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from service.events.lines import MAX_LINE
 from service.events.log import ANSWER_WITHIN, APPEND, LOG_PATIENCE, EventLog
 from service.events.outputs import LogFile, Output
 from service.events.spool import Spool
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from tests.support.disks import fill, small_disk
 from tests.support.outputs import FakeOutput, HangingOutput, Pipe
 from tests.support.processes import TIMEOUT

@@ -17,7 +17,7 @@ from service.events import replay as replay_module
 from service.events.log import EventLog
 from service.events.outputs import LogFile, StandardOutput
 from service.events.spool import Spool
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from tests.support.processes import TIMEOUT
 from tests.support.spools import line
 

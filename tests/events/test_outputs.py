@@ -20,7 +20,7 @@ import pytest
 
 from service.events.lines import LINE_START, MAX_LINE
 from service.events.outputs import FILE_WRITE, LogFile, Output, StandardOutput, open_output
-from service.nonblocking import ATOMIC_WRITE
+from service.telemetry.nonblocking import ATOMIC_WRITE
 from tests.support.disks import small_disk
 from tests.support.spools import line, numbered, open_files
 

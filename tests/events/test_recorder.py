@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 
 from service.events.recorder import EventLoggerFactory, Recorder
 from service.events.types import UserLogout, new_event_id, now
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from tests.support.events import told
 from tests.support.lines import read_line
 

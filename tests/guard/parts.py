@@ -11,8 +11,8 @@ from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
 from service.events.types import Event, Facts, SessionUsedAfterLogout
-from service.guard.session_check import SessionCheck
-from service.metrics import Metrics
+from service.sessions.check import SessionCheck
+from service.telemetry.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.guard.opening import OpenedOnce, open_session_check
-from service.guard.session_check import SessionCheck
-from service.guard.session_user import SessionUser
+from service.sessions.check import SessionCheck
+from service.sessions.user import SessionUser
 from service.settings import ConfigurationError, Settings, load_settings
 from tests.guard.parts import Parts, bearer, of_session, scope
 from tests.support.lines import EventFile

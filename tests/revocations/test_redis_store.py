@@ -9,7 +9,7 @@ import pytest
 
 from service.revocations.redis_commands import MARKER, REPORTED, REVOKED, Entry, Found, Probed, RedisCommands
 from service.revocations.redis_store import RedisStore
-from service.revocations.redis_watch import LOST
+from service.revocations.redis_health import LOST
 from service.revocations.store import RevocationsUnavailableError
 from tests.revocations.conftest import Clock
 from tests.revocations.opened import AT, opened, said, until_up

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import generate_latest
 
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError

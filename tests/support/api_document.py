@@ -5,7 +5,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from service.endpoints.openapi import document
+from service.endpoints.documents import document
 
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:

@@ -1,0 +1,54 @@
+"""``GET /openapi.json`` and ``GET /v1/events/schema``: what binds callers and consumers, as documents.
+
+The OpenAPI document is written by hand, in ``openapi.json`` beside this.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import __version__
+from service.endpoints.responses import JSONResponse
+from service.events.schemas import schemas
+
+COMMON_HEADERS = ("X-Request-ID", "Cache-Control", "X-Content-Type-Options")
+"""What ``service.endpoints.middleware`` adds to every response."""
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Give the document, with what the file leaves out: our version, and the headers of every response."""
+    found: dict[str, Any] = orjson.loads(files(__package__).joinpath("openapi.json").read_bytes())
+    found["info"]["version"] = __version__
+    common = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
+    for response in _responses(found):
+        response["headers"] = common | response.get("headers", {})
+    return found
+
+
+def _responses(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every response that is described in its place; the others are references to one of these."""
+    yield from found["components"]["responses"].values()
+    for path in found["paths"].values():
+        for method in path.keys() - {"parameters"}:
+            yield from (response for response in path[method]["responses"].values() if "$ref" not in response)
+
+
+@cache
+def _rendered() -> bytes:
+    return orjson.dumps(document())
+
+
+async def openapi(_: Request) -> Response:
+    """Answer the document."""
+    return Response(_rendered(), media_type=JSONResponse.media_type)
+
+
+async def event_schema(_: Request) -> Response:
+    """Answer every event's JSON Schema by the name of the event."""
+    return JSONResponse(schemas())

@@ -1,1 +1,0 @@
-"""What a request tells besides who sends it: from where it comes, and the ids by which it is known."""

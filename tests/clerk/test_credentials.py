@@ -1,0 +1,218 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.clerk.credentials import MAX_CANDIDATES, MAX_COOKIES, Credentials, read_credentials
+
+SAFE_NAME = re.compile(r"__session(_[A-Za-z0-9_-]{1,64})?")
+NOTHING = Credentials((), ())
+
+
+def authorization(*values: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", value) for value in values]
+
+
+def cookies(*values: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"cookie", value) for value in values]
+
+
+def test_a_request_without_credentials_has_none() -> None:
+    assert read_credentials([]) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"Bearer a.b.c", id="as in RFC 6750"),
+        pytest.param(b"bearer a.b.c", id="lower case"),
+        pytest.param(b"BEARER a.b.c", id="upper case"),
+        pytest.param(b"bEaReR a.b.c", id="mixed case"),
+        pytest.param(b"Bearer   a.b.c", id="several spaces"),
+        pytest.param(b" \tBearer a.b.c \t", id="white space around"),
+    ],
+)
+def test_a_bearer_header_is_the_token(value: bytes) -> None:
+    assert read_credentials(authorization(value)).tokens == (b"a.b.c",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"Bearer", id="bearer without a token"),
+        pytest.param(b"Bearer  \t ", id="bearer with white space for a token"),
+        pytest.param(b"Basic a.b.c", id="basic"),
+        pytest.param(b"Token a.b.c", id="token"),
+        pytest.param(b"DPoP a.b.c", id="dpop"),
+        pytest.param(b"Bearera.b.c", id="no space after the scheme"),
+        pytest.param(b"Bearer\ta.b.c", id="a tab after the scheme"),
+        pytest.param(b"a.b.c", id="no scheme"),
+        pytest.param(b"\xffBearer a.b.c", id="a scheme that is not ASCII"),
+    ],
+)
+def test_an_authorization_header_without_a_bearer_token_is_no_token_and_leaves_the_cookies(value: bytes) -> None:
+    assert read_credentials(authorization(value)) == NOTHING
+    assert read_credentials([*authorization(value), *cookies(b"__session=from.the.cookie")]).tokens == (
+        b"from.the.cookie",
+    )
+
+
+def test_a_bearer_header_goes_before_cookies_whose_names_are_reported_nevertheless() -> None:
+    headers = [*cookies(b"__session=from.the.cookie"), *authorization(b"Bearer from.the.header")]
+    assert read_credentials(headers) == Credentials((b"from.the.header",), ("__session",))
+
+
+def test_each_of_two_authorization_headers_is_a_candidate() -> None:
+    assert read_credentials(authorization(b"Bearer a.a.a", b"Bearer b.b.b")).tokens == (b"a.a.a", b"b.b.b")
+
+
+def test_an_authorization_header_of_another_scheme_does_not_hide_the_bearer() -> None:
+    assert read_credentials(authorization(b"Basic dXNlcjpwdw==", b"Bearer a.b.c")).tokens == (b"a.b.c",)
+
+
+@pytest.mark.parametrize("name", ["__session", "__session_1a2B_-3c", "__session_x", "__session_" + "x" * 64])
+def test_clerks_cookies_hold_the_token(name: str) -> None:
+    assert read_credentials(cookies(name.encode() + b"=a.b.c")) == Credentials((b"a.b.c",), (name,))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"__sessio",
+        b"_session",
+        b"session",
+        b"__Session",
+        b"__SESSION",
+        b"x__session",
+        b"__sessionx",
+        b"__session2",
+        b"__session-abc",
+        b"__session_",
+        b"__session_" + b"x" * 65,
+        b"__session_a.b",
+        b"__session_\xc3\xa4",
+        b"__session a",
+        b"__session_a b",
+        b"__session_\x00",
+        b"__session\r\nSet-Cookie: x",
+        b"__session_a\r\nSet-Cookie: x",
+        b"__session_a\n",
+        b"__session\n",
+        b"\n__session",
+        b"__session\x0b",
+        b"__client_uat",
+        b"__Host-__session",
+    ],
+    ids=repr,
+)
+def test_a_cookie_that_only_looks_like_clerks_is_neither_read_nor_reported(name: bytes) -> None:
+    assert read_credentials(cookies(name + b"=a.b.c")) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        pytest.param(b"a,b=1", id="a comma in a name"),
+        pytest.param(b'prefs={"a":1}', id="JSON"),
+        pytest.param(b'prefs="', id="an open quote"),
+        pytest.param(b"flag", id="no equals sign"),
+        pytest.param(b"__session", id="our own name without a value"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"=", id="only an equals sign"),
+        pytest.param(b"=value", id="no name"),
+        pytest.param(b"a=b=c", id="two equals signs"),
+        pytest.param(b"na\xefve=\xff\xfe", id="not ASCII"),
+        pytest.param(b"nul=\x00", id="a control character"),
+        pytest.param(b"expires=Thu, 01 Jan 1970 00:00:00 GMT", id="a date"),
+        pytest.param(b"$Version=1", id="RFC 2109"),
+    ],
+)
+def test_an_odd_cookie_beside_it_does_not_hide_the_session(neighbour: bytes) -> None:
+    expected = Credentials((b"a.b.c",), ("__session",))
+    assert read_credentials(cookies(neighbour + b"; __session=a.b.c")) == expected
+    assert read_credentials(cookies(b"__session=a.b.c;" + neighbour)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [
+        pytest.param(b'"a.b.c"', b"a.b.c", id="quoted"),
+        pytest.param(b' "a.b.c"\t', b"a.b.c", id="quoted with white space around"),
+        pytest.param(b'"a.b.c', b'"a.b.c', id="only opened"),
+        pytest.param(b'"', b'"', id="one quote"),
+        pytest.param(b"a.b.c==", b"a.b.c==", id="equals signs in the value"),
+        pytest.param(b" a.b.c ", b"a.b.c", id="white space around"),
+    ],
+)
+def test_a_cookie_value_is_what_stands_between_quotes_and_white_space(value: bytes, token: bytes) -> None:
+    assert read_credentials(cookies(b"__session=" + value)).tokens == (token,)
+
+
+@pytest.mark.parametrize("value", [b"", b'""', b"  "], ids=repr)
+def test_an_empty_session_cookie_is_no_token_but_is_reported(value: bytes) -> None:
+    assert read_credentials(cookies(b"__session=" + value)) == Credentials((), ("__session",))
+
+
+def test_cookies_are_read_from_every_cookie_header() -> None:
+    """HTTP/2 may split them (RFC 9113, section 8.2.3)."""
+    assert read_credentials(cookies(b"a=1", b"__session=a.b.c", b"__session_x=d.e.f")) == Credentials(
+        (b"a.b.c", b"d.e.f"), ("__session", "__session_x")
+    )
+
+
+def test_a_name_sent_twice_gives_both_values_and_is_reported_once() -> None:
+    """Browsers send one per path and domain, the more specific first (RFC 6265, section 5.4)."""
+    assert read_credentials(cookies(b"__session=a.b.c; __session=d.e.f")) == Credentials(
+        (b"a.b.c", b"d.e.f"), ("__session",)
+    )
+
+
+def test_a_value_sent_twice_is_one_candidate() -> None:
+    assert read_credentials(cookies(b"__session=a.b.c; __session_x=a.b.c")).tokens == (b"a.b.c",)
+
+
+def test_no_more_than_four_candidates_are_given_in_the_order_they_came() -> None:
+    sent = [b"%d.b.c" % number for number in range(6)]
+    assert MAX_CANDIDATES == 4
+    assert read_credentials(authorization(*(b"Bearer " + token for token in sent))).tokens == tuple(sent[:4])
+
+
+def test_junk_in_front_does_not_use_up_the_candidates() -> None:
+    junk = b"".join(b"__session_%d=junk%d; " % (number, number) for number in range(10))
+    tokens = read_credentials(cookies(junk + b"__session=eyJa.b.c; __session_z=eyJd.e.f")).tokens
+    assert tokens == (b"eyJa.b.c", b"eyJd.e.f", b"junk0", b"junk1")
+
+
+def test_the_session_is_found_among_200_cookies() -> None:
+    header = b"; ".join([*(b"c%d=v%d" % (number, number) for number in range(200)), b"__session=a.b.c"])
+    assert read_credentials(cookies(header)) == Credentials((b"a.b.c",), ("__session",))
+
+
+def test_the_number_of_reported_cookies_is_bounded() -> None:
+    header = b";".join(b"__session_%d=" % number for number in range(MAX_COOKIES + 100))
+    assert len(read_credentials(cookies(header)).cookies) == MAX_COOKIES == 256
+
+
+def test_other_headers_are_not_looked_at() -> None:
+    assert read_credentials([(b"x-authorization", b"Bearer a.b.c"), (b"set-cookie", b"__session=a.b.c")]) == NOTHING
+
+
+_hostile = st.one_of(
+    st.binary(max_size=80),
+    st.lists(
+        st.sampled_from(
+            [b"__session", b"_abc", b"=", b";", b" ", b'"', b"\r\n", b"\x00", b"Bearer ", b"a.b.c", b"\xff"]
+        ),
+        max_size=12,
+    ).map(b"".join),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"authorization", b"cookie"]), _hostile), max_size=6))
+def test_no_bytes_raise_and_every_reported_name_is_safe_to_send_back(headers: list[tuple[bytes, bytes]]) -> None:
+    credentials = read_credentials(headers)
+    assert all(SAFE_NAME.fullmatch(name) for name in credentials.cookies)
+    assert len(credentials.tokens) <= MAX_CANDIDATES
+    assert all(credentials.tokens)
