@@ -32,7 +32,6 @@ from service.resources import (
 )
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError
-from service.server import exit_cleanly_on_signals
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
 from service.telemetry.diagnostics import configure_logging
@@ -124,11 +123,10 @@ def sandbox(port: int, clerk_port: int) -> None:
     Tokens are really signed and really verified; only the users are invented. No setting is read.
     """
     with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
-        exit_cleanly_on_signals()
         # Here, because only who tries it out needs the stand-in and the HTTP client.
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
 
-        asyncio.run(run_sandbox(port, clerk_port, Path(directory, "events.jsonl")))
+        run_sandbox(port, clerk_port, Path(directory))
 
 
 async def _explain_settings(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from service.app import create_app
 from service.endpoints.protocol import HttpProtocol
@@ -111,7 +111,7 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def configure(app: Starlette, *, log_level: str, shutdown_timeout: int = SHUTDOWN_TIMEOUT) -> uvicorn.Config:
+def configure(app: ASGIApp, *, log_level: str, shutdown_timeout: int = SHUTDOWN_TIMEOUT) -> uvicorn.Config:
     """Give uvicorn's configuration for an app."""
     return uvicorn.Config(
         app,
