@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
 from service.endpoints.cors import Cors
-from service.endpoints.documents import event_schema, openapi
+from service.endpoints.documents import event_schema, index, openapi
 from service.endpoints.logout import logout
 from service.endpoints.middleware import SESSION, RequestDurations, ResponseHeaders
 from service.endpoints.responses import JSONResponse
@@ -38,6 +38,7 @@ ROUTES = (
     Route("/v1/auth/sessions", sessions, methods=["DELETE"]),
     Route("/v1/webhooks/clerk", webhook, methods=["POST"]),
     Route("/v1/events/schema", event_schema, methods=["GET"]),
+    Route("/", index, methods=["GET"]),
     Route("/openapi.json", openapi, methods=["GET"]),
     Route("/healthz", healthz, methods=["GET"]),
     Route("/readyz", readyz, methods=["GET"]),
