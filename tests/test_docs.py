@@ -17,7 +17,7 @@ from service.settings import Settings
 from tests.guard.test_example import EXAMPLES as EXAMPLES_OF_THE_GUARD
 from tests.support.lines import read_line
 from tests.support.processes import TIMEOUT
-from tests.test_sandbox_command import Sandbox, start_sandbox
+from tests.support.sandbox import Sandbox, start_sandbox
 
 README = Path("README.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^```console\n\$ (curl .*)\n((?:.|\n)*?)^```$", README, re.MULTILINE)
