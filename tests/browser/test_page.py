@@ -96,9 +96,16 @@ def sign_in(page: Page, user_id: str = "user_2alice") -> None:
 
 
 def log_out(page: Page) -> None:
+    session = page.locator("#who code").nth(1).inner_text()
     button(page, "Log out").click()
     expect(page.get_by_role("status")).to_contain_text("is logged out")
-    expect(page.get_by_text(NOTE).first).to_be_visible()
+    expect_pair(page, session)
+
+
+def expect_pair(page: Page, session: str) -> None:
+    """The newest events are the two lines of this session's logout."""
+    expect(rows(page).locator("td.session")).to_have_text([session, session])
+    expect(page.locator("tbody").first.get_by_text(NOTE)).to_be_visible()
 
 
 def rows(page: Page) -> Locator:
@@ -139,9 +146,9 @@ def test_the_path_by_keyboard_alone(browser: Browser, sandbox: Sandbox) -> None:
         page.keyboard.press("Enter")
         expect(button(page, "Log out")).to_be_focused()
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        session = page.locator("#who code").nth(1).inner_text()
         page.keyboard.press("Enter")
-        expect(page.get_by_role("status")).to_contain_text("is logged out")
-        expect(page.get_by_text(NOTE).first).to_be_visible()
+        expect_pair(page, session)
         # The button keeps the focus, so that Tab goes on from here: to the answer, then to the newest event.
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
@@ -221,6 +228,15 @@ def test_a_repeated_webhook_is_shown_as_a_copy(page: Page) -> None:
     button(page, "Send the last webhook again").click()
     expect(rows(page).nth(2)).to_contain_text("sent again, same event_id")
     assert raw(rows(page).nth(2))["event_id"] == raw(rows(page).nth(1))["event_id"]
+
+
+def test_the_call_stands_above_the_webhook_whichever_comes_first(page: Page) -> None:
+    log_out(page)
+    lines = [{**raw(rows(page).nth(at)), "session_id": "sess_late", "event_id": f"event {at}"} for at in (1, 0)]
+    page.evaluate("lines => lines.forEach(add)", [json.dumps(line) for line in lines])
+    expect_row(rows(page).nth(0), "user_logout", "verified")
+    expect_row(rows(page).nth(1), "session_ended", "verified")
+    expect(rows(page).first.locator("td.session")).to_have_text("sess_late")
 
 
 def test_sign_out_everywhere_ends_the_session_of_another_browser(browser: Browser, sandbox: Sandbox) -> None:
