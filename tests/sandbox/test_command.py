@@ -5,16 +5,19 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from service.sandbox.command import PageOutput
 from tests.support.lines import EventFile
 from tests.support.outputs import FakeOutput
-from tests.support.processes import TIMEOUT, environment
+from tests.support.processes import ROOT, TIMEOUT, environment
 from tests.support.sandbox import Sandbox, run, start_sandbox
 
 
@@ -97,6 +100,13 @@ def test_it_goes_on_when_nobody_reads_its_events_any_more() -> None:
             assert run(sandbox.curls[1]).startswith("HTTP/1.1 200 OK")
         sandbox.process.terminate()
         assert sandbox.process.wait(TIMEOUT) == 0
+
+
+def test_the_packaged_command_is_python_m_service() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    packaged = EntryPoint("clerk-logout", scripts["clerk-logout"], "console_scripts").load()
+    module = subprocess.run([sys.executable, "-m", "service", "--version"], cwd=ROOT, capture_output=True, check=True)
+    assert CliRunner().invoke(packaged, ["--version"]).output == module.stdout.decode() != ""
 
 
 def test_a_port_in_use_is_one_line(sandbox: Sandbox) -> None:

@@ -46,7 +46,7 @@ class Sandbox:
 
 
 @contextmanager
-def start_sandbox(stdout: "int | IO[bytes]" = subprocess.PIPE, **variables: str) -> Iterator[Sandbox]:
+def start_sandbox(stdout: "int | IO[bytes]" = subprocess.PIPE, /, **variables: str) -> Iterator[Sandbox]:
     """Start it on free ports, and end it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "sandbox", "--port", "0", "--clerk-port", "0"],
