@@ -274,7 +274,9 @@ def _factor_ages(value: object) -> tuple[int, int] | None:
 
 def _member(value: object, name: str) -> str | None:
     """Return an object's member if it is an identifier."""
-    member = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    member = value.get(name)
     return member if _is_identifier(member) else None
 
 
