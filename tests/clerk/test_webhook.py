@@ -255,11 +255,9 @@ def test_another_body_is_refused_and_not_even_parsed(changed: bytes) -> None:
     assert refusal(changed, signed(BODY)) == NO_MATCH
 
 
-@pytest.mark.parametrize(
-    "change", [{"svix-id": "msg_other"}, {"svix-timestamp": str(int(time.time()) - 1)}], ids=["id", "time"]
-)
-def test_id_and_time_are_signed_too(change: dict[str, str]) -> None:
-    assert refusal(headers=signed(BODY) | change) == NO_MATCH
+def test_id_and_time_are_signed_too() -> None:
+    assert refusal(headers=signed(BODY) | {"svix-id": "msg_other"}) == NO_MATCH
+    assert refusal(headers=signed(BODY) | {"svix-timestamp": str(int(time.time()) - 1)}) == NO_MATCH
 
 
 @pytest.mark.parametrize(("age", "text"), [(320, "old"), (10**9, "old"), (-320, "in the future"), (-(10**9), "in the")])
