@@ -447,12 +447,12 @@ async def test_an_unexpected_error_is_logged_without_its_text(
 
 async def test_the_problem_is_that_of_the_last_fetch(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
     """Only without any key does it stop the service from being ready."""
-    assert ring.problem == ring.fetch_problem == "not fetched yet"
-    for answer, problem in (([jwk()], None), (ClerkApiError("down"), "down"), ([jwk()], None)):
-        clerk.answer = answer
+    problems = [(ring.problem, ring.fetch_problem)]
+    for clerk.answer in ([jwk()], ClerkApiError("down"), [jwk()]):
         await ring.refresh()
-        assert (ring.problem, ring.fetch_problem) == (None, problem)
+        problems.append((ring.problem, ring.fetch_problem))
         time.now += COOL_DOWN
+    assert problems == [("not fetched yet", "not fetched yet"), (None, None), (None, "down"), (None, None)]
 
 
 async def test_fetches_are_counted_by_result_and_a_good_one_sets_the_time(clerk: FakeClerk, time: FakeTime) -> None:

@@ -152,15 +152,17 @@ def test_nobody_need_have_acted_for_the_user(actor: Any) -> None:
         ({"type": ["session.ended"]}, "type is not a string"),
         ({"type": None}, "type is not a string"),
         ({"data": None}, "data is not a JSON object"),
-        *(
-            ({"timestamp": value}, "timestamp is not a time in seconds or milliseconds since 1970")
-            for value in (None, "1716883200", True, {}, -1, 253_402_300_800_000, 1e300)
-        ),
         ({"timestamp": 10**400}, "the body is not JSON"),
     ],
 )
 def test_a_mistyped_field_is_named_and_never_shown(change: dict[str, Any], text: str) -> None:
     assert refusal(encoded(session_event() | change)) == text
+
+
+@pytest.mark.parametrize("value", [None, "1716883200", True, {}, -1, 253_402_300_800_000, 1e300])
+def test_any_other_time_is_refused(value: Any) -> None:
+    text = refusal(encoded(session_event() | {"timestamp": value}))
+    assert text == "timestamp is not a time in seconds or milliseconds since 1970"
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 1, True])
