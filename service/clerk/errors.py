@@ -1,15 +1,13 @@
-"""What can go wrong between us and Clerk.
+"""What can go wrong between us and Clerk. Each error's text is one line that quotes neither Clerk nor a caller.
 
-    ClerkError
-    ├── ClerkApiError              a call to Clerk's Backend API failed
-    │   ├── ClerkNotFoundError         404
-    │   ├── ClerkRateLimitedError      429
-    │   └── ClerkKeyRejectedError      401 or 403
-    ├── KeyUnknownError            the instance has no key with this id
-    ├── KeysUnavailableError       whether it has could not be found out in time
-    └── WebhookRefusedError        a webhook is not from Clerk, or cannot be used
-
-Each error's text is one line that quotes neither Clerk nor a caller.
+ClerkError
+├── ClerkApiError              a call to Clerk's Backend API failed
+│   ├── ClerkNotFoundError         404
+│   ├── ClerkRateLimitedError      429
+│   └── ClerkKeyRejectedError      401 or 403
+├── KeyUnknownError            the instance has no key with this id
+├── KeysUnavailableError       whether it has could not be found out in time
+└── WebhookRefusedError        a webhook is not from Clerk, or cannot be used
 """
 
 from typing import ClassVar
@@ -20,20 +18,19 @@ class ClerkError(Exception):
 
 
 class ClerkApiError(ClerkError):
-    """A call to Clerk's Backend API failed."""
+    """A call failed. ``result`` is how ``clerk_logout_clerk_requests_total`` counts it."""
 
     result: ClassVar[str] = "failed"
-    """How ``clerk_logout_clerk_requests_total`` counts it."""
 
 
 class ClerkNotFoundError(ClerkApiError):
-    """Clerk has no such thing (404)."""
+    """Clerk has no such thing."""
 
     result = "not_found"
 
 
 class ClerkRateLimitedError(ClerkApiError):
-    """Too many calls (429). ``retry_after`` is in seconds, at least 1."""
+    """Too many calls. ``retry_after`` is in seconds, at least 1."""
 
     result = "rate_limited"
 
@@ -43,7 +40,7 @@ class ClerkRateLimitedError(ClerkApiError):
 
 
 class ClerkKeyRejectedError(ClerkApiError):
-    """Clerk does not accept the secret key (401, 403)."""
+    """Clerk does not accept the secret key."""
 
     result = "refused"
 
@@ -57,4 +54,4 @@ class KeysUnavailableError(ClerkError):
 
 
 class WebhookRefusedError(ClerkError):
-    """A webhook is not from Clerk, or cannot be used. The text is for whoever configured it."""
+    """The text is for whoever configured the webhook."""

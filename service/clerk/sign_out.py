@@ -46,11 +46,8 @@ class SignOutResult:
     """What came of it.
 
     Attributes:
-        stop_reason: why it stopped.
-        over: the sessions that have ended, now or before; also those that Clerk was asked to end without a reply, if
-            the list could not be asked for again.
-        revoked: how many sessions Clerk says are revoked now. It says so to everyone who revokes the same session, so
-            two sign-outs at the same moment in two processes may both count one.
+        over: the sessions that have ended, now or before; without a last list, also those that may have.
+        revoked: how many sessions Clerk says are revoked now. It says so to everyone who revokes the same session.
         failed: how many should have ended and are not known to have.
         listed: Clerk gave the list at least once.
         problem: what went wrong last, in one line that quotes nobody.

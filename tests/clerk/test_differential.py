@@ -21,17 +21,7 @@ from clerk_backend_api.security import (
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Auth
 from service.clerk.verifier import Verifier
-from tests.support.signing import (
-    ISSUER,
-    ORIGIN,
-    SESSION_CATEGORY,
-    b64url,
-    claims,
-    header,
-    pem,
-    private_key,
-    sign,
-)
+from tests.support.signing import ISSUER, ORIGIN, SESSION_CATEGORY, b64url, claims, header, pem, private_key, sign
 
 TOKENS = 6000
 SEED = 20_260_101

@@ -562,21 +562,6 @@ async def test_leaving_leaves_no_task_behind(moment: str, ring: KeyRing, clerk: 
     assert asyncio.all_tasks() == before
 
 
-async def test_more_keys_than_any_instance_has_are_passed_over(
-    ring: KeyRing, clerk: FakeClerk, caplog: pytest.LogCaptureFixture
-) -> None:
-    clerk.answer = [jwk(f"ins_{number}") for number in range(40)]
-    assert await ring.refresh()
-    assert len(ring.kids) == 32
-    assert "more than 32 keys are published" in caplog.text
-
-
-async def test_a_key_with_an_endless_id_is_passed_over(ring: KeyRing, clerk: FakeClerk) -> None:
-    clerk.answer = [jwk("i" * 257), jwk("i" * 256)]
-    assert await ring.refresh()
-    assert ring.kids == ("i" * 256,)
-
-
 # --- The real Backend API --------------------------------------------------------------------------------------------
 
 

@@ -232,8 +232,7 @@ async def test_a_token_is_expired_from_exp_and_five_seconds(now: float, auth: Au
 
 
 @pytest.mark.parametrize(
-    ("claim", "reason"),
-    [("iat", Reason.TOKEN_IAT_IN_THE_FUTURE), ("nbf", Reason.TOKEN_NOT_ACTIVE_YET)],
+    ("claim", "reason"), [("iat", Reason.TOKEN_IAT_IN_THE_FUTURE), ("nbf", Reason.TOKEN_NOT_ACTIVE_YET)]
 )
 @pytest.mark.parametrize(
     ("now", "in_time"),
