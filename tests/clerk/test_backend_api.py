@@ -250,7 +250,7 @@ async def test_a_session_is_alive_while_it_is_active_or_pending(
     assert await api.is_alive("sess_1") is (status in {"active", "pending"})
 
 
-async def test_a_session_that_clerk_does_not_have_is_neither_alive_nor_over(
+async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(
     api: BackendApi, wire: respx.Router, metrics: Metrics
 ) -> None:
     wire.get("/sessions/sess_1").respond(404, json=ERRORS)
@@ -293,7 +293,7 @@ async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendA
     assert most == MAX_REVOCATIONS
 
 
-async def test_a_stand_in_on_this_machine_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stand_in_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy would get the secret key in clear; it is for the way out."""
     shown: list[bytes] = []
 

@@ -57,14 +57,14 @@ def test_a_bearer_header_is_the_token(value: bytes) -> None:
         pytest.param(b"\xffBearer a.b.c", id="a scheme that is not ASCII"),
     ],
 )
-def test_an_authorization_header_without_a_bearer_token_is_no_token_and_leaves_the_cookies(value: bytes) -> None:
+def test_without_a_bearer_token_the_cookies_are_read(value: bytes) -> None:
     assert read_credentials(authorization(value)) == NOTHING
     assert read_credentials(authorization(value) | cookies(b"__session=from.the.cookie")).tokens == (
         b"from.the.cookie",
     )
 
 
-def test_a_bearer_header_goes_before_cookies_whose_names_are_reported_nevertheless() -> None:
+def test_a_bearer_header_goes_before_cookies() -> None:
     headers = cookies(b"__session=from.the.cookie") | authorization(b"Bearer from.the.header")
     assert read_credentials(headers) == Credentials((b"from.the.header",), ("__session",))
 
@@ -73,7 +73,7 @@ def test_each_of_two_authorization_headers_is_a_candidate() -> None:
     assert read_credentials(authorization(b"Bearer a.a.a", b"Bearer b.b.b")).tokens == (b"a.a.a", b"b.b.b")
 
 
-def test_an_authorization_header_of_another_scheme_does_not_hide_the_bearer() -> None:
+def test_another_scheme_does_not_hide_the_bearer() -> None:
     assert read_credentials(authorization(b"Basic dXNlcjpwdw==", b"Bearer a.b.c")).tokens == (b"a.b.c",)
 
 
@@ -112,7 +112,7 @@ def test_clerks_cookies_hold_the_token(name: str) -> None:
     ],
     ids=repr,
 )
-def test_a_cookie_that_only_looks_like_clerks_is_neither_read_nor_reported(name: bytes) -> None:
+def test_a_cookie_with_a_similar_name_is_ignored(name: bytes) -> None:
     assert read_credentials(cookies(name + b"=a.b.c")) == NOTHING
 
 
@@ -151,7 +151,7 @@ def test_an_odd_cookie_beside_it_does_not_hide_the_session(neighbour: bytes) -> 
         pytest.param(b" a.b.c ", b"a.b.c", id="white space around"),
     ],
 )
-def test_a_cookie_value_is_what_stands_between_quotes_and_white_space(value: bytes, token: bytes) -> None:
+def test_quotes_and_white_space_around_a_cookie_value_are_dropped(value: bytes, token: bytes) -> None:
     assert read_credentials(cookies(b"__session=" + value)).tokens == (token,)
 
 
@@ -178,7 +178,7 @@ def test_a_value_sent_twice_is_one_candidate() -> None:
     assert read_credentials(cookies(b"__session=a.b.c; __session_x=a.b.c")).tokens == (b"a.b.c",)
 
 
-def test_no_more_than_four_candidates_are_given_in_the_order_they_came() -> None:
+def test_at_most_four_candidates_are_given_in_order() -> None:
     sent = [b"%d.b.c" % number for number in range(6)]
     assert MAX_CANDIDATES == 4
     assert read_credentials(authorization(*(b"Bearer " + token for token in sent))).tokens == tuple(sent[:4])

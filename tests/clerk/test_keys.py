@@ -93,7 +93,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("written", "message"), REFUSED)
-def test_an_unusable_key_is_refused_in_one_line_that_does_not_quote_it(written: str, message: str) -> None:
+def test_an_unusable_key_is_refused_without_quoting_it(written: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         PemKey(written)
     text = str(caught.value)
@@ -260,9 +260,7 @@ async def test_a_concurrent_flood_of_unknown_kids_shares_one_fetch(ring: KeyRing
     assert clerk.fetches == 1
 
 
-async def test_a_request_waits_for_the_refresh_that_is_under_way_and_gets_its_key(
-    ring: KeyRing, clerk: FakeClerk
-) -> None:
+async def test_a_request_gets_its_key_from_the_refresh_under_way(ring: KeyRing, clerk: FakeClerk) -> None:
     clerk.hangs()
     refresh = asyncio.create_task(ring.refresh())
     asked = asyncio.create_task(ring.key_for(KID, max_wait=60))
@@ -323,7 +321,7 @@ async def test_an_unknown_kid_is_unknown_while_the_ring_is_up_to_date(ring: KeyR
     assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.JWK_KID_MISMATCH)
 
 
-async def test_while_the_last_refresh_failed_known_kids_are_verified_and_nothing_is_known_of_others(
+async def test_after_a_failed_refresh_only_known_kids_are_verified(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
@@ -501,7 +499,7 @@ async def test_a_fetch_is_given_up_after_two_seconds(
 # --- In the background -----------------------------------------------------------------------------------------------
 
 
-async def test_the_ring_is_filled_at_start_and_refreshed_every_five_minutes(
+async def test_the_ring_is_filled_at_start_and_then_every_5_minutes(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     async with ring.kept_fresh():
@@ -523,7 +521,7 @@ async def test_after_a_failure_it_is_refreshed_after_30_seconds(
         assert (clerk.fetches, ring.fetch_problem) == (2, None)
 
 
-async def test_a_failure_that_a_request_caused_is_followed_up_after_30_seconds(
+async def test_a_failure_that_a_request_caused_is_retried_after_30_s(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     async with ring.kept_fresh():
@@ -537,9 +535,7 @@ async def test_a_failure_that_a_request_caused_is_followed_up_after_30_seconds(
         assert (clerk.fetches, ring.fetch_problem) == (3, None)
 
 
-async def test_a_refresh_that_a_request_caused_a_moment_ago_is_not_repeated(
-    ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
+async def test_a_refresh_that_a_request_caused_is_not_repeated(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
     async with ring.kept_fresh():
         for _ in range(9):
             await time.pass_nap()

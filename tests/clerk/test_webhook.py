@@ -108,7 +108,7 @@ def test_the_time_may_be_in_seconds_or_milliseconds(sent: float, seconds: float)
         {"event_attributes": {"http_request": {"client_ip": 1, "user_agent": {}}}},
     ],
 )
-def test_what_is_only_worth_a_line_where_it_is_usable_may_be_anything(optional: dict[str, Any]) -> None:
+def test_an_odd_address_or_user_agent_is_left_out(optional: dict[str, Any]) -> None:
     end = read_event(session_event() | optional)
     assert (end.client_ip, end.user_agent) == (None, None)
 

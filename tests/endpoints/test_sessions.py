@@ -237,9 +237,7 @@ async def test_a_token_that_is_not_verified_gets_401_and_clerk_no_call(
     assert caplog.records == []
 
 
-async def test_without_keys_nobody_can_be_verified_and_clerk_gets_no_call(
-    clerk: StandIn, open_client: OpenClient
-) -> None:
+async def test_without_keys_nobody_is_verified_and_clerk_gets_no_call(clerk: StandIn, open_client: OpenClient) -> None:
     (own,) = clerk.sign_in()
     clerk.trouble = lambda _: httpx.Response(500)
     async with open_client(clerk_jwt_key=None, clerk_secret_key=SECRET_KEY) as service:
@@ -298,7 +296,7 @@ async def test_another_method_is_refused(service: httpx.AsyncClient) -> None:
 # --- Reverification --------------------------------------------------------------------------------------------------
 
 
-async def test_a_stale_proof_is_refused_in_the_form_that_clerks_frontend_knows() -> None:
+async def test_a_stale_proof_is_refused_in_clerks_form() -> None:
     async with alone(object(), max_age=10) as client:
         stale = token(claims(fva=[10, -1]))
         response = await client.delete(SESSIONS, headers=bearer(stale))
@@ -385,7 +383,7 @@ async def test_what_fails_is_counted_and_a_repetition_ends_the_rest(
     assert clerk.alive() == []
 
 
-async def test_a_sign_out_that_fails_in_part_is_recorded_with_both_counts(
+async def test_a_partial_failure_is_recorded_with_both_counts(
     service: httpx.AsyncClient, clerk: StandIn, events: EventFile
 ) -> None:
     failing, own = clerk.sign_in(2)
@@ -444,7 +442,7 @@ async def test_a_caller_who_goes_does_not_stop_it() -> None:
     assert (event.revoked_sessions, event.failed_sessions) == (0, 2)
 
 
-async def test_the_same_call_at_the_same_time_is_one_sign_out_and_one_event(
+async def test_the_same_call_at_the_same_time_is_one_sign_out(
     service: httpx.AsyncClient, clerk: StandIn, events: EventFile
 ) -> None:
     *_, own = clerk.sign_in(3)
@@ -456,7 +454,7 @@ async def test_the_same_call_at_the_same_time_is_one_sign_out_and_one_event(
 
 
 @pytest.mark.parametrize(("first", "then"), [("others", "all"), ("all", "others")])
-async def test_the_other_scope_of_the_same_session_is_a_sign_out_of_its_own(first: str, then: str) -> None:
+async def test_the_other_scope_is_a_sign_out_of_its_own(first: str, then: str) -> None:
     """Who signs out everywhere must not be answered with what was done for who did not."""
     held = HeldClerk(OWN, "sess_1")
     async with alone(held) as client:
@@ -474,7 +472,7 @@ async def test_the_other_scope_of_the_same_session_is_a_sign_out_of_its_own(firs
 
 
 @pytest.mark.parametrize("scope", ["others", "all"])
-async def test_another_call_for_the_same_user_has_to_wait_and_not_for_ever(
+async def test_another_call_of_the_same_user_waits_but_not_for_ever(
     scope: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging = FakeClerk(OWN, "sess_1")
@@ -509,7 +507,7 @@ async def test_who_had_to_wait_has_only_the_rest_of_the_time(monkeypatch: pytest
 # --- Record, then refuse, then answer --------------------------------------------------------------------------------
 
 
-async def test_what_has_ended_is_put_on_the_list_after_the_event_and_before_the_answer() -> None:
+async def test_the_event_comes_first_then_the_list_then_the_answer() -> None:
     order: list[str] = []
 
     class Recording(Memory):
@@ -573,7 +571,7 @@ class BrokenList:
         ),
     ],
 )
-async def test_what_fails_after_clerk_does_not_turn_a_success_into_an_error(
+async def test_what_fails_after_clerk_leaves_a_success_a_success(
     parts: dict[str, Any], recorded: bool, said: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with alone(FakeClerk(OWN), **parts) as client:
