@@ -55,14 +55,23 @@ def steady(text: str) -> str:
 
 def section(page: str, heading: str) -> str:
     """What stands below a heading, down to the next one."""
-    text = PAGES[page].split(f"{heading}\n", 1)[1]
-    return re.split(r"^#", text, maxsplit=1, flags=re.MULTILINE)[0]
+    return re.split(r"^#", PAGES[page].split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def table(page: str, heading: str) -> list[list[str]]:
     """The rows of the first table below a heading, without the marks around code."""
     lines = [line for line in section(page, heading).splitlines() if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in line[1:-1].split("|")] for line in lines[2:]]
+
+
+def blocks(page: str, language: str = "") -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n((?:.|\n)*?)^```$", PAGES[page], re.MULTILINE)
+
+
+def run(command: str, directory: Path | None = None) -> str:
+    done = subprocess.run(command, shell=True, cwd=directory, capture_output=True, timeout=TIMEOUT, check=True)  # noqa: S602 - the documents' words
+    return done.stdout.decode().replace("\r\n", "\n")
 
 
 def column(page: str, heading: str) -> list[str]:
@@ -144,7 +153,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_subcommand_that_is_named_exists() -> None:
-    named = re.findall(r"(?:-m service|[`/]clerk-logout) ([a-z]+)", EVERYTHING)
+    named = re.findall(r"(?:-m service|`clerk-logout|bin/clerk-logout) ([a-z]+)", EVERYTHING)
     assert set(named) <= set(main.commands)
     assert set(column("docs/configuration.md", "## The command")) == set(main.commands)
 
@@ -170,8 +179,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize(("command", "answer"), EXAMPLES)
 def test_each_curl_gets_the_answer_that_is_shown(sandbox: Sandbox, command: str, answer: str) -> None:
-    done = subprocess.run(local(sandbox, command), shell=True, capture_output=True, timeout=TIMEOUT, check=True)  # noqa: S602 - the documents' words
-    assert steady(done.stdout.decode().replace("\r\n", "\n")) == steady(answer)
+    assert steady(run(local(sandbox, command))) == steady(answer)
 
 
 def test_readme_shows_what_the_sandbox_prints(sandbox: Sandbox) -> None:
@@ -182,35 +190,23 @@ def test_readme_shows_what_the_sandbox_prints(sandbox: Sandbox) -> None:
 
 
 def test_the_event_in_readme_holds_to_its_schema() -> None:
-    (event,) = re.findall(r'^```json\n(\{\s+"event":(?:.|\n)*?)^```$', README, re.MULTILINE)
+    (event,) = blocks("README.md", "json")
     assert read_line(json.dumps(json.loads(event)).encode() + b"\n")["auth"] == "verified"
 
 
 def test_readme_and_the_frontend_page_show_one_call() -> None:
-    (call,) = re.findall(r"^```js\n((?:.|\n)*?)^```$", README, re.MULTILINE)
-    assert call in PAGES["docs/frontend.md"]
+    assert blocks("README.md", "js") == blocks("docs/frontend.md", "js")[:1]
 
 
 def test_the_guarded_applications_are_those_that_are_tried() -> None:
-    shown = re.findall(r"^```python\n((?:.|\n)*?)^```$", PAGES["docs/guard.md"], re.MULTILINE)
-    assert shown == list(GUARDED_APPLICATIONS.values())
+    assert blocks("docs/guard.md", "python") == list(GUARDED_APPLICATIONS.values())
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="needs Debian's jq")
 def test_the_jq_example_counts_each_event_once(tmp_path: Path) -> None:
-    (command,) = re.findall(r"^```\n(jq (?:.|\n)*?)^```$", PAGES["docs/events.md"], re.MULTILINE)
-    (event,) = re.findall(r'^```json\n(\{\s+"event":(?:.|\n)*?)^```$', README, re.MULTILINE)
-    line = json.dumps(json.loads(event))
+    line = json.dumps(json.loads(blocks("README.md", "json")[0]))
     (tmp_path / "torn").write_text(f"{line}\n{line[:40]}\n{line}\n", encoding="utf-8")
-    done = subprocess.run(
-        command.replace("events.jsonl", "torn"),
-        shell=True,
-        cwd=tmp_path,
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=True,
-    )  # noqa: S602 - as above
-    assert done.stdout.split() == [b"1", b"2026-11-21"]
+    assert run(blocks("docs/events.md")[0].replace("events.jsonl", "torn"), tmp_path).split() == ["1", "2026-11-21"]
 
 
 # --- http.md and security.md ------------------------------------------------------------------------------------------
@@ -218,24 +214,20 @@ def test_the_jq_example_counts_each_event_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("method", "path"), operations())
 def test_the_http_reference_lists_every_status(method: str, path: str) -> None:
-    if (heading := f"`{method} {path}`") in PAGES["docs/http.md"].split("## Everything else")[0].split("\n## ", 1)[1]:
-        rows = (
-            column("docs/http.md", f"## {heading}") if "|---|" in section("docs/http.md", f"## {heading}") else ["200"]
-        )
-        assert list(dict.fromkeys(rows)) == sorted(operations()[method, path]["responses"])
+    if f"\n## `{method} {path}`\n" in PAGES["docs/http.md"]:
+        statuses = column("docs/http.md", f"## `{method} {path}`") or ["200"]
     else:
-        (answers,) = [row[1] for row in table("docs/http.md", "## Everything else") if row[0] == heading.strip("`")]
-        assert {"200"} | set(re.findall(r"\b[345]\d\d\b", answers)) == set(operations()[method, path]["responses"])
+        (answers,) = [row[1] for row in table("docs/http.md", "## Everything else") if row[0] == f"{method} {path}"]
+        statuses = re.findall(r"\b[2345]\d\d\b", answers)
+    assert set(statuses) == set(operations()[method, path]["responses"])
 
 
 def test_the_http_reference_names_every_reason() -> None:
-    schema = json.dumps(document()["components"]["schemas"])
-    reasons = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', " ".join(re.findall(r'"reason": \{[^}]*\}', schema))))
-    named = set(
-        re.findall(r"`([a-z]+(?:-[a-z]+)*)`", PAGES["docs/http.md"] + section("docs/security.md", "## The checks"))
-    )
+    members = re.findall(r'"reason": \{[^}]*\}', json.dumps(document()["components"]["schemas"]))
+    reasons = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', str(members))) - {"reverification-error"}  # Clerk's own
     assert len(reasons) > len(Reason)
-    assert reasons - {"reverification-error"} - named == set()
+    text = PAGES["docs/http.md"] + section("docs/security.md", "## The checks")
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in text] == []
 
 
 def test_the_table_of_checks_names_every_reason() -> None:
