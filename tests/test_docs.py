@@ -194,8 +194,9 @@ def test_the_event_in_readme_holds_to_its_schema() -> None:
     assert read_line(json.dumps(json.loads(event)).encode() + b"\n")["auth"] == "verified"
 
 
-def test_readme_and_the_frontend_page_show_one_call() -> None:
+def test_readme_shows_what_the_pages_show() -> None:
     assert blocks("README.md", "js") == blocks("docs/frontend.md", "js")[:1]
+    assert blocks("README.md")[-1] == blocks("docs/operations.md")[0]
 
 
 def test_the_guarded_applications_are_those_that_are_tried() -> None:
