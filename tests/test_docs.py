@@ -66,7 +66,8 @@ def table(page: str, heading: str) -> list[list[str]]:
 
 def blocks(page: str, language: str = "") -> list[str]:
     """The code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n((?:.|\n)*?)^```$", PAGES[page], re.MULTILINE)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
 def run(command: str, directory: Path | None = None) -> str:
