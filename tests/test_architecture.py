@@ -225,3 +225,9 @@ def test_the_example_lists_every_setting_in_its_order() -> None:
 def test_every_setting_in_the_example_is_explained(name: str, above: str) -> None:
     assert above.startswith("# ")
     assert len(above) > len("# "), name
+
+
+def test_ci_installs_every_program_that_tests_need() -> None:
+    installed = set(re.findall(r"\[([\w-]+)\]=([\w-]+)", (ROOT / ".ci" / "run").read_text("utf-8")))
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    assert set(re.findall(r'\bneed\("([\w-]+)", "([\w-]+)"\)', sources)) <= installed
