@@ -7,8 +7,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' pyproject.toml
 
+RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-annotate pyproject.toml
+PYTEST := -m pytest --numprocesses 4 --dist worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help run test faults bench bench-quick check lock clean
+.PHONY: help run test test-all test-oldest test-newest faults bench bench-quick check lock clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -16,15 +19,21 @@ help: ## Say what can be made
 run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print ready curls (ARGS="--port 9000")
 	@exec $(BIN)/python -m service sandbox $(ARGS)
 
-test: .venv/test.stamp ## Run every test and demand full branch coverage (ARGS="-k logout" runs some, without the demand)
-ifdef ARGS
-	@$(BIN)/python -m pytest -m 'not fault' $(ARGS)
-else
+test: .venv/test.stamp ## Run the tests, below 3 minutes on 2 cores (ARGS="-k logout" runs some)
+	@$(BIN)/python $(PYTEST) -m 'not fault and not slow' $(ARGS)
+
+test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then the quick fault tests
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest -m 'not fault'
+	@HYPOTHESIS_PROFILE=full $(BIN)/python -m coverage run $(PYTEST) -m 'not fault'
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
-endif
+	@$(BIN)/python -m pytest -m 'fault and not slow'
+
+test-oldest: .venv-oldest/stamp ## Run `make test` with the oldest dependencies that pyproject.toml allows
+	@.venv-oldest/bin/python $(PYTEST) -m 'not fault and not slow' $(ARGS)
+
+test-newest: .venv-newest/stamp ## Run `make test` with the newest dependencies that pyproject.toml allows
+	@.venv-newest/bin/python $(PYTEST) -m 'not fault and not slow' $(ARGS)
 
 faults: .venv/test.stamp ## Break everything on purpose, under 20 minutes (ARGS="-k sigkill --repeat 20" runs some, many times)
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
@@ -50,8 +59,8 @@ lock: ## Bring the locks in line with pyproject.toml (ARGS=--upgrade takes the n
 	@$(COMPILE) $(ARGS) -o deploy/requirements.txt
 	@$(COMPILE) $(ARGS) --group test --constraint deploy/requirements.txt -o tests/requirements.txt
 
-clean: ## Remove .venv and what tools left behind
-	@rm -rf .venv tests/benchmarks/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## Remove .venv* and what tools left behind
+	@rm -rf .venv .venv-oldest .venv-newest tests/benchmarks/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3' >&2; exit 1; }
@@ -66,4 +75,16 @@ $(BIN)/python:
 .venv/test.stamp: tests/requirements.txt | $(BIN)/python
 	@echo 'installing what the tests need (once, about a minute)'
 	@$(PIP) -r $<
+	@touch $@
+
+.venv-oldest/stamp: RESOLUTION := lowest-direct
+.venv-newest/stamp: RESOLUTION := highest
+# The service's dependencies as the resolution wants them; the tools of the tests as locked, where that goes together.
+.venv-%/stamp: pyproject.toml tests/requirements.txt | .venv/test.stamp
+	@echo 'creating .venv-$* (once, about a minute)'
+	@$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-$*
+	@$(RESOLVE) --upgrade --resolution $(RESOLUTION) -o .venv-$*/service.txt
+	@cp tests/requirements.txt .venv-$*/tests.txt
+	@$(RESOLVE) --group test --constraint .venv-$*/service.txt -o .venv-$*/tests.txt
+	@$(BIN)/uv pip install --quiet --python .venv-$*/bin/python -r .venv-$*/tests.txt
 	@touch $@

@@ -19,8 +19,8 @@ from service.endpoints.middleware import SESSION, RequestDurations, ResponseHead
 from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRouter
 from service.endpoints.session import session
-from service.endpoints.sessions import WHEN_STOPPING, sessions
-from service.endpoints.signing_out import Ended
+from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
+from service.endpoints.sign_out_everywhere import RecordedSignOut
 from service.endpoints.single_flight import SingleFlight
 from service.endpoints.state import AppState
 from service.endpoints.status import healthz, metrics, readiness_counted, readyz
@@ -69,7 +69,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             )
             flood = FloodControl(settings.flood_per_second, resources.recorder.record, counted)
             stack.push_async_callback(flood.close)
-            sign_outs = SingleFlight[Ended]()
+            sign_outs = SingleFlight[RecordedSignOut]()
             stack.push_async_callback(sign_outs.close)
             await stack.enter_async_context(readiness_counted(resources))
             secret = settings.clerk_webhook_signing_secret
@@ -80,7 +80,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
                 "webhook_reader": None if secret is None else WebhookReader(secret.get_secret_value()),
                 "large_bodies": asyncio.Semaphore(MAX_LARGE_BODIES),
                 "throttle": LogThrottle(),
-                "stop": lambda: sign_outs.stop(WHEN_STOPPING),
+                "stop": lambda: sign_outs.stop(TIMEOUT_WHEN_STOPPING),
             }
 
     origins = settings.clerk_authorized_parties

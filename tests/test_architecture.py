@@ -1,17 +1,33 @@
-"""What ``pyproject.toml`` and ``.env.example`` say about the code is true."""
+"""What ``pyproject.toml`` and ``.env.example`` say about the code is true, and nothing private of a library is used."""
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+import service
+from service.endpoints.protocol import HttpProtocol
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "service").rglob("*.py"))
+DOCUMENTED = {"os._exit"}
+"""Names with an underscore that the Python documentation describes."""
+
+Rule = Callable[[ast.Module], Iterator[str]]
 
 _assignment = re.compile(r"(?:# )?([A-Z][A-Z_]*)=.*").fullmatch
 
@@ -31,6 +47,91 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "service"
+
+
+def private_imports(tree: ast.Module) -> Iterator[str]:
+    """Imports of an underscore module, or of an underscore name, that is not ours."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name for name in names if not is_ours(name) and any(map(is_private, name.split("."))))
+
+
+def private_attributes(tree: ast.Module) -> Iterator[str]:
+    """Accesses to an underscore attribute that the module neither defines nor sets on its own object."""
+    own = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_self(node.value):
+            own.add(node.attr)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            name = ast.unparse(node)
+            if not _is_self(node.value) and node.attr not in own and name not in DOCUMENTED:
+                yield name
+
+
+def patches(tree: ast.Module) -> Iterator[str]:
+    """Assignments to (and deletions of) attributes of what was imported."""
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    for node in ast.walk(tree):
+        target = None
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            target = node.value
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"setattr", "delattr"}:
+            target = node.args[0]
+        if target is not None and _root(target) in imported:
+            yield ast.unparse(node)
+
+
+def private_overrides(of: type) -> set[str]:
+    """Private names that a class of ours defines or uses on itself, and that a library's base class has, too."""
+    theirs: set[str] = set()
+    for base in of.__mro__:
+        if not is_ours(base.__module__) and base.__module__.partition(".")[0] not in sys.stdlib_module_names:
+            theirs |= {name for name in vars(base) if is_private(name)}
+            with suppress(OSError):  # some libraries say that a class is defined where it is exported
+                theirs |= _private_names(base)
+    return theirs and theirs & _private_names(of)
+
+
+def classes() -> Iterator[type]:
+    """Every class of the package."""
+    for module in pkgutil.walk_packages(service.__path__, "service."):
+        for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if found.__module__ == module.name:
+                yield found
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in {"self", "cls"}
+
+
+def _private_names(of: type) -> set[str]:
+    return set(re.findall(r"\b(?:self\.|cls\.|def )(_(?!_)\w+)", inspect.getsource(of)))
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def test_imports_run_one_way() -> None:
     report = lint_imports(ROOT)
     assert report.returncode == 0, report.stdout + report.stderr
@@ -39,12 +140,16 @@ def test_imports_run_one_way() -> None:
 @pytest.mark.parametrize(
     ("module", "imports"),
     [
+        ("telemetry/metrics.py", "service.settings"),
+        ("settings.py", "service.events.types"),
         ("clerk/verdict.py", "service.events.types"),
-        ("events/log.py", "service.events.request_facts"),
-        ("settings.py", "service.app"),
+        ("events/log.py", "service.revocations.store"),
+        ("sessions/check.py", "service.resources"),
+        ("resources.py", "service.endpoints.state"),
+        ("endpoints/logout.py", "service.guard"),
+        ("endpoints/logout.py", "clerk_backend_api"),
         ("app.py", "service.sandbox.app"),
         ("sandbox/app.py", "service.settings"),
-        ("endpoints/logout.py", "clerk_backend_api"),
     ],
 )
 def test_an_import_in_another_direction_is_noticed(tmp_path: Path, module: str, imports: str) -> None:
@@ -57,6 +162,61 @@ def test_an_import_in_another_direction_is_noticed(tmp_path: Path, module: str, 
     assert imports in report.stdout
 
 
+def test_a_room_without_a_place_is_noticed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "service", tmp_path / "service")
+    (tmp_path / "service" / "elsewhere.py").touch()
+    assert lint_imports(tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize("rule", [private_imports, private_attributes, patches], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "service")))
+def test_a_module_uses_only_what_libraries_publish(path: Path, rule: Rule) -> None:
+    assert list(rule(ast.parse(path.read_text("utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "source", "offence"),
+    [
+        (private_imports, "import uvicorn._compat", "uvicorn._compat"),
+        (private_imports, "from redis._parsers import BaseParser", "redis._parsers.BaseParser"),
+        (private_imports, "from starlette.routing import _DefaultLifespan", "starlette.routing._DefaultLifespan"),
+        (private_attributes, "import structlog\nstructlog.get_logger()._context", "structlog.get_logger()._context"),
+        (private_attributes, "class A(B):\n def f(self):\n  super()._serve()", "super()._serve"),
+        (private_attributes, "import sys\nsys._getframe()", "sys._getframe"),
+        (patches, "import uvicorn\nuvicorn.Server.startup = None", "uvicorn.Server.startup"),
+        (patches, "from redis import asyncio as redis\ndel redis.Redis.get", "redis.Redis.get"),
+        (patches, "from uvicorn import Server\nsetattr(Server, 'run', None)", "setattr(Server, 'run', None)"),
+    ],
+)
+def test_what_is_private_or_patched_is_noticed(rule: Rule, source: str, offence: str) -> None:
+    assert list(rule(ast.parse(source))) == [offence]
+
+
+def test_no_private_method_of_a_library_is_overridden() -> None:
+    assert {of.__qualname__: names for of in classes() if (names := private_overrides(of))} == {}
+
+
+class Overriding(uvicorn.Server):
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None: ...
+
+
+class Using(uvicorn.Server):
+    def f(self) -> None:
+        self._log_started_message([])
+
+
+@pytest.mark.parametrize(("of", "name"), [(Overriding, "_serve"), (Using, "_log_started_message")])
+def test_a_private_override_is_noticed(of: type, name: str) -> None:
+    assert private_overrides(of) == {name}
+
+
+def test_one_small_class_extends_uvicorns_protocol() -> None:
+    extensions = {of for of in classes() if issubclass(of, HttpToolsProtocol | H11Protocol)}
+    assert extensions == {HttpProtocol}
+    assert len(inspect.getsource(HttpProtocol).splitlines()) <= 100
+
+
 def test_the_example_lists_every_setting_in_its_order() -> None:
     assert [name for name, _ in example()] == [name.upper() for name in Settings.model_fields]
 
@@ -65,3 +225,9 @@ def test_the_example_lists_every_setting_in_its_order() -> None:
 def test_every_setting_in_the_example_is_explained(name: str, above: str) -> None:
     assert above.startswith("# ")
     assert len(above) > len("# "), name
+
+
+def test_ci_installs_every_program_that_tests_need() -> None:
+    installed = set(re.findall(r"\[([\w-]+)\]=([\w-]+)", (ROOT / ".ci" / "run").read_text("utf-8")))
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    assert set(re.findall(r'\bneed\("([\w-]+)", "([\w-]+)"\)', sources)) <= installed

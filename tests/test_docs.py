@@ -1,7 +1,8 @@
-"""What README.md and .env.example say is what the code does."""
+"""What README.md, docs/ and .env.example say is what the code does."""
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,22 +11,38 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from service import server
 from service.clerk.verdict import Auth, Reason
+from service.cli import main
+from service.endpoints import protocol
+from service.endpoints.documents import document
 from service.events.schemas import schemas
-from service.telemetry.metrics import Metrics
 from service.settings import Settings
-from tests.guard.test_example import EXAMPLES as EXAMPLES_OF_THE_GUARD
+from service.telemetry.metrics import Metrics
+from tests.guard.test_example import EXAMPLES as GUARDED_APPLICATIONS
+from tests.support.sandbox import Sandbox, start_sandbox
+from tests.support.api_document import operations
 from tests.support.lines import read_line
 from tests.support.processes import TIMEOUT
-from tests.support.sandbox import Sandbox, start_sandbox
 
-README = Path("README.md").read_text("utf-8")
-EXAMPLES = re.findall(r"^```console\n\$ (curl .*)\n((?:.|\n)*?)^```$", README, re.MULTILINE)
+PAGES = {
+    str(path): path.read_text("utf-8")
+    for path in [*sorted(Path().glob("*.md")), Path("service/README.md"), *sorted(Path("docs").glob("*.md"))]
+}
+README = PAGES["README.md"]
+EVERYTHING = "\n".join(text for path, text in PAGES.items() if path != "CHANGELOG.md")
+ENV_EXAMPLE = Path(".env.example").read_text("utf-8")
+EXAMPLES = [
+    pytest.param(command, answer, id=f"{path}: {command[:70]}")
+    for path, text in PAGES.items()
+    for command, answer in re.findall(r"^```console\n\$ (curl .*)\n((?:.|\n)*?)^```$", text, re.MULTILINE)
+]
+OTHER_VARIABLES = {"HTTPS_PROXY", "PROMETHEUS_MULTIPROC_DIR", "WORKERS"}
+"""Named in the docs, and no settings."""
 
 _CHANGING = {
     "<uuid>": r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
     "date: <date>": r"date: \w{3}, .* GMT",
-    "<port>": r"(?<=127\.0\.0\.1:)\d+",
 }
 
 
@@ -36,18 +53,40 @@ def steady(text: str) -> str:
     return text.strip()
 
 
-def table(heading: str, after: str = "") -> list[list[str]]:
-    """The rows of the first table below a heading (and below some text)."""
-    section = (
-        README.split(f"\n{heading}\n", 1)[1].partition(after)[2] if after else README.split(f"\n{heading}\n", 1)[1]
-    )
-    lines = section[section.index("|") :].splitlines()
-    rows = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line[1:-1].split("|")])
-    return rows[2:]
+def section(page: str, heading: str) -> str:
+    """What stands below a heading, down to the next one."""
+    return re.split(r"^#", PAGES[page].split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading, without the marks around code."""
+    lines = [line for line in section(page, heading).splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line[1:-1].split("|")] for line in lines[2:]]
+
+
+def blocks(page: str, language: str = "") -> list[str]:
+    """The code blocks of a page in one language."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def run(command: str, directory: Path | None = None) -> str:
+    done = subprocess.run(command, shell=True, cwd=directory, capture_output=True, timeout=TIMEOUT, check=True)  # noqa: S602 - the documents' words
+    return done.stdout.decode().replace("\r\n", "\n")
+
+
+def column(page: str, heading: str) -> list[str]:
+    return [row[0] for row in table(page, heading)]
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", without_code(page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def as_written(default: Any) -> str:
@@ -59,99 +98,209 @@ def as_written(default: Any) -> str:
     return json.dumps(",".join(default) if isinstance(default, tuple) else default).strip('"')
 
 
+def metric_names() -> dict[str, str]:
+    metrics = Metrics()
+    assert metrics.keys_fetched_at  # made on demand
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in metrics.registry.collect()
+    }
+
+
+def alerts() -> list[tuple[str, str]]:
+    rules = Path("deploy/alerts.yml").read_text("utf-8")
+    return re.findall(r"- alert: (\w+)\n(?:.*\n)+?          severity: (\w+)", rules)
+
+
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     with start_sandbox() as sandbox:
         yield sandbox
 
 
-def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 5
-
-
-@pytest.mark.parametrize(("command", "answer"), EXAMPLES, ids=[command[:90] for command, _ in EXAMPLES])
-def test_each_curl_gets_the_answer_that_readme_shows(sandbox: Sandbox, command: str, answer: str) -> None:
-    here = command.replace("http://127.0.0.1:8000", sandbox.service_url).replace(
+def local(sandbox: Sandbox, text: str) -> str:
+    """A text with the addresses of this sandbox in place of the usual ones."""
+    return text.replace("http://127.0.0.1:8000", sandbox.service_url).replace(
         "http://127.0.0.1:8001", sandbox.clerk_url
     )
-    done = subprocess.run(here, shell=True, capture_output=True, timeout=TIMEOUT, check=True)  # noqa: S602 - README's words
-    assert steady(done.stdout.decode().replace("\r\n", "\n")) == steady(answer)
 
 
-def test_the_applications_that_readme_guards_are_those_that_are_tried() -> None:
-    assert re.findall(r"^```python\n((?:.|\n)*?)^```$", README, re.MULTILINE) == list(EXAMPLES_OF_THE_GUARD.values())
+# --- All pages --------------------------------------------------------------------------------------------------------
 
 
-def test_the_shown_event_holds_to_the_schema() -> None:
-    (line,) = re.findall(r'^{"event":.*}$', README, re.MULTILINE)
-    assert read_line(f"{line}\n".encode())["auth"] == "verified"
+def test_readme_is_short_and_leads_to_every_page() -> None:
+    assert len(README.splitlines()) <= 200
+    assert [path for path in PAGES if path.startswith("docs/") and f"({path}" not in README] == []
 
 
-def test_the_banner_is_what_the_sandbox_prints(sandbox: Sandbox) -> None:
-    shown = re.search(r"<!-- make run -->\n```\n((?:.|\n)*?)```", README)
-    assert shown is not None
-    assert steady(sandbox.banner) in steady(shown[1])
+@pytest.mark.parametrize("path", PAGES)
+def test_every_link_leads_somewhere(path: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(PAGES[path])):
+        if not link.startswith(("http://", "https://")):
+            file, _, anchor = link.partition("#")
+            target = Path(path).parent / file if file else Path(path)
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
 
 
-def test_readme_shows_what_make_test_prints() -> None:
-    shown = re.search(r"<!-- make test -->\n```\n((?:.|\n)*?)```", README)
-    assert shown is not None
-    assert re.search(r"^=+ [0-9]{4,} passed, [0-9]+ deselected in .*\n(.*\n)*TOTAL .* 100%$", shown[1], re.MULTILINE)
+def test_every_path_that_is_named_exists() -> None:
+    named = re.findall(r"`((?:service|tests|deploy|docs|\.ci)/[\w./-]*)`", EVERYTHING)
+    assert [path for path in named if not Path(path).exists()] == []
 
 
-def test_the_event_table_lists_the_keys_in_their_order() -> None:
-    keys = [row[0].strip("`") for row in table("## The event")]
-    assert keys == list(schemas()["user_logout"]["properties"])
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", Path("Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", EVERYTHING, re.MULTILINE)) <= targets
 
 
-def test_the_verdict_table_lists_every_verdict() -> None:
-    assert {row[0].strip("`") for row in table("## The verdict")} == set(Auth)
+def test_every_subcommand_that_is_named_exists() -> None:
+    named = re.findall(r"(?:-m service|`clerk-logout|bin/clerk-logout) ([a-z]+)", EVERYTHING)
+    assert set(named) <= set(main.commands)
+    assert set(column("docs/configuration.md", "## The command")) == set(main.commands)
+
+
+def test_every_variable_that_is_named_is_a_setting() -> None:
+    known = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    named = re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", EVERYTHING)
+    named += re.findall(r"\b(?:CLERK|EVENT|FLOOD|REVOCATIONS|REVERIFICATION|FORWARDED)_[A-Z_]+\b", EVERYTHING)
+    assert set(named) - known == set()
+
+
+def test_every_metric_and_alert_that_is_named_exists() -> None:
+    assert set(re.findall(r"\bclerk_logout_\w+", EVERYTHING)) <= set(metric_names())
+    assert set(re.findall(r"\bClerkLogout\w+", EVERYTHING)) <= {name for name, _ in alerts()}
+
+
+# --- What is shown is what happens ------------------------------------------------------------------------------------
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 8
+
+
+@pytest.mark.parametrize(("command", "answer"), EXAMPLES)
+def test_each_curl_gets_the_answer_that_is_shown(sandbox: Sandbox, command: str, answer: str) -> None:
+    assert steady(run(local(sandbox, command))) == steady(answer)
+
+
+def test_readme_shows_what_the_sandbox_prints(sandbox: Sandbox) -> None:
+    (command,) = re.findall(r"^\$ (curl .*)$", README, re.MULTILINE)
+    assert local(sandbox, command) in sandbox.banner
+    assert "<http://127.0.0.1:8001/>" in README
+    assert f"{sandbox.clerk_url}/" in sandbox.banner
+
+
+def test_the_event_in_readme_holds_to_its_schema() -> None:
+    (event,) = blocks("README.md", "json")
+    assert read_line(json.dumps(json.loads(event)).encode() + b"\n")["auth"] == "verified"
+
+
+def test_readme_shows_what_the_pages_show() -> None:
+    assert blocks("README.md", "js") == blocks("docs/frontend.md", "js")[:1]
+    assert blocks("README.md")[-1] == blocks("docs/operations.md")[0]
+
+
+def test_the_guarded_applications_are_those_that_are_tried() -> None:
+    assert blocks("docs/guard.md", "python") == list(GUARDED_APPLICATIONS.values())
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs Debian's jq")
+def test_the_jq_example_counts_each_event_once(tmp_path: Path) -> None:
+    line = json.dumps(json.loads(blocks("README.md", "json")[0]))
+    (tmp_path / "torn").write_text(f"{line}\n{line[:40]}\n{line}\n", encoding="utf-8")
+    assert run(blocks("docs/events.md")[0].replace("events.jsonl", "torn"), tmp_path).split() == ["1", "2026-11-21"]
+
+
+# --- http.md and security.md ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path"), operations())
+def test_the_http_reference_lists_every_status(method: str, path: str) -> None:
+    if f"\n## `{method} {path}`\n" in PAGES["docs/http.md"]:
+        statuses = column("docs/http.md", f"## `{method} {path}`") or ["200"]
+    else:
+        (answers,) = [row[1] for row in table("docs/http.md", "## Everything else") if row[0] == f"{method} {path}"]
+        statuses = re.findall(r"\b[2345]\d\d\b", answers)
+    assert set(statuses) == set(operations()[method, path]["responses"])
+
+
+def test_the_http_reference_names_every_reason() -> None:
+    members = re.findall(r'"reason": \{[^}]*\}', json.dumps(document()["components"]["schemas"]))
+    reasons = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', str(members))) - {"reverification-error"}  # Clerk's own
+    assert len(reasons) > len(Reason)
+    text = PAGES["docs/http.md"] + section("docs/security.md", "## The checks")
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in text] == []
 
 
 def test_the_table_of_checks_names_every_reason() -> None:
-    named = re.findall(r"`((?:token|jwk|session)-[a-z-]+)`", str(table("## The verdict", "gives the `reason`:")))
-    assert set(named) == set(Reason)
+    rows = table("docs/security.md", "## The checks")
+    assert set(re.findall(r"\b(?:token|jwk|session)-[a-z-]+", str([row[1] for row in rows]))) == set(Reason)
 
 
-def test_the_configuration_table_lists_every_setting_with_its_default() -> None:
-    shown = {row[0].strip("`"): row[1].strip("`") for row in table("## Configuration")}
-    assert list(shown) == [name.upper() for name in Settings.model_fields]
-    for name, field in Settings.model_fields.items():
-        assert shown[name.upper()] == as_written(field.default)
+# --- events.md --------------------------------------------------------------------------------------------------------
 
 
-def test_the_env_example_shows_the_real_defaults() -> None:
-    shown = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", Path(".env.example").read_text("utf-8"), re.MULTILINE))
-    for name, text in shown.items():
-        assert text == as_written(Settings.model_fields[name.lower()].default)
+def test_the_event_page_lists_every_event() -> None:
+    listed = re.findall(r"\(#(\w+)\)", str(column("docs/events.md", "# Events")))
+    assert sorted(listed) == sorted(schemas())
 
 
-def test_the_table_of_metrics_lists_every_metric() -> None:
-    metrics = Metrics()
-    assert metrics.keys_fetched_at  # made on demand
-    shown = {row[0].strip("`"): row[1] for row in table("## Monitoring")}
-    assert shown == {
-        family.name + ("_total" if family.type == "counter" else ""): family.type
-        for family in metrics.registry.collect()
-    }
+@pytest.mark.parametrize("event", schemas())
+def test_the_event_page_lists_every_key_in_its_order(event: str) -> None:
+    common = schemas()["user_logout"]["properties"]
+    keys = [key for key in schemas()[event]["properties"] if event == "user_logout" or key not in common]
+    assert column("docs/events.md", f"## `{event}`") == keys
 
 
-def test_the_table_of_alerts_lists_every_alert_with_its_severity() -> None:
-    rules = Path("deploy/alerts.yml").read_text("utf-8")
-    alerts = re.findall(r"- alert: (\w+)\n(?:.*\n)+?          severity: (\w+)", rules)
-    assert [(row[0].strip("`"), row[1]) for row in table("## Monitoring", "stay silent.")] == alerts
+def test_the_event_page_lists_every_verdict() -> None:
+    assert set(column("docs/events.md", "## The verdict")) == set(Auth)
+
+
+# --- configuration.md and .env.example --------------------------------------------------------------------------------
+
+
+def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
+    shown = [(row[0], row[1]) for row in table("docs/configuration.md", "# Configuration")]
+    assert shown == [(name.upper(), as_written(field.default)) for name, field in Settings.model_fields.items()]
+
+
+def test_the_env_example_shows_every_setting_with_its_default() -> None:
+    shown = re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE)
+    assert shown == [(name.upper(), as_written(field.default)) for name, field in Settings.model_fields.items()]
+
+
+# --- operations.md, performance.md, development.md --------------------------------------------------------------------
+
+
+def test_the_operations_page_lists_every_metric() -> None:
+    assert {row[0]: row[1] for row in table("docs/operations.md", "## Metrics")} == metric_names()
+
+
+def test_the_operations_page_lists_every_alert_with_its_severity() -> None:
+    assert [(row[0], row[1]) for row in table("docs/operations.md", "## Alerts")] == alerts()
 
 
 def test_each_promise_names_a_test_that_exists() -> None:
-    rows = table("### Seen to hold")
     tests = "".join(path.read_text("utf-8") for path in Path("tests/faults").glob("test_*.py"))
+    rows = table("docs/operations.md", "## Seen to hold")
     assert len(rows) >= 11
-    for row in rows:
-        assert f"def {row[1].strip('`')}(" in tests
+    assert [row[1] for row in rows if f"def {row[1]}(" not in tests] == []
 
 
-def test_the_costs_that_readme_tells_are_those_that_were_measured() -> None:
-    shown = re.search(r"<!-- from (\S+) -->\nMeasured on (\S+),((?:.|\n)*?)<!-- end -->", README)
+def test_the_bounds_are_those_of_the_server_and_of_nginx() -> None:
+    rows = {row[0]: row for row in table("docs/operations.md", "### Who bounds what")}
+    assert rows["request line and headers"][1].startswith(f"{protocol.MAX_HEAD >> 10} KiB")
+    assert rows["header fields"][1].startswith(f"{protocol.MAX_FIELDS}:")
+    assert rows["time for a head"][1].startswith(f"{protocol.CLIENT_TIMEOUT:.0f} s")
+    assert rows["an idle connection, after an answer"][1] == f"{server.KEEP_ALIVE} s"
+    configured = "".join(path.read_text("utf-8") for path in Path("deploy/nginx").rglob("*") if path.is_file())
+    directives = re.findall(r"`([a-z]+_[a-z_]+ [^`]+)`", section("docs/operations.md", "### Who bounds what"))
+    assert len(directives) > 5
+    assert [directive for directive in directives if f" {directive};" not in configured] == []
+
+
+def test_the_shown_figures_are_those_that_were_measured() -> None:
+    shown = re.search(r"<!-- from (\S+) -->\nMeasured on (\S+),((?:.|\n)*?)<!-- end -->", PAGES["docs/performance.md"])
     assert shown is not None
     path, date, text = shown.groups()
     measured = Path(path).read_text("utf-8")
@@ -161,9 +310,15 @@ def test_the_costs_that_readme_tells_are_those_that_were_measured() -> None:
     assert [row for row in rows if row not in measured.splitlines()] == []
 
 
-def test_every_make_command_that_readme_names_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", Path("Makefile").read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z-]+)\b(?= |`|$)", README, re.MULTILINE)) - {"shows"} <= targets
+def test_the_development_page_lists_every_make_target() -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", Path("Makefile").read_text("utf-8"), re.MULTILINE)
+    assert [f"make {target}" for target in targets if target != "help"] == column("docs/development.md", "## Commands")
+
+
+def test_the_maps_show_every_package() -> None:
+    packages = {f"{path.parent.name}/" for path in Path("service").glob("*/__init__.py")}
+    assert packages <= set(column("service/README.md", "# How the code is laid out"))
+    assert {f"service/{package}" for package in packages} <= set(column("docs/development.md", "## Layout"))
 
 
 def test_the_dockerfile_copies_what_is_there() -> None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 MAX_CANDIDATES = 4
 MAX_COOKIES = 256
-"""More than any browser keeps for one site; bounds what a hostile request makes us answer."""
-MAX_LOOKED_AT = 1024
-"""Session cookies of one header, of the same or other names, that are looked at."""
+"""Names that are reported: more cookies than any browser keeps for one site."""
+MAX_MATCHES = 1024
+"""Session cookies of one header that are looked at."""
 MAX_BLANKS = 16
 """Characters of white space between two cookies; browsers send one."""
 MAX_TOKEN_BYTES = 8192
@@ -20,22 +20,17 @@ _SESSION_COOKIE = re.compile(rb"(__session(?:_[A-Za-z0-9_-]{1,64}+)?+)[ \t]*+=([
 
 
 class Credentials(NamedTuple):
-    """What a request carries.
-
-    Attributes:
-        tokens: at most four candidates, as sent; empty when there is none.
-        cookies: the names of the session cookies, also of those that were not looked at.
-    """
+    """What a request carries: at most four tokens as sent, and the names of all session cookies."""
 
     tokens: tuple[bytes, ...]
     cookies: tuple[str, ...]
 
 
 def read_credentials(headers: Mapping[bytes, Sequence[bytes]]) -> Credentials:
-    """Read headers, by their names in lower case. Never raises, whatever the bytes are.
+    """Read headers, whose names are in lower case. Never raises, whatever the bytes are.
 
-    A Bearer header (RFC 6750, section 2.1; the scheme in any letter case, RFC 9110, section 11.1) goes before cookies.
-    Any other scheme, and a Bearer without a token, is no token.
+    A Bearer header (RFC 6750, section 2.1; the scheme in any letter case, RFC 9110, section 11.1) takes precedence
+    over cookies. Any other scheme, and a Bearer without a token, counts as no token.
     """
     bearers: list[bytes] = []
     cookies: list[tuple[bytes, bytes]] = []
@@ -53,8 +48,8 @@ def read_credentials(headers: Mapping[bytes, Sequence[bytes]]) -> Credentials:
 
 
 def _read_cookies(header: bytes, found: list[tuple[bytes, bytes]]) -> None:
-    """Look for session cookies only, so that no odd neighbour hides one (RFC 6265, section 5.4) or costs time."""
-    for match in islice(_SESSION_COOKIE.finditer(header), MAX_LOOKED_AT):
+    """Find session cookies only, so that no odd neighbour hides one (RFC 6265, section 5.4) or costs time."""
+    for match in islice(_SESSION_COOKIE.finditer(header), MAX_MATCHES):
         start = match.start()
         before = header[max(0, start - MAX_BLANKS) : start].rstrip(b" \t")
         if before.endswith(b";") or (not before and start < MAX_BLANKS):
@@ -65,7 +60,7 @@ def _read_cookies(header: bytes, found: list[tuple[bytes, bytes]]) -> None:
 
 
 def _candidates(tokens: list[bytes]) -> tuple[bytes, ...]:
-    """The four that look most like a JWT, each once, in the order they came."""
+    """Return the four that look most like a JWT, each once, in the order sent."""
     if len(tokens) <= 1:
         return tuple(tokens)
     distinct = list(dict.fromkeys(tokens))

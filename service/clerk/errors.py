@@ -1,53 +1,57 @@
-"""What can go wrong between us and Clerk.
+"""What can go wrong between us and Clerk. Each error's text is one line that quotes neither Clerk nor a caller.
 
-    ClerkError
-    ├── ClerkApiError          a call to Clerk's Backend API failed
-    │   ├── ClerkNotFoundError     Clerk has no such thing
-    │   ├── ClerkRateLimitedError  too many calls; says when the next may come
-    │   └── ClerkRefusesKeyError   Clerk does not accept the secret key
-    ├── KeyUnknownError        the instance has no key of this id
-    ├── KeysUnavailableError   whether it has could not be found out in time
-    └── WebhookRefusedError    a webhook is not Clerk's, or says nothing that could be recorded
-
-The text of each is one line that holds nothing Clerk or a caller sent.
+ClerkError
+├── ClerkApiError              a call to Clerk's Backend API failed
+│   ├── ClerkNotFoundError         404
+│   ├── ClerkRateLimitedError      429
+│   └── ClerkKeyRejectedError      401 or 403
+├── KeyUnknownError            the instance has no key with this id
+├── KeysUnavailableError       whether it has could not be found out in time
+└── WebhookRefusedError        a webhook is not from Clerk, or cannot be used
 """
+
+from typing import ClassVar
 
 
 class ClerkError(Exception):
-    """Anything below."""
+    """Base of all of these."""
 
 
 class ClerkApiError(ClerkError):
-    """Clerk's Backend API did not do what was asked."""
+    """A call failed. ``result`` is how ``clerk_logout_clerk_requests_total`` counts it."""
+
+    result: ClassVar[str] = "failed"
 
 
 class ClerkNotFoundError(ClerkApiError):
-    """Clerk has no such thing (404)."""
+    """Clerk has no such thing."""
+
+    result = "not_found"
 
 
 class ClerkRateLimitedError(ClerkApiError):
-    """Too many calls (429).
+    """Too many calls. ``retry_after`` is in seconds, at least 1."""
 
-    Attributes:
-        retry_after: seconds after which the next may come, at least 1.
-    """
+    result = "rate_limited"
 
     def __init__(self, text: str, retry_after: int) -> None:
         super().__init__(text)
         self.retry_after = retry_after
 
 
-class ClerkRefusesKeyError(ClerkApiError):
-    """Clerk does not accept the secret key (401, 403)."""
+class ClerkKeyRejectedError(ClerkApiError):
+    """Clerk does not accept the secret key."""
+
+    result = "refused"
 
 
 class KeyUnknownError(ClerkError):
-    """The instance has no key of this id."""
+    """The instance has no key with this id."""
 
 
 class KeysUnavailableError(ClerkError):
-    """Whether the instance has a key of this id could not be found out in time."""
+    """Whether the instance has a key with this id could not be found out in time."""
 
 
 class WebhookRefusedError(ClerkError):
-    """A webhook is not Clerk's, or does not say what it must. The text is meant for who set it up."""
+    """The text is for whoever configured the webhook."""

@@ -1,77 +1,60 @@
-"""Ends all sessions of a user, or all but one, and counts truthfully what came of it.
+"""Ends all sessions of a user at Clerk, or all but one, and counts what came of it.
 
-Clerk has no call for it, so the sessions are listed, each is revoked, and the list is asked for again until it shows
-none that was not tried. Each session is tried once; whoever wants the rest ended calls again, and so the session of who
-asks is ended alone at the very end, when all others are over.
+Clerk has no call for it. So the sessions are listed and each is revoked, until the list shows none that was not tried.
+Each session is tried once: a caller who wants the rest ended calls again. That is why the caller's own session is ended
+last, and only when all others are over.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Protocol
 
-from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
+from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
 
 PAGE_SIZE = 500
-"""Sessions in one list: the most that Clerk gives, so that one call sees all sessions of nearly every user."""
-DEADLINE = 9.5
-"""Seconds for all of it, so that the answer is there after 10: verifying comes before it, recording after it."""
+"""Sessions in one list: the most that Clerk gives."""
 CONCURRENCY = 20
-"""Revocations at the same time: as many as Clerk allows a production instance in 10 s (1,000) take 5 s at 100 ms."""
+"""Revocations at the same time."""
 
 
 class Sessions(Protocol):
-    """What is needed of Clerk's Backend API; see ``BackendApi``."""
+    """What is needed of Clerk's Backend API; ``BackendApi`` says what each does."""
 
-    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
-        """Give at most 500 ids of active sessions; fewer when there are no more."""
-        ...
-
-    async def revoke_session(self, session_id: str) -> bool:
-        """End a session; tell whether Clerk says that it is revoked now, and not ended in another way before."""
-        ...
-
-    async def is_alive(self, session_id: str) -> bool:
-        """Tell whether a session has not ended; raises ``ClerkNotFoundError`` where Clerk has no such session."""
-        ...
+    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]: ...  # noqa: D102
+    async def revoke_session(self, session_id: str) -> bool: ...  # noqa: D102
+    async def is_alive(self, session_id: str) -> bool: ...  # noqa: D102
 
 
-class End(StrEnum):
-    """Why it ended."""
+class StopReason(StrEnum):
+    """Why a sign-out stopped."""
 
     COMPLETE = "complete"
     """Clerk's list shows no session that was not tried."""
-    RATE_LIMITED = "rate-limited"
-    """Clerk takes no more calls for now."""
-    UNREACHABLE = "unreachable"
+    RATE_LIMITED = "clerk-rate-limited"
+    UNREACHABLE = "clerk-unreachable"
     """Clerk could not be asked for the list."""
-    KEY_REFUSED = "key-refused"
-    """Clerk does not accept the secret key."""
-    OUT_OF_TIME = "out-of-time"
-    """The deadline passed, or the service is being stopped."""
+    KEY_REJECTED = "clerk-refuses-key"
+    TIMEOUT = "clerk-timeout"
+    """The deadline has passed, or the service is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
-class SignedOut:
+class SignOutResult:
     """What came of it.
 
     Attributes:
-        end: why it ended.
-        over: the sessions that have ended, because of this or before; also those of which Clerk did not say so, and was
-            not asked again.
-        revoked: of how many sessions Clerk says that they are revoked now. It says the same to each who revokes one, so
-            two sign-outs at the same moment in two processes may both count one.
-        failed: how many sessions should have ended, and are not known to have: those that were listed, and that of who
-            asks.
+        over: the sessions that have ended, now or before; without a last list, also those that may have.
+        revoked: how many sessions Clerk says are revoked now. It says so to everyone who revokes the same session.
+        failed: how many should have ended and are not known to have.
         listed: Clerk gave the list at least once.
-        problem: what went wrong last, in one line that quotes nobody; None where all went well.
-        retry_after: seconds after which Clerk takes calls again; None unless it said so.
+        problem: what went wrong last, in one line that quotes nobody.
+        retry_after: seconds after which Clerk takes calls again, if it said so.
     """
 
-    end: End
+    stop_reason: StopReason
     over: tuple[str, ...] = ()
     revoked: int = 0
     failed: int = 0
@@ -82,172 +65,153 @@ class SignedOut:
     @property
     def succeeded(self) -> bool:
         """Nothing is left that should have ended."""
-        return self.end is End.COMPLETE and not self.failed
+        return self.stop_reason is StopReason.COMPLETE and not self.failed
 
 
-class _Is(Enum):
+class _State(Enum):
     """What is known of a session that should end."""
 
-    LEFT = auto()
-    """It is alive, or nobody has asked yet."""
+    ALIVE = auto()
+    """Alive, or not tried yet."""
     UNSURE = auto()
-    """Clerk was asked to end it, and has not said that it did."""
+    """Clerk was asked to end it and has not said that it did."""
     REVOKED = auto()
     GONE = auto()
     """It had ended already."""
 
 
-class SignOut:
+_OVER = frozenset({_State.REVOKED, _State.GONE})
+
+
+class SignOutEverywhere:
     """One sign-out of a user. Use each once.
 
     Args:
         sessions: lists and ends them.
         user_id: whose sessions.
-        own: the session of who asks. It is ended last and only when all others are over, because without it nobody can
-            ask for the rest.
-        keep_own: it is not ended at all.
-        deadline: seconds for all of it.
+        own: the caller's session. It is ended last, because without it nobody can ask for the rest.
+        keep_own: do not end it at all.
     """
 
-    def __init__(
-        self, sessions: Sessions, user_id: str, *, own: str, keep_own: bool = False, deadline: float = DEADLINE
-    ) -> None:
+    def __init__(self, sessions: Sessions, user_id: str, *, own: str, keep_own: bool = False) -> None:
         self._sessions = sessions
         self._user_id = user_id
         self._own = own
         self._keep_own = keep_own
-        self._deadline = deadline
-        self._timeout: asyncio.Timeout | None = None
         self._listed = False
-        self._known: dict[str, _Is] = {}
-        """All that should end."""
+        self._states: dict[str, _State] = {}
+        """Of all sessions that should end."""
         self._stopped_by: ClerkApiError | None = None
         self._problem: str | None = None
 
-    async def run(self) -> SignedOut:
-        """Do it. Never raises because of Clerk, and leaves no call under way."""
+    async def run(self, time_limit: asyncio.Timeout) -> SignOutResult:
+        """End the sessions. Never raises because of Clerk, and leaves no call under way.
+
+        Args:
+            time_limit: not entered yet; whoever wants it to end sooner may reschedule it.
+        """
         try:
-            async with asyncio.timeout(self._deadline) as self._timeout:
+            async with time_limit:
                 own_is_listed = await self._end_others()
-                if not self._keep_own and self._all_others_are_over():
+                if not self._keep_own and all(self._states[one] in _OVER for one in self._states if one != self._own):
                     await self._end_own(listed=own_is_listed)
         except TimeoutError:
-            self._problem = "no time was left"
-            return self._outcome(End.OUT_OF_TIME)
+            self._problem = "the deadline has passed"
+            return self._result(StopReason.TIMEOUT)
         except ClerkApiError as error:
             self._problem = str(error)
             if isinstance(error, ClerkRateLimitedError):
-                return self._outcome(End.RATE_LIMITED, error.retry_after)
-            return self._outcome(End.KEY_REFUSED if isinstance(error, ClerkRefusesKeyError) else End.UNREACHABLE)
-        return self._outcome(End.COMPLETE)
-
-    def cut_short(self, within: float = 0.0) -> None:
-        """Have the deadline pass sooner.
-
-        Args:
-            within: seconds from now, or from the beginning where it has not begun.
-        """
-        self._deadline = min(self._deadline, within)
-        if self._timeout is not None:
-            until = asyncio.get_running_loop().time() + within
-            with suppress(RuntimeError):  # asyncio's, about a deadline that has passed or is not needed any more
-                self._timeout.reschedule(min(until, self._timeout.when() or until))
+                return self._result(StopReason.RATE_LIMITED, error.retry_after)
+            rejected = isinstance(error, ClerkKeyRejectedError)
+            return self._result(StopReason.KEY_REJECTED if rejected else StopReason.UNREACHABLE)
+        return self._result(StopReason.COMPLETE)
 
     async def _end_others(self) -> bool:
-        """End all sessions but that of who asks; tell whether that one is listed."""
+        """End all sessions but the caller's; return whether that one is listed."""
         shown: set[str] = set()
         offset = 0
         while True:
             page = await self._sessions.active_sessions(self._user_id, offset=offset)
             if not self._listed and not self._keep_own:
-                self._known[self._own] = _Is.LEFT
+                self._states[self._own] = _State.ALIVE
             self._listed = True
-            new = [one for one in page if one not in self._known and one != self._own]
+            new = [one for one in page if one not in self._states and one != self._own]
             if new:
-                self._known |= dict.fromkeys(new, _Is.LEFT)
-                await self._revoke_all(iter(new))
+                self._states |= dict.fromkeys(new, _State.ALIVE)
+                await self._revoke_all(new)
                 # What was revoked shifts the rest, so the list begins anew.
                 offset, shown = 0, set()
                 continue
-            moves_on = not shown.issuperset(page)
+            if len(page) == PAGE_SIZE and shown.issuperset(page):
+                raise ClerkApiError("the list of sessions has no end")
             shown.update(page)
             if len(page) < PAGE_SIZE:
                 break
-            if not moves_on:
-                raise ClerkApiError("the list of sessions has no end")
             offset += PAGE_SIZE
-        # The list has the last word: what it shows is not over, whatever the call to end it was answered, unless that
-        # was "revoked"; what it does not show is over, also where that answer was lost or an error.
-        for one, known in self._known.items():
-            if one != self._own and known is not _Is.REVOKED:
-                self._known[one] = _Is.LEFT if one in shown else _Is.GONE
+        # The list has the last word: what it shows is not over unless Clerk said "revoked"; what it does not show is
+        # over, even if the reply to its revocation was lost or an error.
+        for one, state in self._states.items():
+            if one != self._own and state is not _State.REVOKED:
+                self._states[one] = _State.ALIVE if one in shown else _State.GONE
         return self._own in shown
 
-    def _all_others_are_over(self) -> bool:
-        return all(known in {_Is.REVOKED, _Is.GONE} for one, known in self._known.items() if one != self._own)
-
     async def _end_own(self, *, listed: bool) -> None:
-        """End the session of who asks; one with open tasks (``pending``) is alive although no list shows it."""
+        """End the caller's session; one with open tasks (``pending``) is alive although no list shows it."""
         if listed:
-            await self._revoke_all(iter([self._own]))
-            if self._known[self._own] is _Is.REVOKED:
+            await self._revoke_all([self._own])
+            if self._states[self._own] is _State.REVOKED:
                 return
         try:
             alive = await self._sessions.is_alive(self._own)
         except ClerkNotFoundError:
-            # It was alive a minute ago, its token proves that; so this is not the instance that the token is from.
-            self._problem = "Clerk has no such session; is CLERK_SECRET_KEY that of another instance than the tokens?"
+            # Its token proves that it was alive a minute ago, so this is another instance than the token's.
+            self._problem = "Clerk has no such session; do CLERK_SECRET_KEY and the tokens belong to the same instance?"
             return
         if not alive:
-            self._known[self._own] = _Is.GONE
+            self._states[self._own] = _State.GONE
         elif listed:
-            self._known[self._own] = _Is.LEFT
+            self._states[self._own] = _State.ALIVE
         else:
-            await self._revoke_all(iter([self._own]))
+            await self._revoke_all([self._own])
 
-    async def _revoke_all(self, waiting: Iterator[str]) -> None:
+    async def _revoke_all(self, session_ids: list[str]) -> None:
         """Revoke each, several at a time.
 
         Raises:
             ClerkRateLimitedError: and the rest was not tried.
-            ClerkRefusesKeyError: likewise.
+            ClerkKeyRejectedError: likewise.
         """
-
-        async def work() -> None:
-            for session_id in waiting:
-                if self._stopped_by is not None:
-                    break
-                await self._revoke(session_id)
-
+        waiting = iter(session_ids)
         async with asyncio.TaskGroup() as workers:
-            for _ in range(CONCURRENCY):
-                workers.create_task(work(), name="sign-out")
+            for _ in range(min(CONCURRENCY, len(session_ids))):
+                workers.create_task(self._revoke_each(waiting), name="sign-out")
         if self._stopped_by is not None:
             raise self._stopped_by
 
-    async def _revoke(self, session_id: str) -> None:
-        self._known[session_id] = _Is.UNSURE
-        try:
-            revoked = await self._sessions.revoke_session(session_id)
-        except (ClerkRateLimitedError, ClerkRefusesKeyError) as error:
-            self._known[session_id] = _Is.LEFT
-            self._stopped_by = error
-        except ClerkApiError as error:
-            self._problem = str(error)  # the next list tells whether it is over
-        else:
-            self._known[session_id] = _Is.REVOKED if revoked else _Is.GONE
+    async def _revoke_each(self, waiting: Iterator[str]) -> None:
+        for session_id in waiting:
+            if self._stopped_by is not None:
+                return
+            self._states[session_id] = _State.UNSURE
+            try:
+                revoked = await self._sessions.revoke_session(session_id)
+            except (ClerkRateLimitedError, ClerkKeyRejectedError) as error:
+                self._states[session_id] = _State.ALIVE
+                self._stopped_by = error
+            except ClerkApiError as error:
+                self._problem = str(error)  # the next list tells whether it is over
+            else:
+                self._states[session_id] = _State.REVOKED if revoked else _State.GONE
 
-    def _outcome(self, end: End, retry_after: int | None = None) -> SignedOut:
-        count = Counter(self._known.values())
-        over = {_Is.REVOKED, _Is.GONE}
-        if end is not End.COMPLETE:
-            # A repeated call would not find those that did end, so their tokens have to be refused because of this one.
-            over.add(_Is.UNSURE)
-        return SignedOut(
-            end,
-            over=tuple(one for one, known in self._known.items() if known in over),
-            revoked=count[_Is.REVOKED],
-            failed=count[_Is.LEFT] + count[_Is.UNSURE],
+    def _result(self, stop_reason: StopReason, retry_after: int | None = None) -> SignOutResult:
+        count = Counter(self._states.values())
+        # Without a last list, a repeated call would not find those that did end, so they count as over.
+        over = _OVER if stop_reason is StopReason.COMPLETE else _OVER | {_State.UNSURE}
+        return SignOutResult(
+            stop_reason,
+            over=tuple(one for one, state in self._states.items() if state in over),
+            revoked=count[_State.REVOKED],
+            failed=count[_State.ALIVE] + count[_State.UNSURE],
             listed=self._listed,
             problem=self._problem,
             retry_after=retry_after,

@@ -1,104 +1,89 @@
-"""Work that goes on when its caller has gone, is done once for all who ask for the same, and is bounded."""
+"""Runs work once for all callers that ask for the same, lets it go on when they leave, and bounds how much there is."""
 
 import asyncio
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import suppress
+from typing import Any, Generic, NamedTuple, TypeVar
 
-MOST = 20
-"""Pieces of work at the same time in one process. Each holds a page or two of a list, a megabyte at the most."""
+MAX_FLIGHTS = 20
+"""At the same time in one process."""
 
-Outcome = TypeVar("Outcome")
-Outcome_co = TypeVar("Outcome_co", covariant=True)
-
-
-class Work(Protocol[Outcome_co]):
-    """What can be done."""
-
-    async def run(self) -> Outcome_co:
-        """Do it."""
-        ...
-
-    def cut_short(self, within: float) -> None:
-        """Have it end within so many seconds."""
-        ...
+Result = TypeVar("Result")
 
 
 class BusyError(Exception):
-    """It could not begin in time, or may not begin any more."""
+    """The work could not begin in time, or the service is stopping."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece(Generic[Outcome]):
+class _Flight(NamedTuple, Generic[Result]):
     key: Hashable
-    work: Work[Outcome]
-    task: "asyncio.Task[Outcome]"
+    task: "asyncio.Task[Result]"
+    time_limit: asyncio.Timeout
 
 
-class SingleFlight(Generic[Outcome]):
-    """All the work of one kind that is under way: at most one piece for each owner.
+class SingleFlight(Generic[Result]):
+    """The work of one kind that is under way, at most one flight for each owner.
 
     Args:
-        most: for all owners together.
+        max_flights: of all owners together.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._pieces: dict[str, _Piece[Outcome]] = {}
+    def __init__(self, max_flights: int = MAX_FLIGHTS) -> None:
+        self._max_flights = max_flights
+        self._flights: dict[str, _Flight[Result]] = {}
         self._stopping = False
-        self._one_ended = asyncio.Event()
 
-    async def do(self, owner: str, key: Hashable, begin: Callable[[], Work[Outcome]], *, patience: float) -> Outcome:
-        """Do a piece of work, or wait for the same that is under way already. It goes on when the caller is cancelled.
+    async def do(
+        self,
+        owner: str,
+        key: Hashable,
+        work: Callable[[asyncio.Timeout], Coroutine[Any, Any, Result]],
+        *,
+        max_wait: float,
+        deadline: float,
+    ) -> Result:
+        """Do the work, or join the flight that does it. It goes on when the caller is cancelled.
 
         Args:
             owner: whose work it is.
             key: the same for the same work.
-            begin: gives the work, where it is not under way.
-            patience: seconds to wait while other work of this owner, or as much as there may be, is under way.
+            work: enters the time limit that it is given, and returns a result also when that expires.
+            max_wait: seconds to wait while other work of this owner, or too much of all, is under way.
+            deadline: of the work, by the loop's clock; waiting counts.
 
         Raises:
-            BusyError: it still was after that, or all is about to end.
+            BusyError: it could not begin within ``max_wait``, or no more work may begin.
         """
         try:
-            async with asyncio.timeout(patience):
-                while not self._may_begin(owner, key):
-                    await self._one_ended.wait()
+            async with asyncio.timeout(max_wait):
+                while self._is_busy(owner, key):
+                    tasks = [flight.task for flight in self._flights.values()]
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             raise BusyError from None
-        piece = self._pieces.get(owner)
-        if piece is None:
+        if (flight := self._flights.get(owner)) is None:
             if self._stopping:
                 raise BusyError
-            piece = self._begin(owner, key, begin())
-        return await asyncio.shield(piece.task)
+            time_limit = asyncio.timeout_at(deadline)
+            flight = _Flight(key, asyncio.create_task(work(time_limit), name="single flight"), time_limit)
+            self._flights[owner] = flight
+            flight.task.add_done_callback(lambda _: self._flights.pop(owner))
+        return await asyncio.shield(flight.task)
 
-    def _may_begin(self, owner: str, key: Hashable) -> bool:
-        """Tell whether nothing is in the way; then it begins, or is joined, before anything else happens."""
-        piece = self._pieces.get(owner)
-        if piece is not None:
-            return piece.key == key
-        return len(self._pieces) < self._most
-
-    def _begin(self, owner: str, key: Hashable, work: Work[Outcome]) -> _Piece[Outcome]:
-        piece = _Piece(key, work, asyncio.create_task(work.run(), name="under way"))
-        self._pieces[owner] = piece
-        piece.task.add_done_callback(lambda _: self._ended(owner))
-        return piece
-
-    def _ended(self, owner: str) -> None:
-        del self._pieces[owner]
-        self._one_ended.set()
-        self._one_ended = asyncio.Event()
+    def _is_busy(self, owner: str, key: Hashable) -> bool:
+        flight = self._flights.get(owner)
+        return len(self._flights) >= self._max_flights if flight is None else flight.key != key
 
     def stop(self, within: float) -> None:
-        """Begin nothing more, and have all of it end within so many seconds."""
+        """Let nothing more begin, and have all time limits expire within so many seconds."""
         self._stopping = True
-        for piece in self._pieces.values():
-            piece.work.cut_short(within)
+        until = asyncio.get_running_loop().time() + within
+        for flight in self._flights.values():
+            with suppress(RuntimeError):  # it has expired, or is no longer needed
+                flight.time_limit.reschedule(min(until, flight.time_limit.when() or until))
 
     async def close(self) -> None:
-        """Have all of it end now, and wait for that."""
+        """Have all time limits expire now, and wait for the work to end."""
         self.stop(0.0)
-        if self._pieces:
-            await asyncio.wait([piece.task for piece in self._pieces.values()])
+        if self._flights:
+            await asyncio.wait([flight.task for flight in self._flights.values()])

@@ -7,7 +7,7 @@ from typing import TypedDict
 from starlette.requests import Request
 
 from service.clerk.webhook import WebhookReader
-from service.endpoints.signing_out import Ended
+from service.endpoints.sign_out_everywhere import RecordedSignOut
 from service.endpoints.single_flight import SingleFlight
 from service.events.flood import FloodControl
 from service.events.request_head import RequestHead
@@ -21,7 +21,7 @@ class AppState(TypedDict):
     resources: Resources
     """Keys, Clerk's API, the recorder, the revocation list: what the settings name, opened."""
     flood: FloodControl
-    sign_outs: SingleFlight[Ended]
+    sign_outs: SingleFlight[RecordedSignOut]
     """The sign-outs everywhere that are under way."""
     webhook_reader: WebhookReader | None
     """None without a signing secret."""

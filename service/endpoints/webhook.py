@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from service.clerk.errors import WebhookRefusedError
-from service.clerk.webhook import Delivery, SessionEnd, read_delivery
+from service.clerk.webhook import Delivery, EndedSession, read_delivery
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import RequestState, state_of
 from service.events.client_address import parse_address
@@ -61,7 +61,7 @@ async def webhook(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _read(request: Request, state: RequestState) -> tuple[Delivery, SessionEnd | None]:
+async def _read(request: Request, state: RequestState) -> tuple[Delivery, EndedSession | None]:
     """Read the request, as little of it as decides. Every refusal is in our own words, none in the sender's."""
     reader = state["webhook_reader"]
     if reader is None:
@@ -95,7 +95,7 @@ async def _read_body(request: Request, large_bodies: asyncio.Semaphore) -> bytes
     return bytes(body)
 
 
-async def _record(state: RequestState, delivery: Delivery, ended: SessionEnd) -> bool:
+async def _record(state: RequestState, delivery: Delivery, ended: EndedSession) -> bool:
     try:
         return await state["resources"].recorder.record(_event(state, delivery, ended))
     except Exception as error:  # noqa: BLE001 - a 503 makes Clerk deliver it again
@@ -103,7 +103,7 @@ async def _record(state: RequestState, delivery: Delivery, ended: SessionEnd) ->
         return False
 
 
-def _event(state: RequestState, delivery: Delivery, ended: SessionEnd) -> SessionEnded:
+def _event(state: RequestState, delivery: Delivery, ended: EndedSession) -> SessionEnded:
     settings, head = state["resources"].settings, state["head"]
     facts: Facts = {"request_id": head.request_id, "trace_id": trace_id(head.headers), "origin": None}
     address = parse_address(ended.client_ip) if settings.event_client_ip and ended.client_ip is not None else None
@@ -133,7 +133,7 @@ def _check_length(request: Request) -> None:
         raise HTTPException(413, TOO_LARGE)
 
 
-async def _revoke(revocations: RevocationList, ended: SessionEnd) -> None:
+async def _revoke(revocations: RevocationList, ended: EndedSession) -> None:
     """Have the session's tokens refused from now on. The line is written, so nothing here is worth a redelivery."""
     try:
         await revocations.revoke([ended.session_id], at=ended.ended_at)

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 from service.clerk.credentials import read_credentials
-from service.clerk.token_cache import Remembered
-from service.clerk.verdict import ABSENT, Auth, Identity, Verdict, better
-from service.clerk.verifier import LEEWAY, PATIENCE
+from service.clerk.token_cache import TokenCache
+from service.clerk.verdict import Auth, Identity, Verdict
+from service.clerk.verifier import LEEWAY, best_verdict
 from service.events.request_head import RequestHead
 from service.events.types import Event, Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
@@ -31,12 +31,12 @@ may the browser take from its call here to Clerk's end of the session."""
 class VerifiesOne(Protocol):
     """What gives the verdict on a token."""
 
-    async def verify_one(self, token: bytes, patience: float) -> Verdict:
-        """Give the verdict on one token; never raises on a token.
+    async def verify_one(self, token: bytes, deadline: float) -> Verdict:
+        """Return the verdict on one token; never raises because of a token.
 
         Args:
-            token: as it was sent.
-            patience: seconds that the caller can wait for keys.
+            token: as sent.
+            deadline: until when to wait for a key, by ``time.monotonic()``.
         """
         ...
 
@@ -47,6 +47,33 @@ class Records(Protocol):
     def record(self, event: Event) -> Awaitable[bool]:
         """Record one event, within 100 ms; tell whether it is recorded."""
         ...
+
+
+class _Lookup:
+    """What the revocation list says about the verified tokens of one request, within 50 ms in all."""
+
+    def __init__(self, revocations: RevocationList) -> None:
+        self._revocations = revocations
+        self.seconds_left = WITHIN
+        self.accepted: Identity | None = None
+        self.signed_out: tuple[Identity, float] | None = None
+        """The first one that is, and when it was signed out."""
+        self.is_unknown = False
+        """The list could not be asked about the accepted one."""
+
+    async def accepts(self, identity: Identity) -> bool:
+        """Say whether a session is not signed out, or whether nobody can say."""
+        asked, signed_out_at = time.monotonic(), None
+        try:
+            signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=self.seconds_left)
+        except RevocationsUnavailableError:
+            self.is_unknown = True
+        if signed_out_at is None:
+            self.accepted = identity
+            return True
+        self.seconds_left = max(0.0, self.seconds_left - (time.monotonic() - asked))
+        self.signed_out = self.signed_out or (identity, signed_out_at)
+        return False
 
 
 class SessionCheck:
@@ -73,8 +100,7 @@ class SessionCheck:
         metrics: Metrics | None = None,
     ) -> None:
         self._verifier = verifier
-        # With the user: made anew for each request, it would cost 3 % of it.
-        self._remembered: Remembered[tuple[Identity, SessionUser]] = Remembered()
+        self._verified: TokenCache[Verdict] = TokenCache()
         self._revocations = revocations
         self._recorder = recorder
         self._facts = facts
@@ -92,36 +118,26 @@ class SessionCheck:
         Args:
             head: of the request, or of a WebSocket's.
         """
-        best, signed_out, left, patience = ABSENT, None, WITHIN, PATIENCE
-        for token in read_credentials(head.headers).tokens:
-            known = self._remembered.get(token)
-            if known is None:
-                began = time.monotonic()
-                verdict = await self._verifier.verify_one(token, patience)
-                patience = max(0.0, patience - (time.monotonic() - began))
-                if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
-                    best = better(best, verdict)
-                    continue
-                known = verdict.identity, SessionUser.of(verdict.identity)
-                self._remembered.put(token, known, verdict.identity.expires_at)
-            identity, user = known
-            asked = time.monotonic()
-            try:
-                signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=left)
-            except RevocationsUnavailableError:
-                self._results["unknown",].inc()
-                return user if self._fail == "open" else REVOCATIONS_UNAVAILABLE
-            if signed_out_at is None:
-                self._results["admitted",].inc()
-                return user
-            left = max(0.0, left - (time.monotonic() - asked))
-            signed_out = signed_out or (identity, signed_out_at)
-        if signed_out is not None:
+        lookup = _Lookup(self._revocations)
+        verdict = await best_verdict(read_credentials(head.headers).tokens, self._verify_one, lookup.accepts)
+        if lookup.accepted is not None:
+            self._results["unknown" if lookup.is_unknown else "admitted",].inc()
+            if lookup.is_unknown and self._fail == "closed":
+                return REVOCATIONS_UNAVAILABLE
+            return SessionUser.of(lookup.accepted)
+        if lookup.signed_out is not None:
             self._results["signed_out",].inc()
-            await self._report(head, *signed_out, left)
+            await self._report(head, *lookup.signed_out, lookup.seconds_left)
             return SESSION_REVOKED
-        self._results[best.auth.value,].inc()
-        return refusal_of(best)
+        self._results[verdict.auth.value,].inc()
+        return refusal_of(verdict)
+
+    async def _verify_one(self, token: bytes, deadline: float) -> Verdict:
+        if (verdict := self._verified.get(token)) is None:
+            verdict = await self._verifier.verify_one(token, deadline)
+            if verdict.auth is Auth.VERIFIED and verdict.identity is not None:
+                self._verified.put(token, verdict, verdict.identity.expires_at)
+        return verdict
 
     async def _report(self, head: RequestHead, identity: Identity, signed_out_at: float, within: float) -> None:
         """Record, once per session and window, that a token came after its session was signed out.

@@ -11,28 +11,23 @@ from pathlib import Path
 
 import click
 
-from tests.benchmarks import machine, needs
-from tests.benchmarks.checks import WrongError
-from tests.benchmarks.contest import contest
+from tests.benchmarks import machine
 from tests.benchmarks.growth import GROUPS, grow
-from tests.benchmarks.guard import guard
-from tests.benchmarks.half_rate import half_rate
-from tests.benchmarks.http_requests import HEADLINE
+from tests.benchmarks.measure import Progress
 from tests.benchmarks.report import Section, document
 from tests.benchmarks.running import StartError
-from tests.benchmarks.start import starts
+from tests.benchmarks.sections import contest, half_rate, starts
+from tests.benchmarks.verdicts import WrongError
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ROUNDS, QUICK_ROUNDS = 7, 3
 SECONDS = 3
 _started = time.monotonic()
 
-Progress = Callable[[str], None]
 PARTS: dict[str, Callable[[int, int, Progress], Section]] = {
     "contenders": contest,
     "half-rate": half_rate,
-    "guard": guard,
-    "start": lambda rounds, _, progress: starts(rounds, progress),
+    "start": starts,
     **{name: partial(grow, group) for name, group in GROUPS.items()},
 }
 
@@ -49,12 +44,12 @@ Measured on {datetime.now(UTC):%Y-%m-%d} at commit {machine.commit()} by `make b
 
 - Machine: {machine.machine()}.
 - Versions: {machine.versions()}.
-- How: each contender is a process of its own on 127.0.0.1 with one worker (uvicorn with httptools and uvloop where it
-  is Python, no access log). All are started once, warmed up, then driven in turn by `wrk -t1` for {seconds} s at a time
-  in {rounds} interleaved rounds, each in another order. 64 connections send verified logouts with {HEADLINE} headers
+- How: each contender is a process of its own on 127.0.0.1 (uvicorn with httptools and uvloop where it is
+  Python, no access log). All are started once, warmed up, then driven in turn by `wrk -t1` for {seconds} s at a time
+  in {rounds} interleaved rounds, each in another order. 64 connections send verified logouts with bare headers
   and the tokens of 500 sessions in turn, unless a table says otherwise. Figures are medians of the rounds; a ratio is
   the median of the ratios within each round, beside the lowest and the highest. µs/request is processor time, user and
-  system, of the contender's process and its children, by the kernel's clock of each process.
+  system, of the contender's process, by the kernel's clock of it.
 - A run counts only if no answer was an error (400 and above) and the contender's own log (the limit: its count) said
   `verified` (in the table of verdicts: what was sent) once for each answer and at most once for each request that the
   end cut off, naming our 500 users. Before the first round and after each, each contender with our PEM had to refuse a
@@ -64,8 +59,9 @@ Measured on {datetime.now(UTC):%Y-%m-%d} at commit {machine.commit()} by `make b
 - Who: *limit* is a bare ASGI application that checks one RSA-2048 signature and nothing else; *naive* is Starlette and
   *FastAPI* is FastAPI with `authenticate_request` of Clerk's SDK, its options made once, and structlog as its
   documentation sets it up for speed; *Hono* is Hono with `verifyToken` of `@clerk/backend` and a line to a stream;
-  *service* is `python -m service serve` as shipped, into a file, or through a pipe (whose reader, `cat`, is not
-  counted). The service also spares itself most of Python's garbage collections; the others are left as they are.
+  *service* is `python -m service serve` as shipped, but for `FLOOD_PER_SESSION=0`, into a file, or through a pipe
+  (whose reader, `cat`, is not counted). The service also spares itself most of Python's garbage collections; the
+  others are left as they are.
 - Latencies are wrk's own, which it corrects for requests that it could not send while it waited (coordinated omission).
 """
 
@@ -90,13 +86,13 @@ def main(*, only: tuple[str, ...], rounds: int | None, seconds: int | None, quic
     rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
     seconds = seconds or SECONDS
     try:
-        needs.check()
+        machine.check()
         introduction = preface(rounds, seconds)
         sections = []
         for name in chosen:
             sections.append(PARTS[name](rounds, seconds, progress))
             click.echo(sections[-1].markdown(), err=True)  # what went wrong later takes nothing back
-    except needs.MissingError as error:
+    except machine.MissingError as error:
         click.echo(error, err=True)
         sys.exit(2)
     except (WrongError, StartError) as error:

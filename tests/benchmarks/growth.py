@@ -3,23 +3,25 @@
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from tests.benchmarks import http_requests, tokens
-from tests.benchmarks.contenders import limit, service
-from tests.benchmarks.drive import Load
-from tests.benchmarks.figures import cost_ratio, medians
+from tests.benchmarks import load
+from tests.benchmarks.contenders import application, limit, service
+from tests.benchmarks.measure import Progress, Runs, Variant, cost_ratio, interleaved, medians
 from tests.benchmarks.report import Section, Target
-from tests.benchmarks.rounds import Runs, Variant, interleaved
 from tests.benchmarks.running import Bench
+from tests.benchmarks.verdicts import check_guard
 from tests.support.redis_server import redis_server
 from tests.support.served_clerk import served
 from tests.support.signing import jwk, private_key
+
+ORDERS = "GET /orders"
+BARE, GUARDED = "bare Starlette", "behind the guard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,8 @@ class Group:
     beside: str | None = None
 
 
-def grow(group: Group, rounds: int, seconds: int, progress: Callable[[str], None]) -> Section:
-    """Measure a group.
-
-    Raises:
-        WrongError: the verdicts were wrong.
-        StartError: something did not start.
-    """
+def grow(group: Group, rounds: int, seconds: int, progress: Progress) -> Section:
+    """Measure a group."""
     with Bench() as bench:
         return section(group, interleaved(group.variants(bench, seconds), rounds, progress))
 
@@ -70,51 +67,46 @@ def section(group: Group, runs: Runs) -> Section:
     return Section(group.title, group.text, head, rows, targets)
 
 
+def _guard(bench: Bench, seconds: int) -> list[Variant]:
+    orders = bench.load(load.verified(), line=ORDERS, seconds=seconds)
+    bare, guarded = bench.start(application(BARE, "bare")), bench.start(application(GUARDED, "guarded"))
+    check_guard(GUARDED, guarded.port, ORDERS)
+    return [Variant(each.name, each, orders, expected=None) for each in (bare, guarded)]
+
+
 def _connections(bench: Bench, seconds: int) -> list[Variant]:
-    running, requests = bench.start(service()), bench.requests(tokens.valid())
+    running, valid = bench.start(service()), bench.load(load.verified(), seconds=seconds)
     return [
-        Variant("1 connection" if count == 1 else f"{count:,} connections", running, Load(requests, count, seconds))
+        Variant("1 connection" if count == 1 else f"{count:,} connections", running, replace(valid, connections=count))
         for count in (1, 8, 64, 512, 2000)
     ]
 
 
 def _headers(bench: Bench, seconds: int) -> list[Variant]:
-    running = [bench.start(service()), bench.start(limit())]
     return [
-        Variant(f"{each.name}, {kind} headers", each, Load(bench.requests(tokens.valid(), headers), seconds=seconds))
-        for each in running
-        for kind, headers in http_requests.HEADERS.items()
-    ]
-
-
-def _workers(bench: Bench, seconds: int) -> list[Variant]:
-    load = Load(bench.requests(tokens.valid()), seconds=seconds)
-    return [
-        Variant(label, bench.start(service(changes={"WORKERS": count})), load)
-        for count, label in {"1": "1 worker", "2": "2 workers"}.items()
+        Variant(f"{each.name}, {kind} headers", each, bench.load(load.verified(), headers, seconds=seconds))
+        for each in [bench.start(service()), bench.start(limit())]
+        for kind, headers in (("bare", load.BARE), ("browser", load.BROWSER))
     ]
 
 
 def _sizes(bench: Bench, seconds: int) -> list[Variant]:
     running = bench.start(service())
-    sets = [tokens.valid(size=size) for size in (0, 2000, 7000)]
-    return [
-        Variant(f"{len(each[0]) / 1000:.1f} KB", running, Load(bench.requests(each), seconds=seconds)) for each in sets
-    ]
+    sets = [load.verified(size=size) for size in (0, 2000, 7000)]
+    return [Variant(f"{len(each[0]) / 1000:.1f} KB", running, bench.load(each, seconds=seconds)) for each in sets]
 
 
 def _keys(bench: Bench, seconds: int) -> list[Variant]:
-    pem_load = Load(bench.requests(tokens.valid()), seconds=seconds)
-    variants = [Variant("CLERK_JWT_KEY", bench.start(service()), pem_load)]
+    variants = [Variant("CLERK_JWT_KEY", bench.start(service()), bench.load(load.verified(), seconds=seconds))]
     for count in (1, 16):
         ring = {f"ins_2bench{number}": private_key(f"bench {number}") for number in range(count)}
-        url = bench.stack.enter_context(_served_jwks([jwk(kid, key) for kid, key in ring.items()]))
+        url = bench.enter_context(_served_jwks([jwk(kid, key) for kid, key in ring.items()]))
         # An empty variable counts as not set.
         settings = {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_bench", "CLERK_API_URL": url}
         last, key = list(ring.items())[-1]
-        load = Load(bench.requests(tokens.valid(kid=last, key=key)), seconds=seconds)
         label = f"ring of {count} key{'s' * (count > 1)}"
-        variants.append(Variant(label, bench.start(service(label, changes=settings)), load))
+        signed = bench.load(load.verified(kid=last, key=key), seconds=seconds)
+        variants.append(Variant(label, bench.start(service(label, changes=settings)), signed))
     return variants
 
 
@@ -131,27 +123,37 @@ def _served_jwks(keys: Sequence[Mapping[str, object]]) -> Iterator[str]:
 
 
 def _revocations(bench: Bench, seconds: int) -> list[Variant]:
-    load = Load(bench.requests(tokens.valid()), seconds=seconds)
-    redis = bench.stack.enter_context(redis_server())
+    valid = bench.load(load.verified(), seconds=seconds)
+    redis = bench.enter_context(redis_server())
     (line,) = [line for line in redis.do("INFO", "server").splitlines() if line.startswith("process_id:")]
     with_redis = bench.start(service(changes={"REVOCATIONS_URL": redis.url}))
     return [
-        Variant("memory://", bench.start(service(changes={"REVOCATIONS_URL": "memory://"})), load),
-        Variant("redis://", with_redis, load, beside=int(line.removeprefix("process_id:"))),
+        Variant("memory://", bench.start(service(changes={"REVOCATIONS_URL": "memory://"})), valid),
+        Variant("redis://", with_redis, valid, beside=int(line.removeprefix("process_id:"))),
     ]
 
 
 def _verdicts(bench: Bench, seconds: int) -> list[Variant]:
-    loads = {kind: Load(bench.requests(make()), seconds=seconds) for kind, make in tokens.KINDS.items()}
-    shipped, recording = bench.start(service()), bench.start(service(changes={"FLOOD_PER_SECOND": "1000000"}))
-    variants = [Variant(kind, recording, load, expected=kind) for kind, load in loads.items()]
-    return variants + [
-        Variant(f"{kind}, suppressed", shipped, loads[kind], expected=kind, suppressed=True)
-        for kind in ("absent", "rejected")
+    loads = {kind: bench.load(make(), seconds=seconds) for kind, make in load.KINDS.items()}
+    recording = bench.start(service(changes={"FLOOD_PER_SECOND": "1000000"}))
+    shipped = bench.start(service(changes={"FLOOD_PER_SESSION": ""}))
+    replayed = bench.load(load.expired()[:1], seconds=seconds)
+    return [
+        *(Variant(kind, recording, sent, expected=kind) for kind, sent in loads.items()),
+        Variant("absent, suppressed", shipped, loads["absent"], "absent", suppressed=True),
+        Variant("rejected, suppressed", shipped, loads["rejected"], "rejected", suppressed=True),
+        Variant("one expired token, suppressed", shipped, replayed, "expired", suppressed=True),
     ]
 
 
 GROUPS = {
+    "guard": Group(
+        "Guard",
+        "One JSON route, without and with SessionGuard (memory://). It verifies each token once a minute and remembers "
+        "it.",
+        _guard,
+        {GUARDED: (BARE, 1.3)},
+    ),
     "connections": Group(
         "Connections",
         "Open at once, each with one request under way; opening them is part of the cost.",
@@ -159,15 +161,17 @@ GROUPS = {
         {"2,000 connections": ("1 connection", 1.3)},
     ),
     "headers": Group("Headers", "Authorization only, and all that Chromium sends.", _headers),
-    "workers": Group("Workers", "WORKERS; processor time summed over all processes.", _workers),
     "sizes": Group("Token size", "Larger by a claim of the application's own.", _sizes),
     "keys": Group("Keys", "A key in CLERK_JWT_KEY, and rings as Clerk publishes them; the last key has signed.", _keys),
     "revocations": Group("Revocation list", "REVOCATIONS_URL.", _revocations, beside="Redis"),
     "verdicts": Group(
         "Verdicts",
-        "Tokens of each kind; absent is a call without one. Each is recorded (FLOOD_PER_SECOND=1000000), except where "
-        "flood control as shipped suppresses most lines; it never suppresses a verified or an expired token.",
+        "Tokens of each kind; absent is a call without one. Each is recorded (FLOOD_PER_SECOND=1000000, "
+        "FLOOD_PER_SESSION=0), except where flood control as shipped suppresses most lines.",
         _verdicts,
-        dict.fromkeys(("absent", "rejected", "absent, suppressed", "rejected, suppressed"), ("verified", 1.0)),
+        dict.fromkeys(
+            ("absent", "rejected", "absent, suppressed", "rejected, suppressed", "one expired token, suppressed"),
+            ("verified", 1.0),
+        ),
     ),
 }

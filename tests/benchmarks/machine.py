@@ -1,10 +1,12 @@
-"""What was measured on and with. Neither a host's name nor a path is told."""
+"""What a machine must have, and what was measured on and with. Neither a host's name nor a path is told."""
 
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +26,38 @@ PYTHON_PACKAGES = (
     "orjson",
     "redis",
 )
+PROGRAMS = {"wrk": "wrk", "node": "nodejs", "npm": "npm", "redis-server": "redis-server"}
+"""Programs, and the Debian package that has each."""
+OLDEST_NODE = (20, 9)
+"""What @clerk/backend wants."""
 NODE_PACKAGES = ("@clerk/backend", "hono", "@hono/node-server")
+
+
+class MissingError(Exception):
+    """Something is missing; each line of the text names one thing and how to get it."""
+
+
+def check(find: Callable[[str], str | None] = shutil.which) -> None:
+    """Look for every program, and install the contender's packages where they are not."""
+    if missing := [program for program in PROGRAMS if find(program) is None]:
+        raise MissingError(
+            "\n".join(f"{program} is missing; on Debian: apt-get install {PROGRAMS[program]}" for program in missing)
+        )
+    node = _first_number("node", "--version")
+    if tuple(map(int, node.split(".")[:2])) < OLDEST_NODE:
+        wanted = ".".join(map(str, OLDEST_NODE))
+        raise MissingError(f"node is {node}, {wanted} or newer is needed; from nodejs.org, or Debian 13's nodejs")
+    install_node_modules()
+
+
+def install_node_modules() -> None:
+    """Have npm install exactly what the lock names, unless it has since the lock was last changed."""
+    installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    done = subprocess.run(["npm", "ci", "--fetch-retries=1"], cwd=NODE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MissingError(f"npm ci in {NODE.name}/ failed:\n{done.stderr.strip()}")
 
 
 def machine() -> str:

@@ -1,9 +1,9 @@
 """Sections and targets, as Markdown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from tests.benchmarks.figures import Ratio
+from tests.benchmarks.measure import Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Section:
     text: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    targets: Sequence[Target] = field(default_factory=list)
+    targets: Sequence[Target] = ()
 
     def markdown(self) -> str:
         """Give the section as it stands in the report."""
@@ -38,21 +38,17 @@ class Section:
 
 def document(preface: str, sections: Sequence[Section]) -> str:
     """Give the whole report: how it was measured, the targets, the tables."""
-    parts = ["# What a logout costs", preface, "## Targets", targets_table(sections)]
-    return "\n\n".join(part.strip() for part in parts + [section.markdown() for section in sections]) + "\n"
+    targets = [
+        [target.what, target.measured, target.at_most, "holds" if target.holds else "**does not hold**"]
+        for section in sections
+        for target in section.targets
+    ]
+    decided = table(["target", "measured", "at most", ""], targets)
+    parts = ["# What a logout costs", preface, "## Targets", decided, *(section.markdown() for section in sections)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Give a Markdown table; the first column holds words, the others figures."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, rule, *rows])
-
-
-def targets_table(sections: Sequence[Section]) -> str:
-    """Give all targets, and whether each holds."""
-    rows = [
-        [target.what, target.measured, target.at_most, "holds" if target.holds else "**does not hold**"]
-        for section in sections
-        for target in section.targets
-    ]
-    return table(["target", "measured", "at most", ""], rows)

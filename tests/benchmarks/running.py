@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
-from tests.benchmarks import http_requests
 from tests.benchmarks.contenders import Contender
+from tests.benchmarks.load import BARE, LOGOUT, Load, request
 from tests.benchmarks.verdicts import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -47,51 +46,24 @@ class Running:
         return self.contender.name
 
 
-class Bench:
+class Bench(ExitStack):
     """A directory for logs and requests, and the processes that were started in it; leaving it ends them."""
 
     def __init__(self) -> None:
-        self.stack = ExitStack()
-        self._directory = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="clerk-logout-bench-")))
+        super().__init__()
+        self._directory = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="clerk-logout-bench-")))
         self._files = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stack.__exit__(kind, error, traceback)
-
-    def requests(
-        self,
-        tokens: Iterable[str],
-        headers: Mapping[str, str] = http_requests.HEADERS[http_requests.HEADLINE],
-        *,
-        line: str = http_requests.LOGOUT,
-    ) -> Path:
-        """Write a file of requests for ``Load``."""
-        return http_requests.write(self._new_file("requests"), tokens, headers, line=line)
+    def load(
+        self, tokens: Iterable[str], headers: Mapping[str, str] = BARE, *, line: str = LOGOUT, seconds: int = 3
+    ) -> Load:
+        """Write one request for each token into a file; give what wrk does with it over 64 connections."""
+        path = self._new_file("requests")
+        path.write_bytes(b"".join(request(token, headers, line=line) for token in tokens))
+        return Load(path, seconds=seconds)
 
     def start(self, contender: Contender) -> Running:
-        """Start a contender and wait until it listens.
-
-        Raises:
-            StartError: it ended instead, or does not listen.
-        """
-        running, process, said = self._spawn(contender)
-        deadline = time.monotonic() + TIMEOUT
-        while not listens(running.port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise StartError(f"{contender.name} did not start:\n{said.read_text('utf-8', 'replace')}")
-            time.sleep(0.01)
-        return running
-
-    def spawn(self, contender: Contender) -> Running:
-        """Start a contender and do not wait."""
-        return self._spawn(contender)[0]
-
-    def _spawn(self, contender: Contender) -> tuple[Running, "subprocess.Popen[bytes]", Path]:
+        """Start a contender and wait until it listens."""
         port = free_port()
         log, said = self._new_file("log"), self._new_file("said")
         log.touch()
@@ -103,14 +75,19 @@ class Bench:
             process = subprocess.Popen(contender.command(port), cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
             if contender.piped:
                 stdout.close()  # the pipe's end is to come when the contender ends
-        self.stack.callback(_end, process)
-        return Running(contender, process.pid, port, contender.ledger(port, log)), process, said
+        self.callback(_end, process)
+        deadline = time.monotonic() + TIMEOUT
+        while not listens(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StartError(f"{contender.name} did not start:\n{said.read_text('utf-8', 'replace')}")
+            time.sleep(0.002)
+        return Running(contender, process.pid, port, contender.ledger(port, log))
 
     def _reader(self, log: Path) -> IO[bytes]:
         """Start the cheapest reader there is for a pipe; give the pipe's writing end."""
         with log.open("ab") as file:
             reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
-        self.stack.callback(reader.wait, TIMEOUT)
+        self.callback(reader.wait, TIMEOUT)
         assert reader.stdin is not None
         return reader.stdin
 

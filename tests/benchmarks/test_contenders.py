@@ -1,15 +1,21 @@
 """Each contender in Python does what it is measured for. Hono needs npm's packages; ``make bench`` checks it itself."""
 
+from dataclasses import replace
+
 import pytest
 
-from tests.benchmarks.checks import WrongError, check_refusals
-from tests.benchmarks.contenders import Contender, all_contenders, application
-from tests.benchmarks.guard import check_guard
+from tests.benchmarks import load
+from tests.benchmarks.contenders import HONO, LIMIT, Contender, all_contenders, application, service
+from tests.benchmarks.load import drive
 from tests.benchmarks.running import Bench, StartError, listens
-from tests.benchmarks.start import start_once
-from tests.benchmarks.tokens import valid
+from tests.benchmarks.sections import start_once
+from tests.benchmarks.verdicts import WrongError, check_guard, check_refusals, check_run
+from tests.support.debian import need
 
-IN_PYTHON = [contender for contender in all_contenders() if contender.name != "Hono"]
+pytestmark = pytest.mark.slow
+
+CONTENDERS = {contender.name: contender for contender in all_contenders()}
+IN_PYTHON = [contender for name, contender in CONTENDERS.items() if name != HONO]
 
 
 @pytest.mark.parametrize("contender", IN_PYTHON, ids=lambda contender: str(contender.name))
@@ -21,21 +27,20 @@ def test_a_contender_refuses_a_forged_and_an_expired_token(contender: Contender)
 
 
 def test_the_limit_would_be_caught_taking_an_expired_token() -> None:
-    (limit,) = [contender for contender in IN_PYTHON if not contender.expiry]
     with Bench() as bench:
-        running = bench.start(limit)
+        running = bench.start(CONTENDERS[LIMIT])
         with pytest.raises(WrongError, match="a token that is expired got 200"):
             check_refusals(running.name, running.port, running.ledger, expiry=True)
 
 
 def test_the_guarded_application_lets_in_good_tokens_only() -> None:
     with Bench() as bench:
-        check_guard(bench.start(application("guarded", "guarded")).port)
+        check_guard("guarded", bench.start(application("guarded", "guarded")).port, "GET /orders")
 
 
 def test_an_application_without_the_guard_would_be_caught() -> None:
     with Bench() as bench, pytest.raises(WrongError, match="a token that is absent got 200"):
-        check_guard(bench.start(application("bare", "bare")).port)
+        check_guard("bare", bench.start(application("bare", "bare")).port, "GET /orders")
 
 
 def test_a_contender_that_cannot_start_shows_what_it_said() -> None:
@@ -44,7 +49,24 @@ def test_a_contender_that_cannot_start_shows_what_it_said() -> None:
 
 
 def test_a_start_ends_with_the_first_answer() -> None:
-    (limit,) = [contender for contender in IN_PYTHON if not contender.expiry]
-    start = start_once(limit, valid()[0])
-    assert start.seconds > 0
-    assert start.processor > 0
+    assert min(start_once(CONTENDERS[LIMIT], load.verified()[0])) > 0
+
+
+def test_wrk_sends_every_token_in_turn() -> None:
+    need("wrk", "wrk")
+    with Bench() as bench:
+        running = bench.start(service())
+        answers = drive(running.port, replace(bench.load(load.verified(), seconds=1), connections=4))
+        verdicts = running.ledger.take(answers.responses)
+    check_run("service", "verified", answers, verdicts, 4)
+    assert verdicts.users is not None
+    times = [verdicts.users[load.user_id(number)] for number in range(load.USERS)]
+    assert max(times) - min(times) <= 2  # one for the last lap, one for what wrk's end cut off
+
+
+def test_wrk_tells_of_answers_that_are_not_200() -> None:
+    need("wrk", "wrk")
+    with Bench() as bench:
+        running = bench.start(CONTENDERS[LIMIT])
+        answers = drive(running.port, replace(bench.load(load.forged(), seconds=1), connections=4))
+    assert answers.not_ok == answers.responses > 0

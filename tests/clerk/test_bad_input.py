@@ -5,8 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +33,9 @@ from tests.support.signing import (
     token_of,
 )
 
-NOW = int(time.time())
-# Valid for as long as a test run may take.
-GOOD = claims(now=NOW) | {"exp": NOW + 86_400}
+NOW = 1_700_000_000
+# Valid until 2096, so that the tokens are the same in every process and run.
+GOOD = claims(now=NOW) | {"exp": 4_000_000_000}
 HEADER = header()
 USER = "user_2xyzUVW"
 SECRET_KEY = "sk_test_0123456789abcdef"
@@ -610,20 +609,22 @@ def cookies() -> Iterator[Vector]:
         )
 
 
-VECTORS = [
-    vector
-    for vectors in (
+KINDS = {
+    kind.__name__: [*kind()]
+    for kind in (
         *(algorithms, foreign_keys, key_ids, forbidden_parameters, types_and_categories),
         *(encodings, parts, sizes, machine_tokens, bytes_that_are_not_ascii),
         *(json_texts, duplicates, times, identifiers, parties_and_issuers, other_claims),
         *(several_headers, cookies),
     )
-    for vector in vectors()
+}
+VECTORS = [vector for vectors in KINDS.values() for vector in vectors]
+A_FEW = [
+    vector
+    for reason in dict.fromkeys(vector.reason for vector in VECTORS)
+    for vector in [other for other in VECTORS if other.reason == reason][:20]
 ]
-
-
-def test_there_are_many_of_them() -> None:
-    assert len(VECTORS) >= 200
+"""At most 20 for each reason."""
 
 
 @pytest.fixture
@@ -632,40 +633,39 @@ async def pem_client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClient
         yield client
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_hostile_token_gets_200_and_one_honest_event(
-    vector: Vector, pem_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
+    kind: str, pem_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="service")
-    await assert_honest(vector, pem_client, events)
-    assert caplog.records == []
+    for vector in KINDS[kind]:
+        await assert_honest(vector, pem_client, events)
+        assert caplog.records == [], vector.name
 
 
 async def assert_honest(vector: Vector, client: httpx.AsyncClient, events: EventFile) -> None:
     response = await client.delete("/v1/auth/session", headers=list(vector.headers))
-    event = events.one()
-    assert response.status_code == 200
-    assert response.json()["recorded"] is True
-    assert (event["auth"], event["reason"]) == (vector.auth, vector.reason)
+    line = json.dumps(event := events.one()).encode()
+    assert (response.status_code, response.json()["recorded"]) == (200, True), vector.name
     known = vector.auth in {"verified", "expired"}
-    identity = {name: event[name] for name in ("user_id", "session_id", "org_id", "actor_id")}
-    if known:
-        assert identity == {"user_id": USER, "session_id": GOOD["sid"], "org_id": None, "actor_id": None}
-    else:
-        assert set(identity.values()) == {None}
-    out = b"\n".join(
-        [events.path.read_bytes(), response.content, *(value for pair in response.headers.raw for value in pair)]
-    )
-    assert (USER.encode() in out) is known
+    assert {name: event[name] for name in ("auth", "reason", "user_id", "session_id", "org_id", "actor_id")} == {
+        "auth": vector.auth,
+        "reason": vector.reason,
+        "user_id": USER if known else None,
+        "session_id": GOOD["sid"] if known else None,
+        "org_id": None,
+        "actor_id": None,
+    }, vector.name
+    out = b"\n".join([line, response.content, *(value for pair in response.headers.raw for value in pair)])
+    assert (USER.encode() in out) is known, vector.name
     assert_nothing_of(vector.secrets, out)
 
 
-def assert_nothing_of(secrets: Iterator[bytes], out: bytes, run: int = 12) -> None:
+def assert_nothing_of(secrets: Iterable[bytes], out: bytes, run: int = 12) -> None:
     """No twelve bytes in a row of what was sent come out again."""
     came_out = {out[start : start + run] for start in range(len(out) - run + 1)}
     for secret in secrets:
-        leaked = came_out.intersection(secret[start : start + run] for start in range(len(secret) - run + 1))
-        assert not leaked
+        assert not came_out.intersection(secret[start : start + run] for start in range(len(secret) - run + 1))
 
 
 # --- The same with the keys that Clerk publishes ---------------------------------------------------------------------
@@ -697,9 +697,9 @@ async def ring_client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClien
             yield client
 
 
-@pytest.mark.parametrize("vector", list(ring_vectors()), ids=lambda vector: vector.name)
 async def test_the_key_ring_takes_its_own_kids_only(
-    vector: Vector, ring_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
+    ring_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await assert_honest(vector, ring_client, events)
-    assert caplog.records == []
+    for vector in ring_vectors():
+        await assert_honest(vector, ring_client, events)
+        assert caplog.records == [], vector.name

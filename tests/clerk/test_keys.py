@@ -1,10 +1,9 @@
 """The PEM key, and the key ring: with a fake for Clerk and for time, and with the real client over a mocked wire."""
 
 import asyncio
-import gzip
 import logging
-import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from time import monotonic
 from time import time as wall_clock
 from typing import Any
 
@@ -14,11 +13,12 @@ import respx
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from service.clerk import keys as keys_module
 from service.clerk.backend_api import BackendApi, backend_api
 from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
-from service.clerk.keys import COOL_DOWN, FETCH_DEADLINE, REFRESH_AFTER, KeyRing, PemKey
+from service.clerk.keys import COOL_DOWN, FETCH_TIMEOUT, REFRESH_AFTER, KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason
-from service.clerk.verifier import PATIENCE, Verifier
+from service.clerk.verifier import KEY_TIMEOUT, Verifier
 from service.telemetry.metrics import Metrics
 from tests.support.signing import KID, header, jwk, pem, private_key, token
 
@@ -72,39 +72,34 @@ REFUSED = [
     ),
     pytest.param(
         private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-        "holds a private key",
+        "contains a private key",
         id="private key",
     ),
     pytest.param(
         private_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode(),
-        "holds a private key",
+        "contains a private key",
         id="RSA private key",
     ),
-    pytest.param(labelled("CERTIFICATE"), "holds a CERTIFICATE, not a PUBLIC KEY", id="certificate"),
-    pytest.param(labelled("RSA PUBLIC KEY"), "holds a RSA PUBLIC KEY, not a PUBLIC KEY", id="PKCS 1"),
+    pytest.param(labelled("CERTIFICATE"), "contains a CERTIFICATE, not a PUBLIC KEY", id="certificate"),
+    pytest.param(labelled("RSA PUBLIC KEY"), "contains a RSA PUBLIC KEY, not a PUBLIC KEY", id="PKCS 1"),
     pytest.param(spki(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key", id="EC key"),
     pytest.param(spki(ed25519.Ed25519PrivateKey.generate()), "is not an RSA key", id="Ed25519 key"),
-    pytest.param(pem(private_key("small", 1024)), "has 1024 bits; 2048 is the least", id="1024 bits"),
-    pytest.param(pem().replace("MII", "QQQ", 1), "is damaged", id="another first byte"),
-    pytest.param(pem()[:100] + pem()[110:], "is damaged", id="a piece missing"),
-    pytest.param(pem()[:100] + "!" + pem()[100:], "is damaged", id="a strange character"),
-    pytest.param("-----BEGIN PUBLIC KEY----------END PUBLIC KEY-----", "is damaged", id="nothing in it"),
+    pytest.param(pem(private_key("small", 1024)), "has 1024 bits; at least 2048 are required", id="1024 bits"),
+    pytest.param(pem().replace("MII", "QQQ", 1), "is corrupt", id="another first byte"),
+    pytest.param(pem()[:100] + pem()[110:], "is corrupt", id="a piece missing"),
+    pytest.param(pem()[:100] + "!" + pem()[100:], "is corrupt", id="a strange character"),
+    pytest.param("-----BEGIN PUBLIC KEY----------END PUBLIC KEY-----", "is corrupt", id="nothing in it"),
 ]
 
 
 @pytest.mark.parametrize(("written", "message"), REFUSED)
-def test_a_key_that_cannot_be_used_is_refused_with_one_line_that_says_why(written: str, message: str) -> None:
+def test_an_unusable_key_is_refused_without_quoting_it(written: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         PemKey(written)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("written", "message"), REFUSED)
-def test_a_refusal_never_quotes_the_key(written: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        PemKey(written)
+    text = str(caught.value)
+    assert "\n" not in text
     body = "".join(line for line in written.splitlines() if not line.startswith("--"))
-    assert not any(body[start : start + 8] in str(caught.value) for start in range(len(body) - 7))
+    assert not any(body[start : start + 8] in text for start in range(len(body) - 7))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
@@ -178,7 +173,7 @@ def ring(clerk: FakeClerk, time: FakeTime) -> KeyRing:
 
 
 async def test_an_empty_ring_fetches_the_key_that_is_asked_for(ring: KeyRing, clerk: FakeClerk) -> None:
-    key = await ring.key_for(KID, patience=1)
+    key = await ring.key_for(KID, max_wait=1)
     assert key == private_key().public_key()
     assert clerk.fetches == 1
 
@@ -188,7 +183,7 @@ async def test_a_key_at_hand_is_given_without_a_fetch_however_old_it_is(
 ) -> None:
     await ring.refresh()
     time.now += 86_400
-    await ring.key_for(KID, patience=0)
+    await ring.key_for(KID, max_wait=0)
     assert clerk.fetches == 1
 
 
@@ -205,36 +200,25 @@ async def test_a_cold_start_without_clerk_recovers_after_the_cool_down(
 ) -> None:
     clerk.fails_with(ClerkApiError("Clerk answered with status 503"))
     with pytest.raises(KeysUnavailableError):
-        await ring.key_for(KID, patience=1)
+        await ring.key_for(KID, max_wait=1)
     clerk.answer = [jwk()]
     time.now += COOL_DOWN
-    assert await ring.key_for(KID, patience=1)
+    assert await ring.key_for(KID, max_wait=1)
 
 
 async def test_a_rotated_key_comes_and_the_old_one_goes(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
     await ring.refresh()
     clerk.answer = [jwk(NEW_KID, private_key("rotated"))]
     time.now += COOL_DOWN
-    assert await ring.key_for(NEW_KID, patience=1)
+    assert await ring.key_for(NEW_KID, max_wait=1) == private_key("rotated").public_key()
     assert ring.kids == (NEW_KID,)
     with pytest.raises(KeyUnknownError):
-        await ring.key_for(KID, patience=1)
+        await ring.key_for(KID, max_wait=1)
 
 
-async def test_a_replaced_key_under_the_same_kid_is_the_new_one(
-    ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    await ring.refresh()
-    clerk.answer = [jwk(KID, private_key("rotated"))]
-    time.now += COOL_DOWN
-    await ring.refresh()
-    key = await ring.key_for(KID, patience=0)
-    assert key == private_key("rotated").public_key()
-
-
-async def ask_for(ring: KeyRing, kid: str, patience: float = 1) -> None:
+async def ask_for(ring: KeyRing, kid: str, max_wait: float = 1) -> None:
     with pytest.raises((KeyUnknownError, KeysUnavailableError)):
-        await ring.key_for(kid, patience)
+        await ring.key_for(kid, max_wait)
 
 
 @pytest.mark.parametrize("clerk_is_up", [True, False])
@@ -256,7 +240,7 @@ async def test_a_flood_of_unknown_kids_causes_one_fetch_per_cool_down(
 
 
 @pytest.mark.parametrize("clerk_is_up", [True, False])
-async def test_a_refresh_within_the_cool_down_is_no_fetch_and_tells_how_the_last_one_went(
+async def test_a_refresh_within_the_cool_down_is_no_fetch(
     ring: KeyRing, clerk: FakeClerk, *, clerk_is_up: bool
 ) -> None:
     if not clerk_is_up:
@@ -276,12 +260,10 @@ async def test_a_concurrent_flood_of_unknown_kids_shares_one_fetch(ring: KeyRing
     assert clerk.fetches == 1
 
 
-async def test_a_request_waits_for_the_refresh_that_is_under_way_and_gets_its_key(
-    ring: KeyRing, clerk: FakeClerk
-) -> None:
+async def test_a_request_gets_its_key_from_the_refresh_under_way(ring: KeyRing, clerk: FakeClerk) -> None:
     clerk.hangs()
     refresh = asyncio.create_task(ring.refresh())
-    asked = asyncio.create_task(ring.key_for(KID, patience=60))
+    asked = asyncio.create_task(ring.key_for(KID, max_wait=60))
     await clerk.asked.wait()
     clerk.answer = [jwk()]
     clerk.recovered.set()
@@ -294,22 +276,25 @@ async def test_a_fetch_that_outlasts_the_cool_down_is_still_the_only_one(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     clerk.hangs()
-    await ask_for(ring, "ins_1", patience=0)
+    await ask_for(ring, "ins_1", max_wait=0)
+    await clerk.asked.wait()
     time.now += COOL_DOWN
-    await ask_for(ring, "ins_2", patience=0)
-    await asyncio.sleep(0)
+    await ask_for(ring, "ins_2", max_wait=0)
+    clerk.answer = [jwk()]
+    clerk.recovered.set()
+    assert await ring.key_for(KID, max_wait=1)
     assert clerk.fetches == 1
 
 
 async def test_a_request_that_goes_away_does_not_take_the_refresh_with_it(ring: KeyRing, clerk: FakeClerk) -> None:
     clerk.hangs()
-    asked = asyncio.create_task(ring.key_for(KID, patience=60))
+    asked = asyncio.create_task(ring.key_for(KID, max_wait=60))
     await clerk.asked.wait()
     asked.cancel()
     await asyncio.wait({asked})
     clerk.answer = [jwk()]
     clerk.recovered.set()
-    assert await ring.key_for(KID, patience=1)
+    assert await ring.key_for(KID, max_wait=1)
     assert clerk.fetches == 1
 
 
@@ -324,13 +309,9 @@ async def test_a_forged_signature_under_a_known_kid_never_causes_a_fetch(
     assert clerk.fetches == 1
 
 
-@pytest.mark.parametrize(
-    "malformed", ["ak_9f8e7d6c5b4a", "a.b.c", token(head=header(kid=5)), token(head=header(alg="none"))]
-)
-async def test_a_token_without_a_usable_kid_never_causes_a_fetch(
-    ring: KeyRing, clerk: FakeClerk, malformed: str
-) -> None:
-    await Verifier(ring).verify([malformed.encode()])
+async def test_a_token_without_a_usable_kid_never_causes_a_fetch(ring: KeyRing, clerk: FakeClerk) -> None:
+    for malformed in ("ak_9f8e7d6c5b4a", "a.b.c", token(head=header(kid=5)), token(head=header(alg="none"))):
+        await Verifier(ring).verify([malformed.encode()])
     assert clerk.fetches == 0
 
 
@@ -340,33 +321,26 @@ async def test_an_unknown_kid_is_unknown_while_the_ring_is_up_to_date(ring: KeyR
     assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.JWK_KID_MISMATCH)
 
 
-async def test_an_unknown_kid_is_unverifiable_while_the_last_refresh_failed(
+async def test_after_a_failed_refresh_only_known_kids_are_verified(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
     clerk.fails_with(ClerkApiError("down"))
     time.now += COOL_DOWN
     await ring.refresh()
+    assert (await Verifier(ring).verify([token().encode()])).auth is Auth.VERIFIED
     verdict = await Verifier(ring).verify([token(head=header(kid=NEW_KID)).encode()])
     assert (verdict.auth, verdict.reason) == (Auth.UNVERIFIABLE, Reason.JWK_FAILED_TO_LOAD)
 
 
-async def test_an_unknown_kid_is_unverifiable_while_a_refresh_is_under_way(
+async def test_nothing_is_known_of_a_kid_while_a_refresh_is_under_way(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
     clerk.hangs()
     time.now += COOL_DOWN
     with pytest.raises(KeysUnavailableError):
-        await ring.key_for(NEW_KID, patience=0)
-
-
-async def test_a_known_kid_is_verified_while_clerk_is_down(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
-    await ring.refresh()
-    clerk.fails_with(ClerkApiError("down"))
-    time.now += COOL_DOWN
-    await ring.refresh()
-    assert (await Verifier(ring).verify([token().encode()])).auth is Auth.VERIFIED
+        await ring.key_for(NEW_KID, max_wait=0)
 
 
 # --- Replies that must not replace good keys -------------------------------------------------------------------------
@@ -401,22 +375,14 @@ UNUSABLE_KEYS = [
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE_KEYS)
-async def test_an_unusable_key_never_replaces_a_good_one(
+async def test_an_unusable_key_neither_replaces_a_good_one_nor_hides_it(
     unusable: Mapping[str, Any], ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    await ring.refresh()
-    clerk.answer = [unusable]
-    time.now += COOL_DOWN
-    assert not await ring.refresh()
-    assert ring.kids == (KID,)
-
-
-@pytest.mark.parametrize("unusable", UNUSABLE_KEYS)
-async def test_an_unusable_key_does_not_hide_the_good_one_beside_it(
-    unusable: Mapping[str, Any], ring: KeyRing, clerk: FakeClerk
 ) -> None:
     clerk.answer = [unusable, jwk(), unusable]
     assert await ring.refresh()
+    clerk.answer = [unusable]
+    time.now += COOL_DOWN
+    assert not await ring.refresh()
     assert ring.kids == (KID,)
 
 
@@ -429,9 +395,13 @@ async def test_an_unusable_key_does_not_hide_the_good_one_beside_it(
         pytest.param({"keys": [jwk()]}, id="the document around the keys"),
         pytest.param([None], id="null for a key"),
         pytest.param([[jwk()]], id="a list for a key"),
+        *(
+            pytest.param(error, id=type(error).__name__)
+            for error in (ClerkApiError("down"), TimeoutError(), OSError("no"), RuntimeError("no"), KeyError("no"))
+        ),
     ],
 )
-async def test_a_reply_of_another_shape_never_replaces_good_keys(
+async def test_a_bad_reply_or_an_error_never_replaces_good_keys(
     reply: object, ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
@@ -441,32 +411,10 @@ async def test_a_reply_of_another_shape_never_replaces_good_keys(
     assert ring.kids == (KID,)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ClerkApiError("down"),
-        TimeoutError(),
-        OSError("no"),
-        httpx.ConnectError("no"),
-        RuntimeError("no"),
-        KeyError("no"),
-    ],
-    ids=repr,
-)
-async def test_an_error_never_replaces_good_keys(
-    error: Exception, ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    await ring.refresh()
-    clerk.fails_with(error)
-    time.now += COOL_DOWN
-    assert not await ring.refresh()
-    assert ring.kids == (KID,)
-
-
 # --- What the ring tells ---------------------------------------------------------------------------------------------
 
 
-async def test_loading_failing_and_recovering_are_told_in_one_line_each(
+async def test_loading_failing_and_recovering_are_one_log_line_each(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="service.keys")
@@ -481,11 +429,11 @@ async def test_loading_failing_and_recovering_are_told_in_one_line_each(
         ("WARNING", f"{failed}Clerk answered with status 503; no token can be verified yet, next try in 30 s"),
         ("INFO", f"keys loaded: {KID}"),
         ("WARNING", f"{failed}no connection (ConnectError); the last good keys stay in use, next try in 30 s"),
-        ("INFO", "keys are being refreshed again"),
+        ("INFO", "fetching keys works again"),
     ]
 
 
-async def test_an_unexpected_error_is_told_without_what_it_quotes(
+async def test_an_unexpected_error_is_logged_without_its_text(
     ring: KeyRing, clerk: FakeClerk, caplog: pytest.LogCaptureFixture
 ) -> None:
     clerk.fails_with(RuntimeError(f"Bearer {SECRET_KEY}"))
@@ -496,32 +444,13 @@ async def test_an_unexpected_error_is_told_without_what_it_quotes(
 
 
 async def test_the_problem_is_that_of_the_last_fetch(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
-    assert ring.fetch_problem
-    clerk.fails_with(ClerkApiError("Clerk answered with status 503"))
-    await ring.refresh()
-    assert ring.fetch_problem == "Clerk answered with status 503"
-    clerk.answer = [jwk()]
-    time.now += COOL_DOWN
-    await ring.refresh()
-    assert ring.fetch_problem is None
-
-
-def test_a_ring_without_keys_has_a_problem(ring: KeyRing) -> None:
-    assert ring.problem == "not fetched yet"
-
-
-async def test_a_ring_with_keys_has_no_problem_however_the_last_fetch_went(
-    ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    await ring.refresh()
-    clerk.fails_with(ClerkApiError("down"))
-    time.now += COOL_DOWN
-    await ring.refresh()
-    assert (ring.problem, ring.fetch_problem) == (None, "down")
-
-
-def test_a_pem_never_has_a_problem() -> None:
-    assert PemKey(pem()).problem is None
+    """Only without any key does it stop the service from being ready."""
+    problems = [(ring.problem, ring.fetch_problem)]
+    for clerk.answer in ([jwk()], ClerkApiError("down"), [jwk()]):
+        await ring.refresh()
+        problems.append((ring.problem, ring.fetch_problem))
+        time.now += COOL_DOWN
+    assert problems == [("not fetched yet", "not fetched yet"), (None, None), (None, "down"), (None, None)]
 
 
 async def test_fetches_are_counted_by_result_and_a_good_one_sets_the_time(clerk: FakeClerk, time: FakeTime) -> None:
@@ -548,76 +477,29 @@ async def test_fetches_are_counted_by_result_and_a_good_one_sets_the_time(clerk:
 # --- An endpoint that hangs ------------------------------------------------------------------------------------------
 
 
-class _SkippingSelector(selectors.SelectSelector):
-    skipped = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready and timeout:
-            self.skipped += timeout
-        return ready
-
-
-class _SkippingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer instead of waiting for it."""
-
-    def __init__(self) -> None:
-        self._skipping = _SkippingSelector()
-        super().__init__(self._skipping)
-
-    def time(self) -> float:
-        return super().time() + self._skipping.skipped
-
-
-def seconds_of(work: Callable[[], Coroutine[None, None, object]]) -> float:
-    """How long it takes by the clock of its loop, without waiting for it."""
-
-    async def measured() -> float:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        await work()
-        return loop.time() - started
-
-    with asyncio.Runner(loop_factory=_SkippingLoop) as runner:
-        return runner.run(measured())
-
-
-@pytest.mark.parametrize("patience", [0.0, 0.1, 0.25])
-def test_a_hanging_endpoint_holds_a_request_no_longer_than_its_patience(patience: float) -> None:
-    async def ask() -> None:
-        clerk = FakeClerk()
-        clerk.hangs()
-        with pytest.raises(KeysUnavailableError):
-            await KeyRing(clerk.fetch).key_for(KID, patience)
-
-    assert patience * 0.9 <= seconds_of(ask) < patience + 0.5
-
-
-def test_a_fetch_is_given_up_after_two_seconds(caplog: pytest.LogCaptureFixture) -> None:
-    async def refresh() -> None:
-        clerk = FakeClerk()
-        clerk.hangs()
-        assert not await KeyRing(clerk.fetch).refresh()
-
-    assert FETCH_DEADLINE * 0.9 <= seconds_of(refresh) < FETCH_DEADLINE + 0.5
-    assert FETCH_DEADLINE == 2
-    assert "no answer within 2 s" in caplog.text
-
-
-async def test_a_hanging_endpoint_costs_a_token_250_ms_in_all(ring: KeyRing, clerk: FakeClerk) -> None:
+async def test_a_hanging_endpoint_costs_a_request_no_more_than_it_can_wait(ring: KeyRing, clerk: FakeClerk) -> None:
     clerk.hangs()
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    verdict = await Verifier(ring).verify([token(head=header(kid=f"ins_{number}")).encode() for number in range(4)])
-    assert verdict.reason is Reason.JWK_FAILED_TO_LOAD
-    assert PATIENCE == 0.25
-    assert PATIENCE * 0.9 <= loop.time() - started < 3 * PATIENCE
+    tokens = [token(head=header(kid=f"ins_{number}")).encode() for number in range(4)]
+    started = monotonic()
+    assert (await Verifier(ring).verify(tokens)).reason is Reason.JWK_FAILED_TO_LOAD
+    assert KEY_TIMEOUT * 0.9 <= monotonic() - started < 3 * KEY_TIMEOUT
+    assert KEY_TIMEOUT == 0.25
+
+
+async def test_a_fetch_is_given_up_after_two_seconds(
+    ring: KeyRing, clerk: FakeClerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert FETCH_TIMEOUT == 2
+    monkeypatch.setattr(keys_module, "FETCH_TIMEOUT", 0.01)
+    clerk.hangs()
+    assert not await ring.refresh()
+    assert ring.fetch_problem == "no answer within 0.01 s"
 
 
 # --- In the background -----------------------------------------------------------------------------------------------
 
 
-async def test_the_ring_is_filled_at_start_and_refreshed_every_five_minutes(
+async def test_the_ring_is_filled_at_start_and_then_every_5_minutes(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     async with ring.kept_fresh():
@@ -639,7 +521,7 @@ async def test_after_a_failure_it_is_refreshed_after_30_seconds(
         assert (clerk.fetches, ring.fetch_problem) == (2, None)
 
 
-async def test_a_failure_that_a_request_caused_is_followed_up_after_30_seconds(
+async def test_a_failure_that_a_request_caused_is_retried_after_30_s(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     async with ring.kept_fresh():
@@ -653,9 +535,7 @@ async def test_a_failure_that_a_request_caused_is_followed_up_after_30_seconds(
         assert (clerk.fetches, ring.fetch_problem) == (3, None)
 
 
-async def test_a_refresh_that_a_request_caused_a_moment_ago_is_not_repeated(
-    ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
+async def test_a_refresh_that_a_request_caused_is_not_repeated(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
     async with ring.kept_fresh():
         for _ in range(9):
             await time.pass_nap()
@@ -676,21 +556,6 @@ async def test_leaving_leaves_no_task_behind(moment: str, ring: KeyRing, clerk: 
         if moment == "while sleeping":
             await time.pass_nap()
     assert asyncio.all_tasks() == before
-
-
-async def test_more_keys_than_any_instance_has_are_passed_over(
-    ring: KeyRing, clerk: FakeClerk, caplog: pytest.LogCaptureFixture
-) -> None:
-    clerk.answer = [jwk(f"ins_{number}") for number in range(40)]
-    assert await ring.refresh()
-    assert len(ring.kids) == 32
-    assert "more than 32 keys are published" in caplog.text
-
-
-async def test_a_key_with_an_endless_id_is_passed_over(ring: KeyRing, clerk: FakeClerk) -> None:
-    clerk.answer = [jwk("i" * 257), jwk("i" * 256)]
-    assert await ring.refresh()
-    assert ring.kids == ("i" * 256,)
 
 
 # --- The real Backend API --------------------------------------------------------------------------------------------
@@ -717,53 +582,23 @@ async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: Back
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        pytest.param(httpx.Response(500, text="oops"), "Clerk answered with status 500", id="500"),
         pytest.param(httpx.Response(503), "Clerk answered with status 503", id="503"),
-        pytest.param(httpx.Response(429, headers={"Retry-After": "1"}), "Clerk answered with status 429", id="429"),
-        pytest.param(httpx.Response(404), "Clerk answered with status 404", id="404"),
-        pytest.param(
-            httpx.Response(302, headers={"Location": "https://evil.example/"}),
-            "Clerk answered with status 302",
-            id="redirect",
-        ),
-        pytest.param(
-            httpx.Response(401, content=b"{", headers={"Content-Type": "application/json"}),
-            "does not accept CLERK_SECRET_KEY (status 401)",
-            id="401 and broken JSON",
-        ),
-        pytest.param(httpx.Response(401), "does not accept CLERK_SECRET_KEY (status 401)", id="401"),
-        pytest.param(httpx.Response(403), "does not accept CLERK_SECRET_KEY (status 403)", id="403"),
+        pytest.param(httpx.Response(401), "Clerk does not accept CLERK_SECRET_KEY (status 401)", id="401"),
         pytest.param(httpx.Response(200, text="<html>"), "the answer is not a JWKS", id="HTML"),
         pytest.param(httpx.Response(200, json=[]), "the answer is not a JWKS", id="a list"),
         pytest.param(httpx.Response(200, json={"keys": {}}), "the answer is not a JWKS", id="keys of another type"),
         pytest.param(httpx.Response(200, json={"keys": [None]}), "the answer is not a JWKS", id="null for a key"),
-        pytest.param(
-            httpx.Response(200, content=b"[" * 5000, headers={"Content-Type": "application/json"}),
-            "the answer is not a JWKS",
-            id="broken JSON",
-        ),
-        pytest.param(
-            httpx.Response(200, json={"keys": [jwk()] * 12_000}),
-            "the answer is larger than 4194304 bytes",
-            id="too large",
-        ),
-        pytest.param(
-            httpx.Response(200, content=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}),
-            "the answer is compressed, which was not asked for",
-            id="compressed",
-        ),
         pytest.param(httpx.ConnectError("refused"), "no connection (ConnectError)", id="refused"),
-        pytest.param(httpx.ReadTimeout("slow"), "no connection (ReadTimeout)", id="read timeout"),
-        pytest.param(httpx.RemoteProtocolError("gone"), "no connection (RemoteProtocolError)", id="cut off"),
     ],
 )
 async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
     answer: httpx.Response | Exception, problem: str, api: BackendApi, wire: respx.Route
 ) -> None:
+    """What else a call can meet is in test_backend_api.py."""
     wire.mock(side_effect=[answer])
     with pytest.raises(ClerkApiError) as caught:
         await api.jwks()
-    assert str(caught.value).endswith(problem)
+    assert str(caught.value) == problem
     assert wire.call_count == 1
 
 
@@ -773,11 +608,10 @@ async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wir
     assert await api.jwks() == []
 
 
-@pytest.mark.parametrize("failure", [httpx.Response(503), httpx.ConnectError("refused")], ids=repr)
 async def test_a_cold_start_without_clerk_recovers_over_the_wire(
-    failure: httpx.Response | Exception, api: BackendApi, wire: respx.Route, time: FakeTime
+    api: BackendApi, wire: respx.Route, time: FakeTime
 ) -> None:
-    wire.mock(side_effect=[failure, httpx.Response(200, json={"keys": [jwk()]})])
+    wire.mock(side_effect=[httpx.Response(503), httpx.Response(200, json={"keys": [jwk()]})])
     ring = KeyRing(api.jwks, clock=time.clock, sleep=time.sleep)
     verifier = Verifier(ring)
     async with ring.kept_fresh():
@@ -785,15 +619,6 @@ async def test_a_cold_start_without_clerk_recovers_over_the_wire(
         assert await time.pass_nap() == 30
         assert (await verifier.verify([token().encode()])).auth is Auth.VERIFIED
     assert wire.call_count == 2
-
-
-async def test_a_flood_of_unknown_kids_is_one_request_over_the_wire(
-    api: BackendApi, wire: respx.Route, time: FakeTime
-) -> None:
-    wire.respond(json={"keys": [jwk()]})
-    ring = KeyRing(api.jwks, clock=time.clock)
-    await asyncio.gather(*(ask_for(ring, f"ins_{number}") for number in range(1000)))
-    assert wire.call_count == 1
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 422, 500, 503])

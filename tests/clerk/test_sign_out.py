@@ -6,8 +6,8 @@ from itertools import count, islice
 
 import pytest
 
-from service.clerk.errors import ClerkApiError, ClerkNotFoundError, ClerkRateLimitedError, ClerkRefusesKeyError
-from service.clerk.sign_out import CONCURRENCY, End, SignedOut, SignOut
+from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
+from service.clerk.sign_out import CONCURRENCY, SignOutEverywhere, SignOutResult, StopReason
 
 OWN = "sess_0_own"
 PAGE = 500
@@ -60,7 +60,7 @@ class FakeClerk:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # as long as any call to Clerk, so that others begin
             if session_id in self.hangs:
                 await self._hang()
             if (error := self.trouble.get(session_id)) is not None:
@@ -89,14 +89,19 @@ def several(count: int) -> list[str]:
     return [OWN, *(f"sess_{number}" for number in range(1, count))]
 
 
-async def sign_out(clerk: FakeClerk, *, keep_own: bool = False, deadline: float = LONG) -> SignedOut:
-    return await SignOut(clerk, "user_alice", own=OWN, keep_own=keep_own, deadline=deadline).run()
+async def sign_out(clerk: FakeClerk, *, keep_own: bool = False, deadline: float = LONG) -> SignOutResult:
+    return await SignOutEverywhere(clerk, "user_alice", own=OWN, keep_own=keep_own).run(asyncio.timeout(deadline))
 
 
 async def test_all_sessions_are_ended() -> None:
     clerk = FakeClerk(*several(3))
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed, outcome.succeeded) == (End.COMPLETE, 3, 0, True)
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.succeeded) == (
+        StopReason.COMPLETE,
+        3,
+        0,
+        True,
+    )
     assert set(outcome.over) == set(several(3))
     assert (outcome.listed, outcome.problem, outcome.retry_after) == (True, None, None)
     assert not clerk.active
@@ -130,16 +135,12 @@ async def test_ones_own_session_is_ended_last() -> None:
     assert clerk.tried[-1] == OWN
 
 
-async def test_without_a_session_there_is_nothing_to_do_and_ones_own_is_over() -> None:
+async def test_without_sessions_there_is_nothing_to_do() -> None:
     outcome = await sign_out(FakeClerk())
     assert (outcome.revoked, outcome.failed, outcome.over, outcome.succeeded) == (0, 0, (OWN,), True)
 
 
-async def test_ones_own_session_is_not_over_where_it_is_kept() -> None:
-    assert (await sign_out(FakeClerk(), keep_own=True)).over == ()
-
-
-async def test_one_that_has_ended_already_counts_nowhere_and_is_over() -> None:
+async def test_one_that_has_ended_already_is_over_and_not_counted() -> None:
     clerk = FakeClerk(*several(3))
     clerk.ended_elsewhere = {"sess_1"}
     outcome = await sign_out(clerk)
@@ -153,7 +154,7 @@ async def test_one_that_begins_meanwhile_is_ended_too() -> None:
     assert not clerk.active
 
 
-async def test_one_that_clerk_has_ended_is_over_although_a_stale_list_shows_it() -> None:
+async def test_one_that_clerk_has_revoked_is_over_although_listed() -> None:
     clerk = FakeClerk(*several(3))
     clerk.lists_what_is_over = True
     outcome = await sign_out(clerk)
@@ -179,7 +180,7 @@ async def test_ones_own_session_that_clerk_does_not_know_is_no_success() -> None
     clerk = FakeClerk()
     clerk.known = set()
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed, outcome.over) == (End.COMPLETE, 0, 1, ())
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.over) == (StopReason.COMPLETE, 0, 1, ())
     assert "CLERK_SECRET_KEY" in str(outcome.problem)
 
 
@@ -190,12 +191,17 @@ async def test_one_that_is_still_listed_after_an_error_has_failed() -> None:
     clerk = FakeClerk(*several(4))
     clerk.trouble = dict.fromkeys(["sess_1", "sess_2"], ClerkApiError("Clerk answered with status 500"))
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed, outcome.succeeded) == (End.COMPLETE, 1, 3, False)
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.succeeded) == (
+        StopReason.COMPLETE,
+        1,
+        3,
+        False,
+    )
     assert outcome.over == ("sess_3",)
     assert outcome.problem == "Clerk answered with status 500"
 
 
-async def test_where_another_is_left_ones_own_session_is_not_ended_so_that_the_call_can_be_repeated() -> None:
+async def test_while_another_is_left_ones_own_session_is_not_ended() -> None:
     clerk = FakeClerk(*several(3))
     clerk.trouble = {"sess_1": ClerkApiError("Clerk answered with status 500")}
     outcome = await sign_out(clerk)
@@ -213,7 +219,12 @@ async def test_ones_own_session_that_cannot_be_ended_has_failed(listed: bool) ->
     clerk.pending = {OWN}
     clerk.trouble = {OWN: ClerkApiError("Clerk answered with status 500")}
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed, outcome.over) == (End.COMPLETE, 1, 1, ("sess_1",))
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.over) == (
+        StopReason.COMPLETE,
+        1,
+        1,
+        ("sess_1",),
+    )
     assert outcome.problem == "Clerk answered with status 500"
 
 
@@ -225,14 +236,14 @@ async def test_ones_own_session_is_over_where_only_the_answer_was_lost() -> None
     assert OWN in outcome.over
 
 
-async def test_ones_own_session_that_is_said_to_be_gone_and_is_alive_has_failed() -> None:
+async def test_ones_own_session_said_to_be_gone_but_alive_has_failed() -> None:
     clerk = FakeClerk(OWN)
     clerk.ended_elsewhere = clerk.pending = {OWN}
     outcome = await sign_out(clerk)
     assert (outcome.revoked, outcome.failed, outcome.over, outcome.succeeded) == (0, 1, (), False)
 
 
-async def test_ones_own_session_is_ended_although_it_is_the_only_one_and_counts_once() -> None:
+async def test_a_single_session_is_ended_and_counts_once() -> None:
     outcome = await sign_out(FakeClerk(OWN))
     assert (outcome.revoked, outcome.failed, outcome.over) == (1, 0, (OWN,))
 
@@ -251,7 +262,7 @@ async def test_a_list_that_does_not_move_on_is_not_asked_for_for_ever() -> None:
     clerk = FakeClerk(*several(PAGE))
     clerk.lists_what_is_over = clerk.ignores_offset = True
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed) == (End.UNREACHABLE, PAGE - 1, 1)
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.UNREACHABLE, PAGE - 1, 1)
     assert clerk.offsets == [0, 0, PAGE]
 
 
@@ -267,7 +278,7 @@ async def test_what_only_an_earlier_list_showed_is_over() -> None:
     assert clerk.offsets == [0, 0, PAGE, 0]
 
 
-async def test_one_that_is_listed_no_more_after_an_error_is_over_and_counts_nowhere() -> None:
+async def test_one_no_longer_listed_after_an_error_is_over() -> None:
     clerk = FakeClerk(*several(3))
     clerk.answer_lost = {"sess_1"}
     outcome = await sign_out(clerk)
@@ -280,56 +291,50 @@ async def test_where_all_fail_each_is_tried_once_over_all_pages() -> None:
     clerk = FakeClerk(*sessions)
     clerk.trouble = dict.fromkeys(sessions, ClerkApiError("Clerk answered with status 500"))
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed) == (End.COMPLETE, 0, 1200)
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.COMPLETE, 0, 1200)
     assert outcome.over == ()
     assert sorted(clerk.tried) == sorted(set(sessions) - {OWN})
     assert clerk.offsets == [0, 0, PAGE, 0, PAGE, 2 * PAGE, 0, PAGE, 2 * PAGE]
-
-
-async def test_a_repetition_ends_what_is_left() -> None:
-    clerk = FakeClerk(*several(10))
-    clerk.trouble = dict.fromkeys(several(10)[2::2], ClerkApiError("Clerk answered with status 500"))
-    first = await sign_out(clerk)
-    clerk.trouble.clear()
-    second = await sign_out(clerk)
-    assert (first.revoked, first.failed, second.revoked, second.failed) == (5, 5, 5, 0)
 
 
 # --- It stops --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("error", "end", "retry_after"),
+    ("error", "stop_reason", "retry_after"),
     [
-        (ClerkRateLimitedError("429", 7), End.RATE_LIMITED, 7),
-        (ClerkRefusesKeyError("401"), End.KEY_REFUSED, None),
-        (ClerkApiError("500"), End.UNREACHABLE, None),
+        (ClerkRateLimitedError("429", 7), StopReason.RATE_LIMITED, 7),
+        (ClerkKeyRejectedError("401"), StopReason.KEY_REJECTED, None),
+        (ClerkApiError("500"), StopReason.UNREACHABLE, None),
     ],
     ids=["rate limited", "key refused", "unreachable"],
 )
-async def test_without_a_list_nothing_is_done(error: ClerkApiError, end: End, retry_after: int | None) -> None:
+async def test_without_a_list_nothing_is_done(
+    error: ClerkApiError, stop_reason: StopReason, retry_after: int | None
+) -> None:
     clerk = FakeClerk(*several(3))
     clerk.list_trouble = {0: error}
     outcome = await sign_out(clerk)
-    assert outcome == SignedOut(end, problem=str(error), retry_after=retry_after)
+    assert outcome == SignOutResult(stop_reason, problem=str(error), retry_after=retry_after)
     assert clerk.tried == []
 
 
 @pytest.mark.parametrize(
-    ("error", "end"),
-    [(ClerkRateLimitedError("429", 7), End.RATE_LIMITED), (ClerkRefusesKeyError("401"), End.KEY_REFUSED)],
+    ("error", "stop_reason"),
+    [
+        (ClerkRateLimitedError("429", 7), StopReason.RATE_LIMITED),
+        (ClerkKeyRejectedError("401"), StopReason.KEY_REJECTED),
+    ],
     ids=["rate limited", "key refused"],
 )
-async def test_what_was_not_tried_has_failed_and_clerk_is_asked_for_nothing_more(
-    error: ClerkApiError, end: End
-) -> None:
+async def test_what_was_not_tried_has_failed(error: ClerkApiError, stop_reason: StopReason) -> None:
     sessions = several(300)
     clerk = FakeClerk(*sessions)
     clerk.trouble = dict.fromkeys(sessions, error)
     for session_id in sessions[:100]:
         del clerk.trouble[session_id]
     outcome = await sign_out(clerk)
-    assert outcome.end is end
+    assert outcome.stop_reason is stop_reason
     assert outcome.revoked + outcome.failed == 300
     assert len(clerk.tried) < outcome.revoked + 2 * CONCURRENCY
     assert len(outcome.over) == outcome.revoked == 300 - len(clerk.active)
@@ -337,12 +342,12 @@ async def test_what_was_not_tried_has_failed_and_clerk_is_asked_for_nothing_more
     assert OWN in clerk.active
 
 
-async def test_where_the_list_cannot_be_asked_for_again_an_error_counts_as_failed_and_may_be_over() -> None:
+async def test_without_a_second_list_an_error_counts_as_failed_and_over() -> None:
     clerk = FakeClerk(*several(4))
     clerk.answer_lost = {"sess_1"}
     clerk.list_trouble = {1: ClerkApiError("no connection (ConnectError)")}
     outcome = await sign_out(clerk)
-    assert (outcome.end, outcome.revoked, outcome.failed) == (End.UNREACHABLE, 2, 2)
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.UNREACHABLE, 2, 2)
     # Clerk did end it, and a repeated call would not find it: its tokens have to be refused because of this one.
     assert "sess_1" not in clerk.active
     assert set(outcome.over) == {"sess_1", "sess_2", "sess_3"}
@@ -353,17 +358,17 @@ async def test_a_list_that_hangs_is_given_up_at_the_deadline() -> None:
     clerk = FakeClerk(*several(3))
     clerk.hangs = {"list"}
     outcome = await sign_out(clerk, deadline=0.01)
-    assert outcome == SignedOut(End.OUT_OF_TIME, problem="no time was left")
+    assert outcome == SignOutResult(StopReason.TIMEOUT, problem="the deadline has passed")
 
 
-async def test_revocations_that_hang_are_given_up_at_the_deadline_and_leave_no_task_behind() -> None:
+async def test_revocations_that_hang_are_given_up_and_leave_no_task() -> None:
     before = asyncio.all_tasks()
     sessions = several(100)
     clerk = FakeClerk(*sessions)
     clerk.hangs = set(sessions[40:])
     outcome = await sign_out(clerk, deadline=0.2)
-    assert (outcome.end, outcome.revoked, outcome.failed) == (
-        End.OUT_OF_TIME,
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (
+        StopReason.TIMEOUT,
         100 - len(clerk.active),
         len(clerk.active),
     )
@@ -378,60 +383,14 @@ async def test_revocations_that_hang_are_given_up_at_the_deadline_and_leave_no_t
 async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
     clerk = FakeClerk(*several(100))
     clerk.hangs = set(several(CONCURRENCY)[1:])
-    one = SignOut(clerk, "user_alice", own=OWN)
-    task = asyncio.create_task(one.run())
+    time_limit = asyncio.timeout(LONG)
+    task = asyncio.create_task(SignOutEverywhere(clerk, "user_alice", own=OWN).run(time_limit))
     await clerk.only_hanging_left.wait()
-    one.cut_short()
+    time_limit.reschedule(asyncio.get_running_loop().time())
     outcome = await task
-    assert (outcome.revoked, outcome.failed) == (80, 20)
+    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.TIMEOUT, 80, 20)
 
 
 async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:
     clerk = FakeClerk(OWN, "sess_first", begins=(f"sess_{number}" for number in count()))
-    assert (await sign_out(clerk, deadline=0.05)).end is End.OUT_OF_TIME
-
-
-# --- It is cut short -------------------------------------------------------------------------------------------------
-
-
-async def test_cut_short_in_the_middle_it_tells_how_far_it_got() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.hangs = {"sess_2"}
-    one = SignOut(clerk, "user_alice", own=OWN)
-    task = asyncio.create_task(one.run())
-    await clerk.hanging.wait()
-    one.cut_short()
-    outcome = await task
-    assert (outcome.end, outcome.revoked, outcome.failed) == (End.OUT_OF_TIME, 1, 2)
-
-
-async def test_cut_short_before_it_began_it_does_nothing() -> None:
-    clerk = FakeClerk(*several(3))
-    one = SignOut(clerk, "user_alice", own=OWN)
-    one.cut_short()
-    clerk.hangs = {"list"}
-    assert (await one.run()).end is End.OUT_OF_TIME
-    assert len(clerk.active) == 3
-
-
-async def test_cut_short_for_later_it_has_so_much_time_and_never_more_than_before() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.hangs = {"sess_2"}
-    one = SignOut(clerk, "user_alice", own=OWN, deadline=0.05)
-    task = asyncio.create_task(one.run())
-    await clerk.hanging.wait()
-    one.cut_short(LONG)
-    async with asyncio.timeout(LONG / 2):
-        assert (await task).end is End.OUT_OF_TIME
-
-
-async def test_cut_short_for_later_it_may_still_succeed() -> None:
-    one = SignOut(FakeClerk(*several(3)), "user_alice", own=OWN)
-    one.cut_short(LONG)
-    assert (await one.run()).succeeded
-
-
-async def test_cut_short_after_its_end_nothing_changes() -> None:
-    one = SignOut(FakeClerk(), "user_alice", own=OWN)
-    assert (await one.run()).succeeded
-    one.cut_short()
+    assert (await sign_out(clerk, deadline=0.05)).stop_reason is StopReason.TIMEOUT

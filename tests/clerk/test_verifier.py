@@ -14,11 +14,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from service.clerk.credentials import MAX_TOKEN_BYTES
 from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
-from service.clerk.credentials import MAX_TOKEN_BYTES
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
-from service.clerk.verifier import LEEWAY, PATIENCE, Verifier, _CheckFailedError, _decoded, longest_lifetime
+from service.clerk.verifier import KEY_TIMEOUT, LEEWAY, Verifier, best_verdict, longest_lifetime
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, private_key, token, token_of
 
 NOW = 1_790_000_000
@@ -34,7 +34,7 @@ class FakeKeys:
     """
 
     def __init__(self, takes: float = 0.0) -> None:
-        self.patiences: list[float] = []
+        self.waits: list[float] = []
         self._takes = takes
         self._key = private_key().public_key()
 
@@ -42,8 +42,8 @@ class FakeKeys:
         del kid
         return None
 
-    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
-        self.patiences.append(patience)
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
+        self.waits.append(max_wait)
         if kid == KID:
             return self._key
         await asyncio.sleep(self._takes)
@@ -148,35 +148,24 @@ def name_of(fault: Fault) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=name_of)
 async def test_one_fault_decides_and_the_finding_names_it(fault: Fault) -> None:
+    """Only an expired token still says whose it was."""
     draft = Draft()
     fault.put_into(draft)
     verdict = await verdict_on(draft.token())
     assert (verdict.auth, verdict.reason) == (fault.auth, fault.reason)
     assert verdict.finding is not None
     assert verdict.finding.check == fault.check
+    assert (verdict.identity is not None) is (fault.auth is Auth.EXPIRED)
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.auth is not Auth.EXPIRED], ids=name_of)
-async def test_nothing_is_known_about_the_caller_unless_every_check_but_the_time_holds(fault: Fault) -> None:
-    draft = Draft()
-    fault.put_into(draft)
-    assert (await verdict_on(draft.token())).identity is None
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        pytest.param(first, second, id=f"{name_of(first)} before {name_of(second)}")
-        for first, second in combinations(FAULTS, 2)
-    ],
-)
-async def test_of_two_faults_the_one_that_is_checked_first_decides(first: Fault, second: Fault) -> None:
-    draft = Draft()
-    second.put_into(draft)
-    first.put_into(draft)
-    verdict = await verdict_on(draft.token())
-    assert verdict.finding is not None
-    assert (verdict.finding.check, verdict.reason) == (first.check, first.reason)
+async def test_of_two_faults_the_one_that_is_checked_first_decides() -> None:
+    for first, second in combinations(FAULTS, 2):
+        draft = Draft()
+        second.put_into(draft)
+        first.put_into(draft)
+        verdict = await verdict_on(draft.token())
+        assert verdict.finding is not None
+        assert (verdict.finding.check, verdict.reason) == (first.check, first.reason), name_of(second)
 
 
 def test_every_reason_is_tried_here() -> None:
@@ -195,10 +184,8 @@ async def test_a_session_token_is_verified() -> None:
 
 async def test_an_expired_token_still_says_who_it_was() -> None:
     verdict = await verdict_on(session_token(), now=NOW + 3600)
-    assert (verdict.auth, verdict.identity) == (
-        Auth.EXPIRED,
-        Identity(USER, SESSION, None, None, NOW, NOW + 60, (3, -1)),
-    )
+    identity = Identity(USER, SESSION, None, None, NOW, NOW + 60, (3, -1))
+    assert (verdict.auth, verdict.identity) == (Auth.EXPIRED, identity)
 
 
 async def test_no_token_is_absent() -> None:
@@ -206,32 +193,27 @@ async def test_no_token_is_absent() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["ak_", "oat_", "m2m_", "mt_"])
-async def test_a_machine_token_is_of_an_unsupported_type_and_asks_for_no_key(prefix: str) -> None:
+async def test_a_machine_token_is_not_supported_and_asks_for_no_key(prefix: str) -> None:
     keys = FakeKeys()
     verdict = await verdict_on(prefix + "9f8e7d6c5b4a39281706f5e4d3c2b1a0", keys=keys)
     assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_TYPE_NOT_SUPPORTED)
-    assert keys.patiences == []
+    assert keys.waits == []
 
 
-@pytest.mark.parametrize("missing", ["typ", "cat"])
-async def test_a_header_without_the_optional_member_is_fine(missing: str) -> None:
-    head = header(**{missing: None})
+async def test_typ_and_cat_may_be_missing() -> None:
+    head = header(typ=None, cat=None)
     assert (await verdict_on(token(claims(now=NOW), head=head))).auth is Auth.VERIFIED
 
 
 @pytest.mark.parametrize("missing", ["nbf", "jti", "fva", "sts", "v"])
-async def test_a_token_without_the_optional_claim_is_fine(missing: str) -> None:
+async def test_an_optional_claim_may_be_missing(missing: str) -> None:
     assert (await verdict_on(session_token(**{missing: None}))).auth is Auth.VERIFIED
 
 
 @pytest.mark.parametrize("missing", ["sub", "sid", "exp", "iat"])
-async def test_a_token_without_the_required_claim_is_invalid(missing: str) -> None:
+async def test_a_required_claim_may_not(missing: str) -> None:
     verdict = await verdict_on(session_token(**{missing: None}))
     assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_INVALID)
-
-
-async def test_a_pending_session_is_a_session() -> None:
-    assert (await verdict_on(session_token(sts="pending"))).auth is Auth.VERIFIED
 
 
 # --- Times: the clock stands still, so the boundaries are exact ------------------------------------------------------
@@ -250,8 +232,7 @@ async def test_a_token_is_expired_from_exp_and_five_seconds(now: float, auth: Au
 
 
 @pytest.mark.parametrize(
-    ("claim", "reason"),
-    [("iat", Reason.TOKEN_IAT_IN_THE_FUTURE), ("nbf", Reason.TOKEN_NOT_ACTIVE_YET)],
+    ("claim", "reason"), [("iat", Reason.TOKEN_IAT_IN_THE_FUTURE), ("nbf", Reason.TOKEN_NOT_ACTIVE_YET)]
 )
 @pytest.mark.parametrize(
     ("now", "in_time"),
@@ -273,13 +254,11 @@ async def test_a_token_counts_from_five_seconds_before(claim: str, reason: Reaso
         pytest.param({"nbf": NOW + LEEWAY + 0.9}, None, id="nbf"),
     ],
 )
-async def test_fractions_of_a_second_are_cut_off_as_in_clerks_sdk(
-    times: Mapping[str, float], reason: Reason | None
-) -> None:
+async def test_fractions_of_a_second_are_cut_off(times: Mapping[str, float], reason: Reason | None) -> None:
     assert (await verdict_on(session_token(**times))).reason == reason
 
 
-async def test_a_token_that_never_was_and_never_will_be_valid_is_not_expired() -> None:
+async def test_a_token_that_can_never_be_valid_is_not_expired() -> None:
     verdict = await verdict_on(session_token(iat=NOW + 60, exp=NOW - 60))
     assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_IAT_IN_THE_FUTURE)
 
@@ -304,9 +283,7 @@ async def test_a_token_that_never_was_and_never_will_be_valid_is_not_expired() -
         pytest.param([], 5, True, id="a number, where none is asked for"),
     ],
 )
-async def test_azp_is_an_allowed_origin_where_origins_are_configured(
-    parties: list[str], azp: object, allowed: bool
-) -> None:
+async def test_azp_is_one_of_the_configured_parties(parties: list[str], azp: object, allowed: bool) -> None:
     verdict = await verdict_on(session_token(azp=azp), parties=parties)
     assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUTHORIZED_PARTIES)
 
@@ -365,7 +342,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD)
-async def test_an_odd_organisation_or_actor_is_left_out_and_nothing_else(odd: object) -> None:
+async def test_an_odd_organisation_or_actor_is_left_out(odd: object) -> None:
     identity = await identity_of(o=odd, act=odd)
     assert (identity.org_id, identity.actor_id) == (None, None)
     assert (identity.user_id, identity.session_id) == (USER, SESSION)
@@ -410,10 +387,9 @@ TOKENS = {
 @pytest.mark.parametrize(
     ("better", "worse"), [pytest.param(*pair, id=" over ".join(pair)) for pair in combinations(TOKENS, 2)]
 )
-@pytest.mark.parametrize("first", ["better", "worse"])
-async def test_the_best_verdict_wins_wherever_it_stands(better: Auth, worse: Auth, first: str) -> None:
-    order = [better, worse] if first == "better" else [worse, better]
-    assert (await verifier().verify([TOKENS[auth].encode() for auth in order])).auth is better
+async def test_the_best_verdict_wins_in_any_order(better: Auth, worse: Auth) -> None:
+    for order in ([better, worse], [worse, better]):
+        assert (await verifier().verify([TOKENS[auth].encode() for auth in order])).auth is better
 
 
 async def test_of_two_equally_good_tokens_the_first_wins() -> None:
@@ -438,29 +414,37 @@ async def test_the_factors_ages_are_two_whole_numbers_or_nothing(fva: object, ag
     assert (await identity_of(fva=fva)).factor_ages == ages
 
 
-async def test_a_token_made_just_now_can_pass_for_its_lifetime_and_the_clocks_leeways() -> None:
+async def test_the_longest_lifetime_includes_both_leeways() -> None:
     assert longest_lifetime(await identity_of(iat=NOW, exp=NOW + 60)) == 70
 
 
 async def test_nothing_is_verified_after_the_first_verified_token() -> None:
     keys = FakeKeys()
     await verifier(keys=keys).verify([session_token().encode()] * 3)
-    assert len(keys.patiences) == 1
+    assert len(keys.waits) == 1
 
 
-async def test_all_tokens_of_a_request_share_one_patience() -> None:
-    keys = FakeKeys(takes=0.02)
+async def test_a_token_that_is_not_accepted_does_not_end_the_search() -> None:
+    verify_one = verifier().verify_one
+    tokens = [session_token(sid=session_id).encode() for session_id in ("sess_1", "sess_2", "sess_3")]
+    asked: list[str] = []
+
+    async def accept(identity: Identity) -> bool:
+        asked.append(identity.session_id)
+        return identity.session_id == "sess_2"
+
+    verdict = await best_verdict([b"rubbish", *tokens], verify_one, accept)
+    assert verdict.identity is not None
+    assert (verdict.identity.session_id, asked) == ("sess_2", ["sess_1", "sess_2"])
+
+
+async def test_all_tokens_of_a_request_share_the_time_for_keys() -> None:
+    keys = FakeKeys(takes=0.1)
     await verifier(keys=keys).verify([with_header(kid=UNREACHABLE_KID).encode()] * 4)
-    first, *_, last = keys.patiences
-    assert first <= PATIENCE == 0.25
-    assert len(keys.patiences) == 4
-    assert 0 <= last < first - 0.05
-
-
-async def test_a_spent_patience_is_zero_and_never_negative() -> None:
-    keys = FakeKeys(takes=PATIENCE + 0.01)
-    await verifier(keys=keys).verify([with_header(kid=UNREACHABLE_KID).encode(), session_token().encode()])
-    assert keys.patiences[-1] == 0
+    first, *_, last = keys.waits
+    assert first <= KEY_TIMEOUT == 0.25
+    assert keys.waits == sorted(keys.waits, reverse=True)
+    assert last == 0
 
 
 class KeysAtHand(FakeKeys):
@@ -473,43 +457,45 @@ class KeysAtHand(FakeKeys):
 async def test_a_key_at_hand_is_used_without_waiting_for_any() -> None:
     keys = KeysAtHand()
     assert (await verdict_on(session_token(), keys=keys)).auth is Auth.VERIFIED
-    assert keys.patiences == []
+    assert keys.waits == []
 
 
 async def test_a_key_that_is_not_at_hand_is_waited_for() -> None:
     keys = KeysAtHand()
     assert (await verdict_on(with_header(kid=OTHER_KID), keys=keys)).reason is Reason.JWK_KID_MISMATCH
-    assert len(keys.patiences) == 1
+    assert len(keys.waits) == 1
 
 
 # --- Base64url -------------------------------------------------------------------------------------------------------
 
 
+async def is_well_formed(part: bytes) -> bool:
+    """Whether the verifier takes a part for base64url; it looks at the parts before anything else."""
+    finding = (await verifier().verify([b"e30." + part + b"."])).finding
+    return finding is not None and finding.check != "form"
+
+
 @pytest.mark.parametrize("length", range(5))
-def test_of_all_ends_of_a_part_exactly_the_canonical_ones_are_decoded(length: int) -> None:
-    for last in product(range(256), repeat=min(length, 2)):
+async def test_exactly_the_canonical_ends_of_a_part_are_taken(length: int) -> None:
+    for last in product(b"-_+/=AQgwBCDE~. \n\xff", repeat=min(length, 2)):
         part = (b"-_" + bytes(last))[-length:] if length else b""
-        try:
-            data: bytes | None = _decoded(part)
-        except _CheckFailedError:
-            data = None
-        assert data == canonical(part), part
+        if b"." not in part:
+            assert await is_well_formed(part) == is_canonical(part), part
 
 
 @pytest.mark.parametrize("foreign", [b"++++", b"////", b"====", b"****", b"\n\n\n\n", b"    ", b"\xff\xff\xff\xff"])
-@pytest.mark.parametrize("around", [b"", b"QUJD"])
-def test_no_other_character_is_passed_over(foreign: bytes, around: bytes) -> None:
-    with pytest.raises(_CheckFailedError):
-        _decoded(around + foreign + around)
+async def test_no_other_character_is_skipped(foreign: bytes) -> None:
+    assert not await is_well_formed(foreign)
+    assert not await is_well_formed(b"QUJD" + foreign + b"QUJD")
 
 
-def canonical(part: bytes) -> bytes | None:
-    """Decode by the definition: what is decoded must give the same part again (RFC 4648, section 3.5)."""
+def is_canonical(part: bytes) -> bool:
+    """By the definition: what is decoded gives the same part again (RFC 4648, section 3.5)."""
     try:
         data = urlsafe_b64decode(part + b"==")
     except binascii.Error:
-        return None
-    return data if urlsafe_b64encode(data).rstrip(b"=") == part else None
+        return False
+    return urlsafe_b64encode(data).rstrip(b"=") == part
 
 
 # --- What must not happen --------------------------------------------------------------------------------------------
@@ -521,8 +507,8 @@ class RaisingKeys:
     def key_at_hand(self, kid: str) -> None:
         del kid
 
-    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
-        raise RuntimeError(f"no key for {kid!r} within {patience}")
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
+        raise RuntimeError(f"no key for {kid!r} within {max_wait}")
 
 
 class WrongKeys:
@@ -531,12 +517,12 @@ class WrongKeys:
     def key_at_hand(self, kid: str) -> None:
         del kid
 
-    async def key_for(self, kid: str, patience: float) -> RSAPublicKey:  # noqa: ARG002 - see Keys
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: ARG002 - see Keys
         return cast("RSAPublicKey", object())
 
 
 @pytest.mark.parametrize("make_keys", [RaisingKeys, WrongKeys])
-async def test_a_break_in_what_it_uses_is_a_rejected_token_and_a_log_line_without_it(
+async def test_an_unexpected_error_rejects_and_is_logged_without_the_token(
     make_keys: Callable[[], Keys], caplog: pytest.LogCaptureFixture
 ) -> None:
     text = session_token()
@@ -550,11 +536,11 @@ async def test_a_break_in_what_it_uses_is_a_rejected_token_and_a_log_line_withou
 
 async def test_a_token_that_breaks_something_does_not_spoil_the_next(caplog: pytest.LogCaptureFixture) -> None:
     class BreaksOnce(FakeKeys):
-        async def key_for(self, kid: str, patience: float) -> RSAPublicKey:
-            if not self.patiences:
-                self.patiences.append(patience)
+        async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
+            if not self.waits:
+                self.waits.append(max_wait)
                 raise RuntimeError
-            return await super().key_for(kid, patience)
+            return await super().key_for(kid, max_wait)
 
     verdict = await verifier(keys=BreaksOnce()).verify([session_token().encode()] * 2)
     assert verdict.auth is Auth.VERIFIED
@@ -562,8 +548,6 @@ async def test_a_token_that_breaks_something_does_not_spoil_the_next(caplog: pyt
 
 
 async def test_cancelling_a_request_cancels_its_verification() -> None:
-    task = asyncio.create_task(verdict_on(with_header(kid=OTHER_KID), keys=FakeKeys(takes=60)))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await verdict_on(with_header(kid=OTHER_KID), keys=FakeKeys(takes=60))

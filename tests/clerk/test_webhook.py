@@ -1,8 +1,6 @@
 """Which webhooks are Clerk's, and what is taken from them."""
 
-import json
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from service.clerk.errors import WebhookRefusedError
-from service.clerk.webhook import MAX_SIGNATURES, SessionEnd, WebhookReader, read_delivery
+from service.clerk.webhook import MAX_SIGNATURES, EndedSession, WebhookReader, read_delivery
 from tests.support.webhooks import (
     ENDED_AT,
     MAIL,
@@ -31,16 +29,16 @@ BODY = encoded(session_event())
 NO_MATCH = "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
 
 
-def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+def raw(headers: dict[str, str]) -> dict[bytes, list[bytes]]:
+    return {name.encode(): [value.encode("latin-1")] for name, value in headers.items()}
 
 
-def read(body: bytes = BODY, headers: dict[str, str] | None = None) -> SessionEnd | None:
+def read(body: bytes = BODY, headers: dict[str, str] | None = None) -> EndedSession | None:
     """Read a webhook; one that is signed as it should be unless there are headers."""
     return READER.read(read_delivery(raw(signed(body) if headers is None else headers)), body)
 
 
-def read_event(event: Any) -> SessionEnd:
+def read_event(event: Any) -> EndedSession:
     end = read(encoded(event))
     assert end is not None
     return end
@@ -57,7 +55,7 @@ def refusal(body: bytes = BODY, headers: dict[str, str] | None = None) -> str:
 
 @pytest.mark.parametrize("cause", ["ended", "removed", "revoked"])
 def test_the_end_of_a_session_is_read(cause: str) -> None:
-    assert read_event(session_event(f"session.{cause}")) == SessionEnd(
+    assert read_event(session_event(f"session.{cause}")) == EndedSession(
         cause=cause,
         user_id="user_2xyzUVW",
         session_id="sess_2abcDEF",
@@ -110,7 +108,7 @@ def test_the_time_may_be_in_seconds_or_milliseconds(sent: float, seconds: float)
         {"event_attributes": {"http_request": {"client_ip": 1, "user_agent": {}}}},
     ],
 )
-def test_what_is_only_worth_a_line_where_it_is_usable_may_be_anything(optional: dict[str, Any]) -> None:
+def test_an_odd_address_or_user_agent_is_left_out(optional: dict[str, Any]) -> None:
     end = read_event(session_event() | optional)
     assert (end.client_ip, end.user_agent) == (None, None)
 
@@ -118,44 +116,24 @@ def test_what_is_only_worth_a_line_where_it_is_usable_may_be_anything(optional: 
 # --- What is refused although it is signed ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [
-        ((), "type"),
-        ((), "timestamp"),
-        (("data",), "id"),
-        (("data",), "user_id"),
-    ],
-)
-@pytest.mark.parametrize("absent", [True, False], ids=["absent", "null"])
-def test_a_missing_field_is_named(place: tuple[str, ...], name: str, absent: bool) -> None:
-    event = session_event()
-    holder = event
-    for step in place:
-        holder = holder[step]
-    if absent:
-        del holder[name]
-    else:
-        holder[name] = None
-    assert refusal(encoded(event)) == f"{'.'.join([*place, name])} is missing"
+NOT_AN_ID = "is not 1-128 visible ASCII characters"
 
 
-@pytest.mark.parametrize("data", [{}, {"data": None}], ids=["absent", "null"])
-def test_without_data_its_first_field_is_missing(data: dict[str, None]) -> None:
-    event = {key: value for key, value in session_event().items() if key != "data"} | data
-    assert refusal(encoded(event)) == "data.user_id is missing"
-
-
-@pytest.mark.parametrize("value", ["", "two words", "u" * 129, "é", "line\n", 1, True, [], {}])
-@pytest.mark.parametrize("field", ["id", "user_id", "last_active_organization_id"])
+@pytest.mark.parametrize("value", [None, "", "two words", "u" * 129, "é", "line\n", 1, True, [], {}])
+@pytest.mark.parametrize("field", ["id", "user_id"])
 def test_an_id_is_1_to_128_visible_ascii_characters(field: str, value: Any) -> None:
-    assert refusal(encoded(session_event(**{field: value}))) == f"data.{field} is not 1-128 visible ASCII characters"
+    assert refusal(encoded(session_event(**{field: value}))) == f"data.{field} {NOT_AN_ID}"
+
+
+@pytest.mark.parametrize("value", ["", "a b", 1, []])
+def test_so_is_that_of_an_organisation(value: Any) -> None:
+    text = refusal(encoded(session_event(last_active_organization_id=value)))
+    assert text == f"data.last_active_organization_id {NOT_AN_ID}"
 
 
 @pytest.mark.parametrize("value", ["", "a b", "u" * 129, 1, False, ["user_1"]])
-def test_an_actors_id_is_likewise(value: Any) -> None:
-    text = refusal(encoded(session_event(actor={"sub": value})))
-    assert text == "data.actor.sub is not 1-128 visible ASCII characters"
+def test_so_is_that_of_an_actor(value: Any) -> None:
+    assert refusal(encoded(session_event(actor={"sub": value}))) == f"data.actor.sub {NOT_AN_ID}"
 
 
 @pytest.mark.parametrize("actor", [None, {}, {"sub": None}])
@@ -172,17 +150,19 @@ def test_nobody_need_have_acted_for_the_user(actor: Any) -> None:
         ({"type": 1}, "type is not a string"),
         ({"type": True}, "type is not a string"),
         ({"type": ["session.ended"]}, "type is not a string"),
-        ({"timestamp": "1716883200"}, "timestamp is not a number"),
-        ({"timestamp": True}, "timestamp is not a number"),
-        ({"timestamp": {}}, "timestamp is not a number"),
-        ({"timestamp": -1}, "timestamp is not a time in seconds or milliseconds since 1970"),
-        ({"timestamp": 253_402_300_800_000}, "timestamp is not a time in seconds or milliseconds since 1970"),
-        ({"timestamp": 1e300}, "timestamp is not a time in seconds or milliseconds since 1970"),
+        ({"type": None}, "type is not a string"),
+        ({"data": None}, "data is not a JSON object"),
         ({"timestamp": 10**400}, "the body is not JSON"),
     ],
 )
 def test_a_mistyped_field_is_named_and_never_shown(change: dict[str, Any], text: str) -> None:
     assert refusal(encoded(session_event() | change)) == text
+
+
+@pytest.mark.parametrize("value", [None, "1716883200", True, {}, -1, 253_402_300_800_000, 1e300])
+def test_any_other_time_is_refused(value: Any) -> None:
+    text = refusal(encoded(session_event() | {"timestamp": value}))
+    assert text == "timestamp is not a time in seconds or milliseconds since 1970"
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 1, True])
@@ -203,18 +183,13 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
-def test_each_header_must_be_there(name: str) -> None:
-    headers = signed(BODY)
-    del headers[name]
-    assert refusal(headers=headers) == f"the header {name} is missing"
-
-
-@pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
-@pytest.mark.parametrize("same", [True, False], ids=["the same", "another"])
-def test_each_header_may_come_only_once(name: str, same: bool) -> None:
+@pytest.mark.parametrize(
+    ("times", "problem"), [(0, "is missing"), (2, "was sent more than once")], ids=["missing", "sent twice"]
+)
+def test_each_header_comes_once(name: str, times: int, problem: str) -> None:
     headers = raw(signed(BODY))
-    headers.append((name.encode(), dict(headers)[name.encode()] if same else b"1"))
-    with pytest.raises(WebhookRefusedError, match=f"^the header {name} was sent more than once$"):
+    headers[name.encode()] *= times
+    with pytest.raises(WebhookRefusedError, match=f"^the header {name} {problem}$"):
         read_delivery(headers)
 
 
@@ -277,23 +252,13 @@ def test_another_secret_is_refused() -> None:
     assert refusal(headers=signed(BODY, secret=OTHER_SECRET)) == NO_MATCH
 
 
-@pytest.mark.parametrize("position", [0, 1, len(BODY) // 2, len(BODY) - 1])
-def test_one_changed_byte_is_refused(position: int) -> None:
-    changed = bytearray(BODY)
-    changed[position] ^= 1
-    assert refusal(bytes(changed), signed(BODY)) == NO_MATCH
-
-
-@pytest.mark.parametrize("changed", [BODY + b"\n", BODY[:-1], b" " + BODY])
-def test_one_byte_more_or_less_is_refused(changed: bytes) -> None:
+@pytest.mark.parametrize("changed", [b"\0" + BODY[1:], BODY[:-1] + b"]", BODY + b"\n", BODY[:-1], b" " + BODY, b""])
+def test_another_body_is_refused_and_not_even_parsed(changed: bytes) -> None:
     assert refusal(changed, signed(BODY)) == NO_MATCH
 
 
-def test_the_id_is_signed_too() -> None:
+def test_id_and_time_are_signed_too() -> None:
     assert refusal(headers=signed(BODY) | {"svix-id": "msg_other"}) == NO_MATCH
-
-
-def test_the_time_is_signed_too() -> None:
     assert refusal(headers=signed(BODY) | {"svix-timestamp": str(int(time.time()) - 1)}) == NO_MATCH
 
 
@@ -312,18 +277,13 @@ def test_a_time_that_is_no_date_is_refused(timestamp: str) -> None:
     assert "svix-timestamp is more than 5 minutes" in refusal(headers=signed(BODY) | {"svix-timestamp": timestamp})
 
 
-@pytest.mark.parametrize("good", range(MAX_SIGNATURES))
-def test_while_a_secret_is_replaced_one_good_signature_is_enough(good: int) -> None:
+@pytest.mark.parametrize(("place", "taken"), [(0, True), (MAX_SIGNATURES - 1, True), (MAX_SIGNATURES, False)])
+def test_one_good_signature_of_the_first_eight_is_enough(place: int, taken: bool) -> None:
     headers = signed(BODY)
     sent = ["v1," + "A" * 43 + "="] * MAX_SIGNATURES
-    sent[good] = headers["svix-signature"]
-    assert read(headers=headers | {"svix-signature": " ".join(sent)}) is not None
-
-
-def test_signatures_beyond_the_eighth_are_not_looked_at() -> None:
-    headers = signed(BODY)
-    sent = ["v1," + "A" * 43 + "="] * MAX_SIGNATURES + [headers["svix-signature"]]
-    assert refusal(headers=headers | {"svix-signature": " ".join(sent)}) == NO_MATCH
+    sent.insert(place, headers["svix-signature"])
+    headers["svix-signature"] = " ".join(sent)
+    assert read(headers=headers) if taken else refusal(headers=headers) == NO_MATCH
 
 
 @pytest.mark.parametrize("beside", ["v1a,abc", "v1", "v1,a,b,c", "", "v2," + "A" * 43 + "="])
@@ -335,10 +295,6 @@ def test_what_stands_beside_a_good_signature_does_no_harm(beside: str) -> None:
 def test_what_is_not_utf_8_is_refused_whatever_its_signature() -> None:
     body = BODY.replace(NAME.encode(), b"\xff\xfe")
     assert refusal(body, signed(body)) == "the body is not UTF-8"
-
-
-def test_nothing_is_parsed_before_the_signature_holds() -> None:
-    assert refusal(b"not json", signed(BODY)) == NO_MATCH
 
 
 @given(
@@ -354,43 +310,17 @@ def test_the_library_signs_as_the_standard_says(body: str, message_id: str, age:
     assert Webhook(SECRET).sign(message_id, moment, body) == signature(body.encode(), message_id=message_id, at=at)
 
 
-@given(body=st.binary(max_size=300), tampered=st.binary(max_size=300))
-def test_exactly_what_was_signed_is_taken(body: bytes, tampered: bytes) -> None:
-    headers = signed(tampered)
-    by_hand = headers["svix-signature"] == signature(body, at=int(headers["svix-timestamp"]))
-    assert by_hand == (body == tampered)
-    text = refusal(body, headers) if not _is_event(body) else ""
-    assert (text == NO_MATCH) == (body != tampered and _is_utf_8(body))
-
-
-def _is_event(body: bytes) -> bool:
-    try:
-        return isinstance(json.loads(body), dict) and isinstance(json.loads(body).get("type"), str)
-    except ValueError:
-        return False
-
-
-def _is_utf_8(body: bytes) -> bool:
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-_headers = st.lists(
-    st.tuples(
-        st.sampled_from([b"svix-id", b"svix-timestamp", b"svix-signature", b"webhook-id", b"host"]),
+_headers = st.dictionaries(
+    st.sampled_from([b"svix-id", b"svix-timestamp", b"svix-signature"]),
+    st.lists(
         st.binary(max_size=60)
-        | st.sampled_from([MESSAGE_ID.encode(), str(int(time.time())).encode(), b"v1,", b"v1,AAAA v1,", b"v1,\xff="]),
+        | st.sampled_from([MESSAGE_ID.encode(), b"1700000000", b"v1,", b"v1,AAAA v1,", b"v1,\xff="]),
+        max_size=2,
     ),
-    max_size=8,
 )
 
 
 @given(headers=_headers, body=st.binary(max_size=60))
-def test_whatever_arrives_is_refused_and_nothing_else_is_raised(
-    headers: Iterable[tuple[bytes, bytes]], body: bytes
-) -> None:
+def test_whatever_arrives_is_refused_and_nothing_else_is_raised(headers: dict[bytes, list[bytes]], body: bytes) -> None:
     with pytest.raises(WebhookRefusedError):
         READER.read(read_delivery(headers), body)

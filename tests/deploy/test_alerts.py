@@ -85,6 +85,6 @@ def test_an_alert_has_a_severity_a_summary_and_one_line_that_says_what_to_do(ale
 
 def test_the_settings_that_actions_name_exist() -> None:
     example = Path(".env.example").read_text("utf-8")
-    named = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b|\bWORKERS\b", RULES.read_text("utf-8")))
+    named = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", RULES.read_text("utf-8")))
     assert named
     assert all(f"{name}=" in example for name in named)

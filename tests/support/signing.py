@@ -83,10 +83,7 @@ def token_of(raw_header: bytes, raw_payload: bytes, key: rsa.RSAPrivateKey | Non
 
 
 def token(
-    of: Mapping[str, Any] | None = None,
-    *,
-    head: Mapping[str, Any] | None = None,
-    key: rsa.RSAPrivateKey | None = None,
+    of: Mapping[str, Any] | None = None, *, head: Mapping[str, Any] | None = None, key: rsa.RSAPrivateKey | None = None
 ) -> str:
     """A session token: valid unless something else is asked for."""
     return token_of(

@@ -1,0 +1,176 @@
+"""Interleaved rounds, in each of which every variant is driven once, in another order; and the figures they give."""
+
+import ctypes
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import median
+
+import psutil  # type: ignore[import-untyped] # it brings no types
+
+from tests.benchmarks.load import Load, drive
+from tests.benchmarks.running import Running
+from tests.benchmarks.verdicts import check_answers, check_refusals, check_run, check_suppressed
+
+WARM_UP = 2
+"""Seconds; Node compiles its hot code within them."""
+LOOK = 0.15
+"""Seconds between two looks at whether a process is idle."""
+NEVER_IDLE = 30
+"""Seconds after which a process is taken for one that never is."""
+
+Progress = Callable[[str], None]
+
+_clock_getcpuclockid = ctypes.CDLL(None, use_errno=True).clock_getcpuclockid
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One run, or the medians of several.
+
+    Attributes:
+        rate: responses per second.
+        cost: processor time per request, in microseconds.
+        p50: of the times until the response, in microseconds, as are p99 and p999.
+        beside: processor time of another process per request, such as Redis, in microseconds.
+    """
+
+    rate: float
+    cost: float
+    p50: float
+    p99: float
+    p999: float
+    beside: float = 0
+
+
+Runs = Mapping[str, Sequence[Figures]]
+"""The runs of each variant, by its label, in the order of the rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How much more one costs than another: the median over the rounds, and how far they lie apart."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> "Ratio":
+        """Give that of the ratios in each round."""
+        return cls(median(ratios), min(ratios), max(ratios))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is compared with other variants.
+
+    Attributes:
+        label: in the report.
+        running: who is driven.
+        load: with what.
+        expected: the verdict on each request; None where nobody tells it, and only the answers can be looked at.
+        suppressed: flood control may have the service count requests without a line of their own.
+        beside: another process whose processor time is of interest, such as Redis.
+    """
+
+    label: str
+    running: Running
+    load: Load
+    expected: str | None = "verified"
+    suppressed: bool = False
+    beside: int | None = None
+
+
+def medians(runs: Sequence[Figures]) -> Figures:
+    """Give the median of each figure by itself."""
+    return Figures(*(median(getattr(run, field.name) for run in runs) for field in fields(Figures)))
+
+
+def cost_ratio(ours: Sequence[Figures], theirs: Sequence[Figures]) -> Ratio:
+    """Compare processor time per request, each round by itself: what slows the machine for a while slows both."""
+    return Ratio.of([one.cost / other.cost for one, other in zip(ours, theirs, strict=True)])
+
+
+def processor_seconds(pid: int | None) -> float:
+    """Give the processor time of a process, user and system, all its threads, in seconds; none for no process.
+
+    The clock of another process (POSIX, clock_getcpuclockid) counts nanoseconds, ``/proc/<pid>/stat`` ticks of 10 ms.
+    """
+    if pid is None:
+        return 0
+    clock = ctypes.c_int()
+    if problem := _clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise OSError(problem, "no processor clock of this process")
+    return time.clock_gettime(clock.value)
+
+
+def wait_until_idle(pid: int) -> None:
+    """Wait until a process has nothing to do: what was under way when wrk ended has had its turn.
+
+    On a busy machine a process that waits for a processor is no more idle than one that has it.
+    """
+    process, before, deadline = psutil.Process(pid), processor_seconds(pid), time.monotonic() + NEVER_IDLE
+    while time.monotonic() < deadline:
+        time.sleep(LOOK)
+        now = processor_seconds(pid)
+        if now - before < LOOK / 10 and process.status() != psutil.STATUS_RUNNING:
+            return
+        before = now
+
+
+def interleaved(variants: Sequence[Variant], rounds: int, progress: Progress) -> Runs:
+    """Warm all up, then drive them in turn."""
+    tell_verdicts = {variant.running.pid: variant.running for variant in variants if variant.expected is not None}
+
+    def check(number: int) -> None:
+        for running in tell_verdicts.values():
+            if running.contender.settings["CLERK_JWT_KEY"]:  # a ring of other keys refuses these tokens anyway
+                expiry = running.contender.expiry
+                check_refusals(running.name, running.port, running.ledger, expiry=expiry, number=number)
+
+    check(0)
+    for variant in variants:
+        run(replace(variant, load=replace(variant.load, seconds=WARM_UP)))
+    runs: dict[str, list[Figures]] = {variant.label: [] for variant in variants}
+    for number in range(rounds):
+        for variant in ordered(variants, number):
+            figures = run(variant)
+            runs[variant.label].append(figures)
+            cost = f"{figures.cost:.1f} µs per request, {figures.rate:,.0f}/s"
+            progress(f"round {number + 1} of {rounds}, {variant.label}: {cost}")
+        check(number + 1)
+    return runs
+
+
+def ordered(variants: Sequence[Variant], number: int) -> list[Variant]:
+    """Give the order in a round: by chance, so that none always follows the same one, but alike in each benchmark."""
+    return random.Random(number).sample(variants, len(variants))
+
+
+def run(variant: Variant) -> Figures:
+    """Drive a variant once and hold it to its verdicts.
+
+    The cost is what the process used, over the requests that it handled: at the end of wrk's time some are under way,
+    whose answers wrk no longer counts."""
+    running, expected = variant.running, variant.expected
+    running.ledger.take()
+    before = [processor_seconds(pid) for pid in (running.pid, variant.beside)]
+    answers = drive(running.port, variant.load)
+    wait_until_idle(running.pid)
+    after = [processor_seconds(pid) for pid in (running.pid, variant.beside)]
+    handled = answers.responses
+    if expected is None:
+        check_answers(variant.label, answers)
+    elif variant.suppressed:
+        check_suppressed(variant.label, expected, answers, running.ledger.take())
+    else:
+        verdicts = running.ledger.take(answers.responses)
+        check_run(variant.label, expected, answers, verdicts, variant.load.connections)
+        handled = verdicts.said[expected]
+    cost, beside = ((end - begin) / handled * 1e6 for begin, end in zip(before, after, strict=True))
+    return Figures(answers.rate, cost, answers.p50, answers.p99, answers.p999, beside)

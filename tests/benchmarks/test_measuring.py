@@ -1,0 +1,198 @@
+"""The parts that measure nothing themselves: figures, verdicts, requests, the report, and what a machine must have."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import load, machine
+from tests.benchmarks.contenders import NODE, limit
+from tests.benchmarks.load import BROWSER, USERS, Answers, Load, parse, request, user_id
+from tests.benchmarks.measure import Figures, Variant, cost_ratio, medians, ordered, processor_seconds, wait_until_idle
+from tests.benchmarks.report import Section, Target, document
+from tests.benchmarks.running import Running
+from tests.benchmarks.verdicts import LogFile, Verdicts, WrongError, check_run, check_suppressed, read
+from tests.support.processes import ROOT
+
+ANSWERS = Answers(2000, 1_000_000, p50=1, p99=1, p999=1, not_ok=0, unanswered=0)
+LINES = {
+    "service": (
+        b'{"event":"user_logout","auth":"verified","reason":null,"user_id":"user_1","session_id":"sess_1"}\n'
+        b'{"event":"user_logout","auth":"rejected","reason":"token-invalid","user_id":null,"session_id":null}\n'
+        b'{"event":"user_logout_suppressed","auth":null,"reason":null,"user_id":null,"session_id":null}\n'
+    ),
+    "structlog": (
+        b'{"auth": "verified", "user_id": "user_1", "session_id": "sess_1", "event": "user_logout"}\n'
+        b'{"auth": "rejected", "reason": "Token has expired", "event": "user_logout"}\n'
+    ),
+    "node": (
+        b'{"event":"user_logout","auth":"verified","user_id":"user_1","session_id":"sess_1"}\n'
+        b'{"event":"user_logout","auth":"rejected","reason":"token-expired"}\n'
+    ),
+}
+
+
+def figures(cost: float, rate: float = 1.0) -> Figures:
+    return Figures(rate, cost, 1, 2, 3)
+
+
+def verified(count: int = 2000, users: int = USERS) -> Verdicts:
+    return Verdicts(Counter(verified=count), Counter(user_id(number % users) for number in range(count)))
+
+
+def test_each_figure_has_its_own_median() -> None:
+    assert medians([figures(1, 30), figures(3, 10), figures(2, 20)]) == figures(2, 20)
+
+
+def test_a_ratio_compares_runs_of_the_same_round() -> None:
+    ratio = cost_ratio([figures(1), figures(20), figures(9)], [figures(2), figures(20), figures(10)])
+    assert str(ratio) == "0.90 (0.50 to 1.00)"
+
+
+def test_the_order_changes_by_round_and_is_the_same_each_time() -> None:
+    path = Path("unused")
+    running = Running(limit(), 0, 0, LogFile(path))
+    variants = [Variant(label, running, Load(path)) for label in "abc"]
+    orders, again = (["".join(each.label for each in ordered(variants, number)) for number in range(7)] for _ in "12")
+    assert orders == again
+    assert len(set(orders)) > 3
+    assert {"".join(sorted(order)) for order in orders} == {"abc"}
+
+
+def test_the_report_says_which_targets_hold() -> None:
+    ratio = cost_ratio([figures(1)], [figures(2)])
+    targets = [Target.ratio("half", ratio, 0.5), Target.ratio("less", ratio, 0.4)]
+    text = document("How.", [Section("Costs", "Of all.", ["", "µs"], [["it", "1.0"]], targets)])
+    assert "| half | 0.50 (0.50 to 0.50) | 0.50 | holds |\n" in text
+    assert "| less | 0.50 (0.50 to 0.50) | 0.40 | **does not hold** |\n" in text
+    assert "## Costs\n\nOf all.\n\n|  | µs |\n| --- | ---: |\n| it | 1.0 |\n" in text
+
+
+def test_wrks_last_line_is_the_scripts() -> None:
+    output = (
+        "Running 3s test @ http://127.0.0.1:8000\n  1 threads and 64 connections\nRequests/sec:   9000.00\n"
+        '{"responses": 27000, "microseconds": 3000000, "p50": 1, "p99": 2, "p999": 3, "not_ok": 4, "unanswered": 5}\n'
+    )
+    answers = parse(output)
+    assert answers == Answers(27000, 3_000_000, p50=1, p99=2, p999=3, not_ok=4, unanswered=5)
+    assert answers.rate == 9000
+
+
+@pytest.mark.parametrize(("size", "at_least", "at_most"), [(0, 700, 800), (2000, 1990, 2010), (7000, 6990, 7010)])
+def test_everybody_has_a_token_of_the_size(size: int, at_least: int, at_most: int) -> None:
+    made = load.verified(size=size)
+    assert len(set(made)) == USERS
+    assert {at_least <= len(token) <= at_most for token in made} == {True}
+
+
+def test_a_request_is_what_goes_over_the_wire() -> None:
+    assert request("a.b.c") == (
+        b"DELETE /v1/auth/session HTTP/1.1\r\nHost: logout.example.com\r\nAuthorization: Bearer a.b.c\r\n"
+        b"Connection: keep-alive\r\n\r\n"
+    )
+    assert b"Authorization" not in request("", BROWSER)
+
+
+@pytest.mark.parametrize("lines", LINES.values(), ids=list(LINES))
+def test_each_contenders_lines_are_read(lines: bytes) -> None:
+    verdicts = read(lines)
+    assert verdicts.said == Counter(verified=1, rejected=1)
+    assert verdicts.users == Counter(user_1=1)
+
+
+def test_a_user_of_the_next_line_is_not_taken_for_this_ones() -> None:
+    assert read(b'{"auth":"verified"}\n{"auth":"rejected","user_id":"user_1"}\n').users == Counter()
+
+
+def test_a_log_is_emptied_when_its_verdicts_are_taken(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log")
+    with log.path.open("ab") as file:
+        for _ in range(2):
+            file.write(LINES["node"])
+            file.flush()
+            assert log.take().said == Counter(verified=1, rejected=1)
+            assert log.take().said == Counter()
+
+
+@pytest.mark.parametrize(
+    "verdicts", [verified(), verified(2064), Verdicts(Counter(verified=2000), None)], ids=["all", "cut off", "limit"]
+)
+def test_a_run_has_a_verdict_for_each_response_and_those_under_way(verdicts: Verdicts) -> None:
+    check_run("it", "verified", ANSWERS, verdicts, connections=64)
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdicts", "message"),
+    [
+        (ANSWERS, verified(1999), "2000 responses, but 1999 verdicts"),
+        (ANSWERS, verified(2065), "2000 responses, but 2065 verdicts"),
+        (ANSWERS, verified(users=USERS - 1), "1 of 500 users were never verified"),
+        (ANSWERS, Verdicts(Counter(verified=2000, rejected=1), verified().users), "1 verdicts were not verified"),
+        (ANSWERS, Verdicts(Counter(verified=2000), verified(1999).users), "2000 verdicts verified, but 1999 name"),
+        (ANSWERS, Verdicts(Counter(verified=2000), Counter(user_stranger=2000)), "1 users who sent no token"),
+        (replace(ANSWERS, not_ok=1), verified(), "1 answers were not 200"),
+        (replace(ANSWERS, unanswered=1), verified(), "1 requests broke"),
+        (replace(ANSWERS, responses=0), Verdicts(Counter(), Counter()), "no answer at all"),
+    ],
+)
+def test_a_run_that_is_wrong_says_why(answers: Answers, verdicts: Verdicts, message: str) -> None:
+    with pytest.raises(WrongError, match=message):
+        check_run("it", "verified", answers, verdicts, connections=64)
+
+
+def test_suppressed_calls_have_few_lines_of_the_expected_verdict() -> None:
+    check_suppressed("it", "absent", ANSWERS, Verdicts(Counter(absent=500)))
+
+
+@pytest.mark.parametrize("said", [Counter(absent=2000), Counter(absent=1, verified=1)])
+def test_calls_that_were_not_suppressed_are_noticed(said: Counter[str]) -> None:
+    with pytest.raises(WrongError, match="were to be suppressed"):
+        check_suppressed("it", "absent", ANSWERS, Verdicts(said))
+
+
+def test_a_process_is_waited_for_and_all_its_threads_are_counted() -> None:
+    program = """
+import sys, threading, time
+print("begins", flush=True)
+thread = threading.Thread(target=lambda: sum(range(10_000_000)))
+thread.start(); thread.join()
+print(time.process_time(), flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begins\n"
+        wait_until_idle(process.pid)
+        counted = processor_seconds(process.pid)
+        said, _ = process.communicate()
+    assert counted >= float(said) > 0
+
+
+def test_each_missing_program_is_a_line_with_its_package() -> None:
+    with pytest.raises(machine.MissingError) as raised:
+        machine.check(lambda program: None if program in {"wrk", "node"} else program)
+    assert str(raised.value).splitlines() == [
+        "wrk is missing; on Debian: apt-get install wrk",
+        "node is missing; on Debian: apt-get install nodejs",
+    ]
+
+
+def test_the_command_ends_with_2_where_something_is_missing() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks"]
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert [line.split()[0] for line in done.stderr.splitlines()] == list(machine.PROGRAMS)
+    assert done.stdout == ""
+
+
+def test_the_lock_pins_what_package_json_names_and_no_registry() -> None:
+    text = (NODE / "package-lock.json").read_text("utf-8")
+    packages = json.loads(text)["packages"]
+    wanted = json.loads((NODE / "package.json").read_text("utf-8"))["dependencies"]
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert "resolved" not in text
+    assert all("integrity" in package for path, package in packages.items() if path)
