@@ -50,7 +50,7 @@ _RS256 = PKCS1v15(), SHA256()
 _BAD_SIGNATURE = Verdict(
     Auth.REJECTED,
     Reason.TOKEN_INVALID_SIGNATURE,
-    finding=Finding("signature", "an RS256 signature by that key", "another"),
+    finding=Finding("signature", "an RS256 signature by that key", "one that this key does not verify"),
 )
 _identifier = re.compile(r"[!-~]{1,128}").fullmatch
 
