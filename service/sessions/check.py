@@ -1,20 +1,23 @@
-"""Decides whether a request is let in: its token is verified, and its session is not signed out."""
+"""Whether a request's session counts, and whose it is: its token is verified, and its session not signed out."""
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+from starlette.authentication import BaseUser
 
 from service.clerk.credentials import read_credentials
 from service.clerk.token_cache import Remembered
 from service.clerk.verdict import ABSENT, Auth, Identity, Verdict, better
 from service.clerk.verifier import LEEWAY, PATIENCE
+from service.events.recorder import Recorder
 from service.events.request_head import RequestHead
-from service.events.types import Event, Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
+from service.events.types import Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import WITHIN, RevocationsUnavailableError
 from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
-from service.sessions.user import SessionUser
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Children, Metrics
 
@@ -29,31 +32,55 @@ may the browser take from its call here to Clerk's end of the session."""
 
 
 class VerifiesOne(Protocol):
-    """What gives the verdict on a token."""
+    """A verifier, as far as it is used here."""
 
     async def verify_one(self, token: bytes, patience: float) -> Verdict:
-        """Give the verdict on one token; never raises on a token.
-
-        Args:
-            token: as it was sent.
-            patience: seconds that the caller can wait for keys.
-        """
+        """Give the verdict on one token, after at most so many seconds of waiting for keys."""
         ...
 
 
-class Records(Protocol):
-    """What events are given to."""
+@dataclass(frozen=True, slots=True)
+class SessionUser(BaseUser):
+    """The user of a session that counts, as applications find them in ``request.user``. Ids as in ``Identity``.
 
-    def record(self, event: Event) -> Awaitable[bool]:
-        """Record one event, within 100 ms; tell whether it is recorded."""
-        ...
+    All requests with the same token share it, for up to a minute: keep nothing of one request in it.
+    """
+
+    user_id: str
+    session_id: str
+    org_id: str | None
+    """The active organisation."""
+    actor_id: str | None
+    """The impersonator, when somebody acts as the user."""
+    expires_at: int
+    """The token's ``exp``, in seconds since 1970."""
+
+    @classmethod
+    def of(cls, identity: Identity) -> Self:
+        """Give the user of an identity."""
+        return cls(identity.user_id, identity.session_id, identity.org_id, identity.actor_id, identity.expires_at)
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
+    def display_name(self) -> str:
+        """Clerk's user id; the token holds no name."""
+        return self.user_id
+
+    @property
+    def identity(self) -> str:
+        """Clerk's user id."""
+        return self.user_id
 
 
 class SessionCheck:
-    """The decision, for one request after the other.
+    """Tells for each request whether its session counts.
 
     Args:
-        verifier: gives the verdict on a token; asked once for one that is verified, while it is remembered.
+        verifier: gives the verdict on a token; a verified one is remembered.
         revocations: knows which sessions are signed out.
         recorder: takes the event about a token that came after its session was signed out.
         facts: finds what the request tells that event.
@@ -66,14 +93,13 @@ class SessionCheck:
         self,
         verifier: VerifiesOne,
         revocations: RevocationList,
-        recorder: Records,
+        recorder: Recorder,
         facts: Callable[[RequestHead], Facts],
         *,
         fail: Literal["closed", "open"] = "closed",
         metrics: Metrics | None = None,
     ) -> None:
         self._verifier = verifier
-        # With the user: made anew for each request, it would cost 3 % of it.
         self._remembered: Remembered[tuple[Identity, SessionUser]] = Remembered()
         self._revocations = revocations
         self._recorder = recorder
@@ -124,11 +150,10 @@ class SessionCheck:
         return refusal_of(best)
 
     async def _report(self, head: RequestHead, identity: Identity, signed_out_at: float, within: float) -> None:
-        """Record, once per session and window, that a token came after its session was signed out.
+        """Record, once per session and ``REPORT_EVERY``, that a token came after its session was signed out.
 
-        Before the answer, as a logout is: so no end of the process can lose it. The first request of a window waits for
-        the revocation list, and up to 100 ms for the event log. The refusal stands in any case. Where the list cannot
-        be asked, each process reports by itself: ``dedupe_key`` is the same.
+        Before the answer, as with a logout, so that no end of the process can lose it. The refusal stands in any case.
+        Where the list cannot be asked, each process reports by itself: ``dedupe_key`` is the same.
         """
         session_id = identity.session_id
         try:
