@@ -352,10 +352,13 @@ async def test_the_line_is_written_before_the_answer_and_no_body_awaited(
 ) -> None:
     written: list[tuple[str, int]] = []
 
+    async def receive() -> Message:
+        raise AssertionError("the body is not read")
+
     async def send(message: Message) -> None:
         written.append((message["type"], len(events.new())))
 
     scope: dict[str, Any] = {"type": "http", "method": "DELETE", "path": SESSION, "headers": [], "query_string": b""}
     async with LifespanManager(create_app(settings())) as manager:
-        await manager.app(scope, asyncio.Event().wait, send)
+        await manager.app(scope, receive, send)
     assert written == [("http.response.start", 1), ("http.response.body", 0)]

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from fastapi import FastAPI
-from fastapi import Request as FastAPIRequest
 from starlette.applications import Starlette
 from starlette.authentication import requires
 from starlette.middleware import Middleware
@@ -20,7 +18,7 @@ from starlette.websockets import WebSocket
 from service.guard import SessionGuard
 from service.revocations.memory_store import MemoryStore
 from service.settings import ConfigurationError
-from tests.guard.conftest import client_of, started
+from tests.guard.conftest import client_of, is_open, started
 from tests.guard.parts import SESSION, USER, Parts, bearer, cookies, expired, of_session, scope
 from tests.support.lines import EventFile
 from tests.support.signing import ORIGIN
@@ -72,26 +70,19 @@ async def answered(app: Any, request: Scope) -> list[Message]:
 # --- Requests --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_with_a_session_that_counts_reaches_the_application_with_its_user() -> None:
+async def test_an_admitted_request_reaches_the_application() -> None:
+    """With its user, its body, and the scope that ``requires`` asks for."""
     async with client_of(guarded()) as client:
         response = await client.get("/", headers=bearer(of_session()))
-    assert response.json() == {"user": USER, "authenticated": True}
-
-
-async def test_the_body_of_an_admitted_request_reaches_the_application() -> None:
-    async with client_of(guarded()) as client:
-        response = await client.post("/upload", headers=bearer(of_session()), content=b"x" * 100_000)
-    assert response.text == "100000"
-
-
-async def test_an_admitted_request_holds_the_scope_that_requires_asks_for() -> None:
+        assert response.json() == {"user": USER, "authenticated": True}
+        uploaded = await client.post("/upload", headers=bearer(of_session()), content=b"x" * 100_000)
+        assert uploaded.text == "100000"
+        assert (await client.get("/member", headers=bearer(of_session()))).text == USER
     async with client_of(guarded(public={"/member"})) as client:
         assert (await client.get("/member")).status_code == 403
-    async with client_of(guarded()) as client:
-        assert (await client.get("/member", headers=bearer(of_session()))).text == USER
 
 
-async def test_a_scope_that_the_application_adds_to_a_request_is_not_held_by_the_next() -> None:
+async def test_a_scope_added_to_a_request_is_not_held_by_the_next() -> None:
     async def promote(request: Request) -> Response:
         request.auth.scopes.append("admin")
         return JSONResponse(request.auth.scopes)
@@ -103,31 +94,17 @@ async def test_a_scope_that_the_application_adds_to_a_request_is_not_held_by_the
 
 
 @pytest.mark.parametrize(
-    ("headers", "reason", "asks"),
+    ("headers", "reason"),
     [
-        pytest.param({}, "session-token-missing", "Bearer", id="nothing sent"),
-        pytest.param(
-            bearer("garbage"),
-            "token-invalid",
-            'Bearer error="invalid_token", error_description="token-invalid"',
-            id="garbage",
-        ),
-        pytest.param(
-            bearer(expired()),
-            "token-expired",
-            'Bearer error="invalid_token", error_description="token-expired"',
-            id="expired",
-        ),
+        pytest.param({}, "session-token-missing", id="nothing sent"),
+        pytest.param(bearer("garbage"), "token-invalid", id="garbage"),
+        pytest.param(bearer(expired()), "token-expired", id="expired"),
     ],
 )
-async def test_any_other_is_refused_and_never_reaches_the_application(
-    headers: dict[str, str], reason: str, asks: str
-) -> None:
+async def test_any_other_never_reaches_the_application(headers: dict[str, str], reason: str) -> None:
     async with client_of(SessionGuard(unreachable, check=Parts().check)) as client:
         response = await client.get("/", headers=headers)
-    assert response.status_code == 401
-    assert response.json()["reason"] == reason
-    assert response.headers["www-authenticate"] == asks
+    assert (response.status_code, response.json()["reason"]) == (401, reason)
     assert response.headers["cache-control"] == "no-store"
 
 
@@ -135,24 +112,17 @@ async def unreachable(*_: object) -> None:
     raise AssertionError("the guard let it pass")
 
 
-async def test_a_session_that_is_signed_out_is_refused_from_the_next_request_on() -> None:
+async def test_a_signed_out_session_is_refused_from_then_on() -> None:
     parts = Parts()
     sent = bearer(of_session())
     async with client_of(guarded(parts)) as client:
-        before = await client.get("/", headers=sent)
+        assert (await client.get("/", headers=sent)).status_code == 200
         await parts.revocations.revoke([SESSION])
-        after = await client.get("/", headers=sent)
-    assert (before.status_code, after.status_code) == (200, 401)
-    assert after.json() == {"success": False, "message": "This session is signed out", "reason": "session-revoked"}
-
-
-async def test_while_the_list_is_out_of_reach_it_says_when_to_come_again() -> None:
-    parts = Parts()
-    parts.store.out_of_reach = True
-    async with client_of(guarded(parts)) as client:
-        response = await client.get("/", headers=bearer(of_session()))
-    assert (response.status_code, response.json()["reason"]) == (503, "revocations-unavailable")
-    assert response.headers["retry-after"] == "5"
+        refused = await client.get("/", headers=sent)
+        assert (refused.status_code, refused.json()["reason"]) == (401, "session-revoked")
+        parts.store.out_of_reach = True
+        unknown = await client.get("/", headers=sent)
+        assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "5")
 
 
 # --- What passes without a look --------------------------------------------------------------------------------------
@@ -248,11 +218,7 @@ def on_its_own(**options: Any) -> Starlette:
     return app
 
 
-def is_open(path: Path) -> bool:
-    return any(link.resolve() == path for link in Path("/proc/self/fd").iterdir())
-
-
-async def test_it_opens_what_the_environment_names_for_as_long_as_the_application_lives(
+async def test_it_is_open_for_as_long_as_the_application_lives(
     in_environment: Callable[..., None], events: EventFile
 ) -> None:
     in_environment()
@@ -261,21 +227,6 @@ async def test_it_opens_what_the_environment_names_for_as_long_as_the_applicatio
         assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
         assert (await client.get("/")).status_code == 401
     assert not is_open(events.path)
-
-
-async def test_fastapi_is_guarded_in_the_same_way(in_environment: Callable[..., None]) -> None:
-    in_environment()
-    app = FastAPI()
-    app.add_middleware(SessionGuard)
-
-    @app.get("/me")
-    async def me(request: FastAPIRequest) -> dict[str, str]:
-        return {"session": request.user.session_id}
-
-    async with started(app) as client:
-        assert (await client.get("/me", headers=bearer(of_session()))).json() == {"session": SESSION}
-        assert (await client.get("/me", headers=bearer("garbage"))).json()["reason"] == "token-invalid"
-        assert (await client.get("/openapi.json")).status_code == 401
 
 
 async def test_the_applications_own_lifespan_runs_inside() -> None:
@@ -295,9 +246,7 @@ async def test_the_applications_own_lifespan_runs_inside() -> None:
     assert seen == ["started", "stopped"]
 
 
-async def test_all_is_closed_before_the_server_hears_that_it_may_end(
-    in_environment: Callable[..., None], events: EventFile
-) -> None:
+async def test_all_is_closed_before_the_server_may_end(in_environment: Callable[..., None], events: EventFile) -> None:
     """A server ends its event loop as soon as it hears so."""
     in_environment()
     coming: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
@@ -313,7 +262,7 @@ async def test_all_is_closed_before_the_server_hears_that_it_may_end(
     assert open_at == {"lifespan.startup.complete": True, "lifespan.shutdown.complete": False}
 
 
-async def test_a_setting_that_cannot_be_used_stops_the_start_with_one_clear_line(
+async def test_an_unusable_setting_stops_the_start_with_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("CLERK_JWT_KEY", "CLERK_SECRET_KEY"):
@@ -353,7 +302,8 @@ async def test_without_a_lifespan_it_opens_with_the_first_request(
         assert not is_open(events.path)
         assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
         assert is_open(events.path)
-    await guard._own.close()
+    async with started(guard):
+        pass  # closes it
 
 
 async def test_a_mounted_application_can_have_a_guard_of_its_own(in_environment: Callable[..., None]) -> None:
@@ -364,7 +314,8 @@ async def test_a_mounted_application_can_have_a_guard_of_its_own(in_environment:
         assert (await client.get("/")).text == "public"
         assert (await client.get("/api/")).status_code == 401
         assert (await client.get("/api/", headers=bearer(of_session()))).status_code == 200
-    await guard._own.close()
+    async with started(guard):
+        pass  # closes it
 
 
 async def hello_public(_: Request) -> Response:
@@ -378,7 +329,7 @@ async def test_a_list_of_its_own_is_warned_of(
     async with started(on_its_own()):
         pass
     (warning,) = [record.message for record in caplog.records if record.name == "service.guard"]
-    assert warning.startswith("REVOCATIONS_URL is memory://: this guard learns of no logout")
+    assert warning.startswith("REVOCATIONS_URL is memory://, so this guard learns of no logout")
 
 
 async def test_what_it_records_tells_of_the_request_around_it(
