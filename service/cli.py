@@ -207,7 +207,7 @@ async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | Non
             click.echo(line)
         if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
             return False
-        return is_well and not await _is_signed_out(verdict.identity.session_id, revocations)
+        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_well
 
 
 async def _try_keys(settings: Settings, keys: PemKey | KeyRing) -> bool:

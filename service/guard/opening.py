@@ -69,11 +69,12 @@ class LazyCheck:
         Raises:
             ConfigurationError: it cannot be opened.
         """
-        if self._check is None:
-            async with self._lock:
-                if self._check is None:  # else another request has opened it meanwhile
-                    self._check = await self._stack.enter_async_context(self._opening())
-        return self._check
+        if self._check is not None:
+            return self._check
+        async with self._lock:
+            if self._check is None:  # else another request has opened it meanwhile
+                self._check = await self._stack.enter_async_context(self._opening())
+            return self._check
 
     async def close(self) -> None:
         """Close what was opened here; a later request opens it anew."""
