@@ -1,16 +1,16 @@
 """``POST /v1/webhooks/clerk``, through the app and through a real server."""
 
 import asyncio
+import json
 import logging
 import socket
 import struct
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
-import hypothesis
 import pytest
 from asgi_lifespan import LifespanManager
 from hypothesis import given
@@ -38,12 +38,12 @@ from tests.support.webhooks import (
     SECRET,
     encoded,
     session_event,
-    signature,
     signed,
 )
 
 PATH = "/v1/webhooks/clerk"
 BODY = encoded(session_event())
+NO_ID = encoded(session_event(id=None))
 
 
 @pytest.fixture
@@ -75,10 +75,8 @@ def of(result: str, count: int = 1) -> dict[str, int]:
     ("cause", "actor", "initiated_by"),
     [
         ("ended", None, "user"),
-        ("removed", None, "user"),
         ("revoked", None, None),
         ("removed", {"sub": "user_2support"}, "admin"),
-        ("revoked", {"sub": "user_2support"}, "admin"),
     ],
 )
 async def test_the_end_of_a_session_is_an_event(
@@ -118,14 +116,6 @@ async def test_a_redelivery_is_the_same_event_in_any_process(open_client: OpenCl
         async with open_client(clerk_webhook_signing_secret=SECRET) as client:
             assert (await post(client, age=age)).status_code == 204
     assert len({event["event_id"] for event in events.new()}) == 1
-
-
-async def test_another_webhook_about_a_session_is_another_event(client: httpx.AsyncClient, events: EventFile) -> None:
-    for message_id in ("msg_1", "msg_2"):
-        await post(client, message_id=message_id)
-    first, second = events.new()
-    assert first["event_id"] != second["event_id"]
-    assert first["dedupe_key"] == second["dedupe_key"]
 
 
 async def test_embedded_user_and_caller_are_not_recorded(client: httpx.AsyncClient, events: EventFile) -> None:
@@ -186,34 +176,20 @@ async def test_a_body_of_the_largest_size_is_taken(client: httpx.AsyncClient, ev
 # --- What is refused -------------------------------------------------------------------------------------------------
 
 
-def without(name: str) -> dict[str, str]:
+def without_signature() -> dict[str, str]:
     headers = signed(BODY)
-    del headers[name]
+    del headers["svix-signature"]
     return headers
 
 
 @pytest.mark.parametrize(
     ("sign", "reason"),
     [
-        pytest.param(lambda: (BODY, {}), "the header svix-id is missing", id="unsigned"),
-        pytest.param(
-            lambda: (BODY, without("svix-signature")), "the header svix-signature is missing", id="no signature"
-        ),
-        pytest.param(
-            lambda: (BODY, signed(BODY) | {"svix-signature": "secret"}), "no signature matches", id="malformed"
-        ),
-        pytest.param(
-            lambda: (BODY, signed(BODY) | {"svix-timestamp": "secret"}), "is malformed", id="a malformed time"
-        ),
+        pytest.param(lambda: (BODY, without_signature()), "the header svix-signature is missing", id="no signature"),
         pytest.param(lambda: (BODY, signed(BODY, age=320)), "more than 5 minutes old", id="stale"),
-        pytest.param(lambda: (BODY, signed(BODY, age=-320)), "more than 5 minutes in the future", id="future"),
         pytest.param(lambda: (BODY, signed(BODY, secret=OTHER_SECRET)), "no signature matches", id="wrong secret"),
-        pytest.param(
-            lambda: (BODY.replace(b"sess_", b"sesS_"), signed(BODY)), "no signature matches", id="a changed byte"
-        ),
-        pytest.param(lambda: (b"\xff", signed(b"\xff")), "the body is not UTF-8", id="invalid UTF-8"),
         pytest.param(lambda: (b"secret", signed(b"secret")), "the body is not JSON", id="invalid JSON"),
-        pytest.param(lambda: (b"{}", signed(b"{}")), "type is missing", id="no type"),
+        pytest.param(lambda: (NO_ID, signed(NO_ID)), "data.id is missing", id="no session"),
     ],
 )
 async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason(
@@ -223,6 +199,7 @@ async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason(
     sign: Callable[[], tuple[bytes, dict[str, str]]],
     reason: str,
 ) -> None:
+    """``tests/clerk/test_webhook.py`` has all that can be wrong."""
     body, headers = sign()
     answer = await client.post(PATH, content=body, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
@@ -231,13 +208,6 @@ async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason(
     assert events.new() == []
     assert await counted(client) == of("refused")
     assert [text for text in ("secret ", "sess_", "whsec_") if text in answer.text + caplog.text] == []
-
-
-@pytest.mark.parametrize("field", ["id", "user_id"])
-async def test_a_signed_webhook_without_a_field_is_400_and_names_it(client: httpx.AsyncClient, field: str) -> None:
-    no_id: Any = None
-    answer = await post(client, encoded(session_event(**{field: no_id})))
-    assert (answer.status_code, answer.json()["message"]) == (400, f"data.{field} is missing")
 
 
 @pytest.mark.parametrize("content_length", [str(MAX_BODY + 1), "9" * 18])
@@ -293,12 +263,6 @@ async def test_a_sender_that_leaves_is_no_exception(
 
     await call(settings(clerk_webhook_signing_secret=SECRET), signed(BODY), receive=receive)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info] == []
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_another_method_is_405(client: httpx.AsyncClient, method: str) -> None:
-    answer = await client.request(method, PATH)
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 async def test_no_page_may_call_it(client: httpx.AsyncClient) -> None:
@@ -388,10 +352,6 @@ async def test_a_revocation_list_that_fails_does_not_change_the_204(
     assert "a secret" not in caplog.text
 
 
-async def test_all_results_are_counted_from_zero(client: httpx.AsyncClient) -> None:
-    assert await counted(client) == of("recorded", 0)
-
-
 # --- Whatever arrives ------------------------------------------------------------------------------------------------
 
 
@@ -419,13 +379,6 @@ async def call(settings: Settings, headers: dict[str, str], *, receive: Any) -> 
     return messages
 
 
-_values = st.binary(max_size=40) | st.sampled_from([b"v1,", b"v1,A,", b"1" * 12, b"9" * 400, b"msg_1"])
-_headers = st.lists(
-    st.tuples(
-        st.sampled_from([b"svix-id", b"svix-timestamp", b"svix-signature", b"content-length", b"traceparent"]), _values
-    ),
-    max_size=6,
-)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -445,51 +398,27 @@ _events = st.fixed_dictionaries(
 )
 
 
-Send = Callable[[list[tuple[bytes, bytes]], bytes], int]
-
-
-@pytest.fixture
-def send(open_client: OpenClient) -> Iterator[Send]:
-    """Posts headers and a body to one service for all examples; gives the status."""
+def test_whatever_is_signed_is_taken_or_refused(open_client: OpenClient) -> None:
+    asked = {"event_client_ip": True, "event_user_agent": True, "clerk_webhook_signing_secret": SECRET}
 
     async def open_in(stack: AsyncExitStack) -> httpx.AsyncClient:
-        asked = {"event_client_ip": True, "event_user_agent": True, "clerk_webhook_signing_secret": SECRET}
         return await stack.enter_async_context(open_client(**asked))
 
-    async def post_to(headers: list[tuple[bytes, bytes]], body: bytes) -> int:
-        return (await service.post(PATH, headers=headers, content=body)).status_code
+    @given(event=_events)
+    def holds_for(event: dict[str, Any]) -> None:
+        body = json.dumps(event).encode()
+        assert runner.run(post(service, body)).status_code in {204, 400}
 
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         service = runner.run(open_in(stack))
-        yield lambda headers, body: runner.run(post_to(headers, body))
-        runner.run(stack.aclose())
+        try:
+            holds_for()
+        finally:
+            runner.run(stack.aclose())
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-@given(headers=_headers, body=st.binary(max_size=100))
-def test_whatever_bytes_arrive_are_refused(send: Send, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    assert send(headers, body) in {400, 413}
-
-
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-@given(event=_events)
-def test_whatever_is_signed_is_taken_or_refused(send: Send, event: dict[str, Any]) -> None:
-    body = encoded(event) if _is_text(event) else b"{}"
-    headers = [(name.encode(), value.encode()) for name, value in signed(body).items()]
-    assert send(headers, body) in {204, 400}
-
-
-def _is_text(event: dict[str, Any]) -> bool:
-    """Whether UTF-8 can hold it: hypothesis knows lone surrogates."""
-    try:
-        encoded(event)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-# --- A real server ---------------------------------------------------------------------------------------------------
+# --- Bodies under way ------------------------------------------------------------------------------------------------
 
 
 async def test_large_bodies_are_read_32_at_a_time(open_client: OpenClient) -> None:
@@ -533,10 +462,3 @@ def test_a_reset_in_the_middle_is_one_line_in_the_log() -> None:
         assert server.diagnostics[-1]["message"] == "a webhook was refused: the body ended too soon"
         assert server.stop() == 0
         assert [line for line in server.diagnostics if line["level"] == "error"] == []
-
-
-async def test_a_second_signature_by_the_new_secret_is_enough(client: httpx.AsyncClient) -> None:
-    headers = signed(BODY)
-    old = signature(BODY, at=int(headers["svix-timestamp"]), secret=OTHER_SECRET)
-    headers["svix-signature"] = f"{old} {headers['svix-signature']}"
-    assert (await client.post(PATH, content=BODY, headers=headers)).status_code == 204
