@@ -142,7 +142,7 @@ def test_check_says_that_one_process_serves(check: Check) -> None:
         ("rediss://:sesame@127.0.0.1:1", "Redis at 127.0.0.1:1, database 0 with TLS; Redis: "),
     ],
 )
-def test_check_says_where_the_revocation_list_is_and_shows_no_password(check: Check, url: str, said: str) -> None:
+def test_check_says_where_the_list_is_without_password(check: Check, url: str, said: str) -> None:
     result = check(REVOCATIONS_URL=url)
     assert f"revocation list: {said}" in result.output
     assert "sesame" not in result.output

@@ -347,7 +347,7 @@ async def test_hostile_requests_leave_nothing_in_the_diagnostics(
     assert [record.message for record in caplog.records if record.name.startswith("service")] == []
 
 
-async def test_the_line_is_written_before_the_answer_and_no_body_awaited(
+async def test_the_line_is_written_before_the_answer_is_sent(
     settings: Callable[..., Settings], events: EventFile
 ) -> None:
     written: list[tuple[str, int]] = []

@@ -51,7 +51,7 @@ def test_it_is_of_this_version_and_of_no_server() -> None:
     assert "servers" not in DOCUMENT
 
 
-def test_it_describes_exactly_the_paths_and_methods_that_are_served(settings: Callable[..., Settings]) -> None:
+def test_it_describes_exactly_what_is_served(settings: Callable[..., Settings]) -> None:
     routes = [route for route in create_app(settings()).routes if isinstance(route, Route)]
     # Starlette answers HEAD wherever it answers GET (RFC 9110, 9.1); the document says so once, for all paths.
     served = {(method, route.path) for route in routes for method in route.methods or () if method != "HEAD"}

@@ -54,7 +54,7 @@ async def test_who_sends_a_bad_one_is_refused_as_by_the_guard(path: str) -> None
     assert response.headers["www-authenticate"] == 'Bearer error="invalid_token", error_description="token-expired"'
 
 
-async def test_a_signed_out_session_is_refused_and_an_unknown_one_is_503() -> None:
+async def test_a_signed_out_session_is_401_an_unknown_one_503() -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
     async with client_of(application(SessionBackend(parts.check))) as client:

@@ -1,6 +1,7 @@
 """``SessionGuard`` around applications as people write them."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -143,7 +144,7 @@ async def test_only_the_whole_path_is_public(path: str) -> None:
     assert start["status"] == 401
 
 
-async def test_a_public_path_in_a_mounted_application_is_the_whole_path() -> None:
+async def test_a_public_path_when_mounted_is_the_whole_path() -> None:
     app = Starlette(routes=[Mount("/api", app=guarded(public={"/api/healthz"}))])
     async with client_of(app) as client:
         assert (await client.get("/api/healthz")).status_code == 200
@@ -229,21 +230,23 @@ async def test_it_is_open_for_as_long_as_the_application_lives(
     assert not is_open(events.path)
 
 
-async def test_the_applications_own_lifespan_runs_inside() -> None:
-    seen: list[str] = []
+async def test_the_applications_own_lifespan_runs_inside(
+    in_environment: Callable[..., None], events: EventFile
+) -> None:
+    open_at: list[bool] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["type"] == "lifespan"
-        assert (await receive())["type"] == "lifespan.startup"
-        seen.append("started")
-        await send({"type": "lifespan.startup.complete"})
-        assert (await receive())["type"] == "lifespan.shutdown"
-        seen.append("stopped")
-        await send({"type": "lifespan.shutdown.complete"})
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        open_at.append(is_open(events.path))
+        yield
+        open_at.append(is_open(events.path))
 
-    async with started(SessionGuard(app, check=Parts().check)):
-        assert seen == ["started"]
-    assert seen == ["started", "stopped"]
+    in_environment()
+    for check in (None, Parts().check):
+        app = Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard, check=check)], lifespan=lifespan)
+        async with started(app):
+            pass
+    assert open_at == [True, True, False, False]
 
 
 async def test_all_is_closed_before_the_server_may_end(in_environment: Callable[..., None], events: EventFile) -> None:
@@ -283,7 +286,7 @@ async def test_an_unusable_setting_stops_the_start_with_one_line(
     assert message["message"].startswith("clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY")
 
 
-async def test_an_application_that_knows_no_lifespan_leaves_nothing_open(
+async def test_an_application_without_lifespan_leaves_nothing_open(
     in_environment: Callable[..., None], events: EventFile
 ) -> None:
     in_environment()
@@ -293,27 +296,18 @@ async def test_an_application_that_knows_no_lifespan_leaves_nothing_open(
     assert not is_open(events.path)
 
 
-async def test_without_a_lifespan_it_opens_with_the_first_request(
+async def test_in_a_mounted_application_it_opens_with_a_request(
     in_environment: Callable[..., None], events: EventFile
 ) -> None:
+    """No lifespan reaches it there."""
     in_environment()
     guard = SessionGuard(Starlette(routes=ROUTES))
-    async with client_of(guard) as client:
-        assert not is_open(events.path)
-        assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
-        assert is_open(events.path)
-    async with started(guard):
-        pass  # closes it
-
-
-async def test_a_mounted_application_can_have_a_guard_of_its_own(in_environment: Callable[..., None]) -> None:
-    in_environment()
-    guard = SessionGuard(Starlette(routes=ROUTES))
-    app = Starlette(routes=[Route("/", hello_public), Mount("/api", app=guard)])
-    async with started(app) as client:
+    async with started(Starlette(routes=[Route("/", hello_public), Mount("/api", app=guard)])) as client:
         assert (await client.get("/")).text == "public"
+        assert not is_open(events.path)
         assert (await client.get("/api/")).status_code == 401
         assert (await client.get("/api/", headers=bearer(of_session()))).status_code == 200
+        assert is_open(events.path)
     async with started(guard):
         pass  # closes it
 
@@ -335,8 +329,6 @@ async def test_a_list_of_its_own_is_warned_of(
 async def test_what_it_records_tells_of_the_request_around_it(
     in_environment: Callable[..., None], events: EventFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In an application that has a request id of its own kind, which means nothing to us."""
-
     async def signed_out(_: MemoryStore, session_id: str, **__: float) -> float:
         assert session_id == SESSION
         return 1_790_000_000.0
@@ -349,8 +341,7 @@ async def test_what_it_records_tells_of_the_request_around_it(
         "Origin": ORIGIN,
         "User-Agent": "curl/8",
     }
-    app = Starlette(routes=ROUTES, middleware=[Middleware(OwnRequestId), Middleware(SessionGuard)])
-    async with started(app) as client:
+    async with started(on_its_own()) as client:
         assert (await client.get("/", headers=headers)).json()["reason"] == "session-revoked"
     event = events.one()
     assert (event["event"], event["session_id"]) == ("session_used_after_logout", SESSION)
@@ -358,14 +349,3 @@ async def test_what_it_records_tells_of_the_request_around_it(
     assert event["issued_after_logout"] is True
     assert (event["request_id"], event["origin"], event["user_agent"]) == ("req-42", ORIGIN, "curl/8")
     assert (event["trace_id"], event["client_ip"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "127.0.0.0")
-
-
-class OwnRequestId:
-    """Somebody else's middleware."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["request_id"] = 42
-        await self._app(scope, receive, send)

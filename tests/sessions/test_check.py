@@ -78,7 +78,7 @@ async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
 # --- What is remembered ----------------------------------------------------------------------------------------------
 
 
-async def test_a_verified_token_is_verified_once_and_looked_up_each_time() -> None:
+async def test_a_verified_token_is_remembered_but_looked_up() -> None:
     parts = Parts()
     sent = bearer(of_session(jti="1"))
     assert [type(await parts.outcome(sent)) for _ in range(5)] == [SessionUser] * 5
