@@ -99,7 +99,7 @@ def serve() -> None:
     """Run the service, configured by environment variables and .env."""
     with _one_line_for_mistakes():
         settings = load_settings()
-        for problem in _mistyped_names():
+        for problem in mistyped_names():
             logger.warning(problem)
         run_server(settings)
 
@@ -133,7 +133,7 @@ def check(token: str | None) -> None:
         check_event_log(settings)
         check_spool(settings)
         check_clerk_api(settings)
-        mistyped = list(_mistyped_names())
+        mistyped = mistyped_names()
     configure_logging("critical")
     for name in Settings.model_fields:
         click.echo(f"{name.upper()}: {_setting_shown(settings, name)}")
@@ -160,11 +160,6 @@ def sandbox(port: int, clerk_port: int) -> None:
         asyncio.run(run_sandbox(port, clerk_port, Path(directory, "events.jsonl")))
 
 
-def _mistyped_names() -> Iterator[str]:
-    for name, similar in mistyped_names().items():
-        yield f"{name} is not a setting and is ignored; did you mean {similar}?"
-
-
 def _setting_shown(settings: Settings, name: str) -> str:
     """Show a setting's value, of a secret only whether there is one."""
     value = getattr(settings, name)
@@ -178,7 +173,7 @@ def _setting_shown(settings: Settings, name: str) -> str:
 
 
 async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
-    """Try keys, revocation list and port, or judge a token with them, and print what was found.
+    """Try keys, revocation list and port, or judge a token with them; print what was found.
 
     Args:
         settings: usable ones.
@@ -186,7 +181,7 @@ async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | Non
         sent: a session token, also as an Authorization header's value; None to look at the port instead.
 
     Returns:
-        Whether all of them can be used, and the token is accepted.
+        Whether all is well.
     """
     metrics = Metrics()
     async with (

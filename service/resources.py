@@ -180,11 +180,15 @@ def check_spool(settings: Settings) -> None:
             path = path.parent
         problem = _why_not_writable(path)
         if path == wanted and path.stat().st_uid not in {0, os.geteuid()}:
-            problem = f"{path} belongs to another user, who could put events of their own there"
+            raise ConfigurationError(
+                "EVENT_SPOOL_DIR", f"{path} belongs to another user, who could put events there; name another directory"
+            )
     except OSError as error:
         problem = f"{wanted}: {error.strerror}"
     if problem is not None:
-        raise ConfigurationError("EVENT_SPOOL_DIR", f"cannot be used: {problem}; name a directory of this user's own")
+        raise ConfigurationError(
+            "EVENT_SPOOL_DIR", f"cannot be written to: {problem}; name a directory on local disk that this user owns"
+        )
 
 
 def _why_not_writable(path: Path) -> str | None:

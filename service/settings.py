@@ -261,17 +261,17 @@ def load_settings(*, for_guard: bool = False) -> Settings:
         raise _first_problem(error) from None
 
 
-def mistyped_names() -> dict[str, str]:
-    """Give the variables that are no setting but nearly named as one, each with that setting's name.
+def mistyped_names() -> list[str]:
+    """Say which variables are no setting but nearly named as one, one sentence each.
 
     Raises:
         ConfigurationError: ``.env`` cannot be read.
     """
-    mistyped = {}
-    for name in sorted(_read_environment().keys() - Settings.model_fields.keys()):
-        if similar := get_close_matches(name, Settings.model_fields, n=1, cutoff=SIMILARITY):
-            mistyped[name.upper()] = similar[0].upper()
-    return mistyped
+    return [
+        f"{name.upper()} is not a setting and is ignored; did you mean {similar[0].upper()}?"
+        for name in sorted(_read_environment().keys() - Settings.model_fields.keys())
+        if (similar := get_close_matches(name, Settings.model_fields, n=1, cutoff=SIMILARITY))
+    ]
 
 
 def _read_environment() -> dict[str, str]:

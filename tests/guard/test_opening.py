@@ -73,7 +73,7 @@ async def test_a_pem_that_cannot_be_used_leaves_nothing_open(
 
 async def test_a_spool_that_cannot_be_used_is_named(settings: Callable[..., Settings], events: EventFile) -> None:
     events.path.touch()
-    with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: cannot be used: .* is not a directory"):
+    with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: cannot be written to: .* is not a directory"):
         async with open_session_check(settings(event_spool_dir=str(events.path))):
             pass
 
