@@ -23,10 +23,10 @@ from service.telemetry.metrics import Children, Metrics
 
 logger = logging.getLogger("service.guard")
 
-REPORT_EVERY = 300
+REPORT_INTERVAL = 300
 """Seconds in which one session is reported once. A signed-out session is on the list for 75 s, so that is once; where
 Clerk's tokens are set to live longer, a session that somebody goes on using shows again every 5 minutes."""
-ENDS_WITHIN = LEEWAY + 5
+SIGN_OUT_TOLERANCE = LEEWAY + 5
 """Seconds after our record of a logout in which a new token is no surprise: by so much clocks may differ, and so long
 may the browser take from its call here to Clerk's end of the session."""
 
@@ -150,21 +150,21 @@ class SessionCheck:
         return refusal_of(best)
 
     async def _report(self, head: RequestHead, identity: Identity, signed_out_at: float, within: float) -> None:
-        """Record, once per session and ``REPORT_EVERY``, that a token came after its session was signed out.
+        """Record, once per session and ``REPORT_INTERVAL``, that a token came after its session was signed out.
 
         Before the answer, as with a logout, so that no end of the process can lose it. The refusal stands in any case.
         Where the list cannot be asked, each process reports by itself: ``dedupe_key`` is the same.
         """
         session_id = identity.session_id
         try:
-            if await self._revocations.is_first_report(session_id, seconds=REPORT_EVERY, within=within):
+            if await self._revocations.is_first_report(session_id, seconds=REPORT_INTERVAL, within=within):
                 await self._recorder.record(
                     SessionUsedAfterLogout(
                         event_id=new_event_id(),
                         timestamp=now(),
                         logged_out_at=timestamp_of(signed_out_at),
                         token_issued_at=timestamp_of(identity.issued_at),
-                        issued_after_logout=identity.issued_at > signed_out_at + ENDS_WITHIN,
+                        issued_after_logout=identity.issued_at > signed_out_at + SIGN_OUT_TOLERANCE,
                         who=identity,
                         facts=self._facts(head),
                     )

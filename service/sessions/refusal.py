@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from service.clerk.keys import COOL_DOWN
 from service.clerk.verdict import Auth, Verdict
 
-ASK_LIST_AGAIN_AFTER = 5
+REVOCATIONS_RETRY_AFTER = 5
 """Seconds within which a revocation list that is back is in use again."""
 
 
@@ -46,7 +46,7 @@ REVOCATIONS_UNAVAILABLE = Refusal(
     503,
     "revocations-unavailable",
     "Whether this session is signed out cannot be determined right now",
-    ASK_LIST_AGAIN_AFTER,
+    REVOCATIONS_RETRY_AFTER,
 )
 
 

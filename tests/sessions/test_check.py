@@ -11,7 +11,7 @@ import pytest
 from service.clerk.errors import KeysUnavailableError
 from service.clerk.verdict import ABSENT, Auth, Reason, Verdict
 from service.clerk.verifier import Verifier
-from service.sessions.check import ENDS_WITHIN, SessionUser
+from service.sessions.check import SIGN_OUT_TOLERANCE, SessionUser
 from service.sessions.refusal import ABSENT_REFUSED, REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
 from tests.guard.parts import OTHER, SESSION, USER, FakeRecorder, Parts, bearer, cookies, expired, of_session
 from tests.support.signing import claims, private_key, token
@@ -181,7 +181,7 @@ async def test_a_use_after_logout_says_who_when_and_where() -> None:
     assert not event.issued_after_logout
 
 
-@pytest.mark.parametrize(("later", "says"), [(-60, False), (ENDS_WITHIN, False), (ENDS_WITHIN + 1, True)])
+@pytest.mark.parametrize(("later", "says"), [(-60, False), (SIGN_OUT_TOLERANCE, False), (SIGN_OUT_TOLERANCE + 1, True)])
 async def test_a_token_made_long_after_the_logout_is_told_apart(later: int, *, says: bool) -> None:
     """It means that Clerk never ended the session; only seconds after, it may have been about to."""
     parts = Parts()
