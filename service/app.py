@@ -23,7 +23,7 @@ from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
 from service.endpoints.sign_out_everywhere import RecordedSignOut
 from service.endpoints.single_flight import SingleFlight
 from service.endpoints.state import AppState
-from service.endpoints.status import healthz, metrics, readiness_counted, readyz
+from service.endpoints.status import healthz, metrics, readyz
 from service.endpoints.webhook import MAX_LARGE_BODIES, webhook
 from service.events.flood import FloodControl
 from service.events.outputs import Output
@@ -71,7 +71,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             stack.push_async_callback(flood.close)
             sign_outs = SingleFlight[RecordedSignOut]()
             stack.push_async_callback(sign_outs.close)
-            await stack.enter_async_context(readiness_counted(resources))
+            counted.ready.set_function(lambda: resources.is_ready)
             secret = settings.clerk_webhook_signing_secret
             yield {
                 "resources": resources,

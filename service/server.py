@@ -19,7 +19,7 @@ from service.app import create_app
 from service.endpoints.protocol import HttpProtocol
 from service.resources import check_clerk_api, check_spool, open_event_log
 from service.settings import ConfigurationError, Settings
-from service.telemetry.diagnostics import logging_config
+from service.telemetry.diagnostics import configure_logging
 
 logger = logging.getLogger("service.server")
 
@@ -112,7 +112,8 @@ def url_of(listener: socket.socket) -> str:
 
 
 def configure(app: ASGIApp, *, log_level: str, shutdown_timeout: int = SHUTDOWN_TIMEOUT) -> uvicorn.Config:
-    """Give uvicorn's configuration for an app."""
+    """Give uvicorn's configuration for an app, and have its diagnostics go where ours go."""
+    configure_logging(log_level)
     return uvicorn.Config(
         app,
         interface="asgi3",
@@ -122,7 +123,7 @@ def configure(app: ASGIApp, *, log_level: str, shutdown_timeout: int = SHUTDOWN_
         lifespan="on",
         server_header=False,
         access_log=False,
-        log_config=logging_config(log_level),
+        log_config=None,
         proxy_headers=False,  # uvicorn would take any text for an address; see service.events.client_address
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
