@@ -17,8 +17,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
-from service.server import DEADLINE, LAST_CALL, LINGER, MAX_FIELDS, MAX_HEAD, PIECE, HttpProtocol
-from service.server import Server, configure, listen
+from service.server import (
+    DEADLINE,
+    LAST_CALL,
+    LINGER,
+    MAX_FIELDS,
+    MAX_HEAD,
+    PIECE,
+    HttpProtocol,
+    Server,
+    configure,
+    listen,
+)
 from tests.support.processes import TIMEOUT
 
 GET = b"GET /%d HTTP/1.1\r\nHost: service\r\n\r\n"

@@ -19,9 +19,9 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.telemetry.nonblocking import InheritedDescriptor
 from service.server import listen, url_of
 from service.settings import ConfigurationError
+from service.telemetry.nonblocking import InheritedDescriptor
 from tests.support.lines import EventFile, read_line, read_lines
 from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve
 from tests.support.served_clerk import serve_clerk

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 
 from service.revocations.redis_commands import MARKER, REPORTED, REVOKED, Entry, Found, Probed, RedisCommands
-from service.revocations.redis_store import RedisStore
 from service.revocations.redis_health import LOST
+from service.revocations.redis_store import RedisStore
 from service.revocations.store import RevocationsUnavailableError
 from tests.revocations.conftest import Clock
 from tests.revocations.opened import AT, opened, said, until_up

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from service.revocations.memory_store import MemoryStore
-from service.revocations.unsynced import AT_ONCE, Owed
 from service.revocations.redis_commands import Entry
 from service.revocations.store import RevocationsUnavailableError
+from service.revocations.unsynced import AT_ONCE, Owed
 from tests.revocations.conftest import Clock
 from tests.revocations.opened import AT
 
