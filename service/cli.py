@@ -211,7 +211,7 @@ def _describe(settings: Settings) -> Iterator[str]:
     webhooks = settings.clerk_webhook_signing_secret
     yield "webhooks: " + ("off (CLERK_WEBHOOK_SIGNING_SECRET is not set)" if webhooks is None else "on")
     # The rest as it is: a mistyped name shows here as a default.
-    for name in ("event_fsync", "event_client_ip", "event_user_agent", "flood_per_second"):
+    for name in ("event_fsync", "event_client_ip", "event_user_agent", "flood_per_second", "flood_per_session"):
         yield f"{name.upper()}: {json.dumps(getattr(settings, name))}"
     yield f"FORWARDED_ALLOW_IPS: {', '.join(settings.forwarded_allow_ips) or 'none'}"
     for name in ("revocations_fail", "host", "port", "log_level"):
