@@ -26,6 +26,7 @@ MAX_WAITING = 10_000
 """Lines kept in memory at the most while the spool's disk does not answer."""
 
 
+READER_BEHIND = "its reader is behind"
 MIN_WRITE_TIME = 0.01
 """Seconds that a write to the output gets in any case, also when the event loop itself was held up before it."""
 CLOSE_TIMEOUT = 0.25
@@ -260,7 +261,7 @@ class EventLog:
             async with asyncio.timeout_at(until):
                 await self._room_for_more()
         except TimeoutError:
-            self._start_spooling("its reader is behind")
+            self._start_spooling(READER_BEHIND)
         self._write_next()
 
     def _write_is_late(self) -> None:
@@ -307,7 +308,7 @@ class EventLog:
         while True:
             try:
                 lines = await self._spool_thread.run(self._spool.next_lines, READ_BYTES)
-                if not lines and not self._busy:
+                if not (lines or self._busy or self._spool.size):
                     break
                 if taken := await self._deliver_some(lines):
                     await self._spool_thread.run(self._spool.delivered, taken)
@@ -333,6 +334,7 @@ class EventLog:
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it now, it is tried again
                 if taken:
                     break
+                self._output_problem = _in_words(error)
                 if isinstance(error, BlockingIOError) and self._output_thread is None:
                     await self._room_for_more()
                 else:
@@ -389,4 +391,6 @@ class EventLog:
 
 
 def _in_words(error: Exception) -> str:
+    if isinstance(error, BlockingIOError):
+        return READER_BEHIND
     return (error.strerror if isinstance(error, OSError) else None) or where(error)

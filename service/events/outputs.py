@@ -198,7 +198,7 @@ class LogFile:
         newline = b"" if self._ends_whole(size) else b"\n"
         taken = os.write(self._fd, newline + lines) - len(newline)
         whole = lines.rfind(b"\n", 0, max(taken, 0)) + 1
-        self._torn = whole < taken
+        self._torn = whole != taken  # -1: not even the newline was taken
         self._end = None if self._torn else size + len(newline) + taken
         if whole == 0:
             raise OSError(errno.ENOSPC, "no space for more than a part of a line")
