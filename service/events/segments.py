@@ -35,48 +35,31 @@ class LockedDirectory:
 
     @classmethod
     def make(cls, parent: Path) -> Self:
-        """Make a directory and lock it.
+        """Make a directory and lock it, under a name that nobody takes for one that was left over.
 
         Raises:
             OSError: it cannot be made or locked.
         """
-        while True:
-            # UUIDv7, so that names sort by age.
-            path = parent / str(uuid_utils.uuid7())
-            path.mkdir(mode=0o700)
-            try:
-                directory = cls.lock(path)
-            except OSError:
-                path.rmdir()
-                raise
-            if directory is not None:  # else somebody took it for one that was left over
-                return directory
+        name = str(uuid_utils.uuid7())  # so that names sort by age
+        path = parent / f".{name}"
+        path.mkdir(mode=0o700)
+        try:
+            return cls(parent / name, _lock(path, parent / name))
+        except OSError:
+            path.rmdir()
+            raise
 
     @classmethod
     def lock(cls, path: Path) -> Self | None:
-        """Lock a directory; None if another process holds it, or it is gone.
+        """Lock a directory that may be left over; None if another process holds it, or it is gone.
 
         Raises:
             OSError: it cannot be opened or locked, or belongs to another user.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+            return cls(path, _lock(path, path))
+        except (BlockingIOError, FileNotFoundError):
             return None
-        directory = cls(path, descriptor)
-        try:
-            if os.fstat(descriptor).st_uid != os.geteuid():
-                raise PermissionError(errno.EPERM, "it belongs to another user")
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if directory.exists():
-                return directory
-        except BlockingIOError:
-            pass
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        return None
 
     def exists(self) -> bool:
         """Tell whether the directory's name still leads to it."""
@@ -92,6 +75,21 @@ class LockedDirectory:
                 file.unlink(missing_ok=True)
             self.path.rmdir()
         os.close(self.descriptor)
+
+
+def _lock(path: Path, name: Path) -> int:
+    """Lock a directory and give it this name; return its descriptor. No wait: BlockingIOError if another holds it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Fails if the process that held it until now has removed it.
+        path.rename(name)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @dataclass(slots=True, eq=False)
