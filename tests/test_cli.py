@@ -56,6 +56,7 @@ def test_check_explains_the_configuration(check: Check) -> None:
         "EVENT_CLIENT_IP: false",
         "EVENT_USER_AGENT: false",
         "FLOOD_PER_SECOND: 50",
+        "FLOOD_PER_SESSION: 20",
         "FORWARDED_ALLOW_IPS: 127.0.0.1/32, ::1/128",
         "REVOCATIONS_FAIL: closed",
         "HOST: 127.0.0.1",

@@ -169,12 +169,6 @@ async def test_many_waiting_lines_are_written_in_many_small_writes(open_log: Ope
     assert len(output.writes) == 3000
 
 
-async def test_a_pipe_gets_every_line(open_log: Open, pipe: Pipe) -> None:
-    lines = numbered(40, length=700)
-    assert all(await append(await open_log(pipe.output), *lines))
-    assert pipe.read() == b"".join(lines)
-
-
 @IN_LOOP_AND_IN_THREAD
 async def test_what_a_short_write_left_is_written_next(open_log: Open, spool: FaultySpool, *, may_block: bool) -> None:
     output = FakeOutput([150], may_block=may_block)
@@ -322,15 +316,6 @@ async def test_a_full_disk_costs_a_follower_one_torn_line_and_no_event(open_log:
         assert log.lost == 0
 
 
-async def test_a_reader_that_has_gone_costs_nothing(open_log: Open, directory: Path) -> None:
-    pipe = Pipe()
-    pipe.close()
-    log = await open_log(pipe.output)
-    assert await append(log, line(1), line(2)) == [True, True]
-    assert log.lost == 0
-    assert contents(directory) == [line(1) + line(2)]
-
-
 # --- A reader that is behind -----------------------------------------------------------------------------------------
 
 
@@ -365,17 +350,6 @@ async def test_a_stalled_pipe_gets_everything_in_order_when_it_is_read_again(ope
 
     await until(read)
     assert content + pipe.read() == filling + b"".join(lines)
-
-
-async def test_lines_that_wait_for_a_moment_only_need_no_spool(open_log: Open, pipe: Pipe) -> None:
-    filling = pipe.fill()
-    log = await open_log(pipe.output, late=TIMEOUT)
-    taken = [log.append(line(number)) for number in range(10)]
-    reading = asyncio.get_running_loop().call_later(0.01, lambda: pipe.read() == filling)
-    assert all(await asyncio.gather(*taken))
-    assert reading.when()
-    assert pipe.read() == b"".join(numbered(10))
-    assert log.counted("events_spooled_total") == 0
 
 
 async def test_newer_lines_never_overtake_older_ones(open_log: Open, pipe: Pipe) -> None:
@@ -547,19 +521,6 @@ async def test_what_neither_takes_is_lost_counted_and_said_once(
     await until(lambda: log.append(line(3)) and output.content.startswith(line(3)))
 
 
-async def test_a_spool_that_breaks_unexpectedly_keeps_nobody_waiting(
-    open_log: Open, spool: FaultySpool, caplog: pytest.LogCaptureFixture
-) -> None:
-    output = FakeOutput()
-    output.refuses = BROKEN
-    spool.refuses = RuntimeError("secret")
-    log = await open_log(output)
-    assert await append(log, line(1)) == [False]
-    assert "nor the spool (RuntimeError in spools.py:" in caplog.text
-    assert "secret" not in caplog.text
-    assert log.lost == 1
-
-
 @pytest.mark.parametrize(
     "problem",
     [OSError(errno.EMFILE, "Too many open files"), RuntimeError("secret")],
@@ -652,19 +613,6 @@ async def test_both_on_a_full_disk_lose_exactly_what_they_say(directory: Path) -
         await asyncio.wait_for(log.close(), TIMEOUT)
 
 
-async def test_a_spool_at_its_bound_refuses_and_says_why(open_log: Open, directory: Path) -> None:
-    output = FakeOutput()
-    output.refuses = FULL
-    log = await open_log(output, Spool(str(directory), 10_000))
-    assert await append(log, *numbered(9, length=1000)) == [True] * 9
-    assert log.problem == "it holds EVENT_SPOOL_MAX_BYTES"
-    assert await append(log, *numbered(2, length=1000, start=9)) == [False] * 2
-    assert log.lost == 2
-    output.refuses = None
-    await until(lambda: output.content == b"".join(numbered(9, length=1000)))
-    assert await append(log, line(99)) == [True]
-
-
 async def test_a_disk_that_does_not_answer_is_a_problem_until_it_does(
     open_log: Open, spool: FaultySpool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -696,14 +644,6 @@ async def test_what_was_left_is_delivered_at_the_start_before_anything_new(open_
     assert len(claims(directory)) == 1
 
 
-async def test_what_is_left_later_is_delivered_soon(open_log: Open, directory: Path) -> None:
-    output = FakeOutput()
-    log = await open_log(output, look=0.01)
-    await append(log, line(1))
-    leave(directory, line(2))
-    await until(lambda: output.content == line(1) + line(2))
-
-
 async def test_what_is_adopted_during_a_delivery_is_delivered_whole(
     open_log: Open, directory: Path, pipe: Pipe
 ) -> None:
@@ -722,19 +662,6 @@ async def test_what_is_adopted_during_a_delivery_is_delivered_whole(
 
     await until(read)
     assert sorted((content + pipe.read())[len(filling) :].splitlines(keepends=True)) == sorted([*lines, *left])
-
-
-async def test_two_logs_on_one_spool_directory_leave_each_other_alone(open_log: Open, directory: Path) -> None:
-    outputs = FakeOutput(), FakeOutput()
-    spools = [Spool(str(directory), 1 << 30) for _ in outputs]
-    logs = [await open_log(output, spool, look=0.001) for output, spool in zip(outputs, spools, strict=True)]
-    outputs[0].refuses = FULL
-    assert await append(logs[0], line(1)) == [True]
-    assert await append(logs[1], line(2)) == [True]
-    await asyncio.sleep(0.05)  # many looks, in which nothing is to happen
-    assert outputs[1].content == line(2)
-    outputs[0].refuses = None
-    await until(lambda: outputs[0].content == line(1))
 
 
 # --- Closing ---------------------------------------------------------------------------------------------------------

@@ -226,16 +226,6 @@ def test_a_file_that_only_its_opener_may_open_is_written_where_it_stands(tmp_pat
 # --- A line that a terminal or a socket took in part -----------------------------------------------------------------
 
 
-def test_a_terminal_finishes_the_line_that_it_took_in_part(terminal: tuple[int, int]) -> None:
-    reader, writer = terminal
-    output = StandardOutput(writer)
-    lines = numbered(30, length=LONG)
-    left = write_until_behind(output, lines)
-    assert read_all(reader)[-1:] != b"\n", "a part of a line was taken"
-    assert write_all(output, left, lambda: read_all(reader)).endswith(b"".join(left[1:]))
-    output.close()
-
-
 def test_a_line_that_was_begun_is_finished_before_another_one(terminal: tuple[int, int]) -> None:
     """Older lines may come out of the spool first; the begun one comes again later, as a whole."""
     reader, writer = terminal
@@ -337,11 +327,6 @@ def test_a_directory_that_is_gone_is_an_error_and_the_old_file_stays_open(tmp_pa
     output.write(b"2\n")
     assert (directory / "events.log").read_bytes() == b"2\n"
     output.close()
-
-
-def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        LogFile(str(tmp_path / "missing" / "events.log"))
 
 
 def test_a_full_device_takes_nothing() -> None:
@@ -533,15 +518,6 @@ def test_a_fifo_that_takes_the_place_of_a_file_gets_writes_that_are_atomic(file:
 
 
 # --- Which one -------------------------------------------------------------------------------------------------------
-
-
-def test_a_dash_is_standard_output(pipe: tuple[int, int]) -> None:
-    with as_standard_output(pipe[1]):
-        output = open_output("-")
-        assert isinstance(output, StandardOutput)
-        output.write(b"line\n")
-        output.close()
-    assert os.read(pipe[0], 100) == b"line\n"
 
 
 @pytest.mark.parametrize("mode", ["wb", "ab"], ids=[">", ">>"])

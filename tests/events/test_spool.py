@@ -84,16 +84,6 @@ def test_many_lines_are_several_segments_and_each_goes_when_it_was_delivered(
     assert spool.size == 0
 
 
-def test_open_files_do_not_grow_with_what_waits(open_spool: OpenSpool) -> None:
-    spool = open_spool()
-    spool.append(line(1))
-    before = open_files()
-    batch = b"".join(numbered(1024, length=4000))
-    for _ in range(8):
-        spool.append(batch)
-    assert open_files() <= before + 1
-
-
 def test_it_is_for_no_other_eyes(directory: Path) -> None:
     spool = Spool(str(directory / "new" / "spool"), 1 << 30)
     spool.look_after()
@@ -311,18 +301,6 @@ def test_a_segment_of_our_own_that_somebody_emptied_holds_nobody_up(
     assert spool.next_lines(1 << 16) == b""
     assert spool.size == 0
     assert caplog.messages == ["60 bytes in the spool were no event line and were skipped"]
-
-
-def test_a_segment_that_cannot_be_removed_is_delivered_once(
-    open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = open_spool()
-    spool.append(line(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refuse(errno.EROFS))
-        assert take_all(spool) == line(1)
-    spool.append(line(2))
-    assert take_all(spool) == line(2)
 
 
 # --- What dead processes leave ---------------------------------------------------------------------------------------

@@ -57,16 +57,6 @@ async def test_calls_are_made_in_their_order_one_at_a_time_and_elsewhere() -> No
     thread.stop()
 
 
-async def test_the_event_loop_turns_while_a_call_hangs(gate: Gate) -> None:
-    thread = CallThread("calls")
-    call = thread.run(gate.pass_through)
-    await asyncio.to_thread(gate.entered.wait, TIMEOUT)
-    assert not call.done()
-    gate.open()
-    assert await call == "through"
-    thread.stop()
-
-
 async def test_whoever_no_longer_waits_disturbs_nobody(gate: Gate) -> None:
     thread = CallThread("calls")
     call = thread.run(gate.pass_through)

@@ -86,14 +86,6 @@ def test_a_summary_claims_nothing_about_single_calls() -> None:
     }
 
 
-def test_each_line_of_an_event_has_fields_of_its_own() -> None:
-    event = UserLogout(event_id=EVENT_ID, timestamp=now(), who=None, facts=FACTS)
-    before = event.fields()
-    event.fields()["service"] = "clerk-logout"
-    assert event.fields() == before
-    assert FACTS == {"request_id": "r", "trace_id": None, "origin": None}
-
-
 def test_the_time_is_now_in_utc_with_microseconds() -> None:
     text = now()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text, re.ASCII)
