@@ -520,6 +520,15 @@ def test_a_fifo_that_takes_the_place_of_a_file_gets_writes_that_are_atomic(file:
 # --- Which one -------------------------------------------------------------------------------------------------------
 
 
+def test_a_dash_is_standard_output(pipe: tuple[int, int]) -> None:
+    with as_standard_output(pipe[1]):
+        output = open_output("-")
+    assert isinstance(output, StandardOutput)
+    output.write(b"line\n")
+    output.close()
+    assert os.read(pipe[0], 100) == b"line\n"
+
+
 @pytest.mark.parametrize("mode", ["wb", "ab"], ids=[">", ">>"])
 def test_a_redirected_standard_output_is_shared_with_the_rest_of_the_script(path: Path, mode: str) -> None:
     """As in `{ echo before; serve; echo after; } > log`."""
