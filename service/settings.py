@@ -195,6 +195,8 @@ class Settings(BaseModel):
     event_user_agent: bool = False
     flood_per_second: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Calls without a proven identity that one client may have recorded per second; bursts of ten times as many."""
+    flood_per_session: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    """Calls that one session may have recorded at once, and one more each second; 0 for any number."""
     revocations_url: Annotated[SecretStr, AfterValidator(_revocations_url)] = SecretStr("memory://")
     """Where signed-out sessions are kept: ``memory://``, or ``redis://`` for several processes. May hold a password."""
     revocations_fail: Literal["closed", "open"] = "closed"
