@@ -9,7 +9,7 @@ import re
 from base64 import b64decode
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -37,6 +37,10 @@ ALIKE = 0.82
 """From 0 to 1: how alike two names must be for one to be a mistake for the other."""
 ORIGIN_MAX_LENGTH = 256
 """Characters. Keeps the event line within its 4,096 bytes."""
+REDIS_OPTIONS = {"db", "password"} | {
+    f"ssl_{name}" for name in ("ca_certs", "ca_path", "certfile", "check_hostname", "keyfile", "password")
+}
+"""Those of redis-py's options in REVOCATIONS_URL that say which server it is, and how it proves that."""
 
 
 _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?")
@@ -138,20 +142,23 @@ def _revocations_url(value: SecretStr) -> SecretStr:
         return value
     try:
         url, port = urlsplit(text), urlsplit(text).port
+        options = {name for name, _ in parse_qsl(url.query, keep_blank_values=True)}
     except ValueError:
-        url, port = urlsplit(""), None
-    if not url.hostname or url.scheme not in {"redis", "rediss"} or port == 0 or not text.isprintable() or " " in text:
+        url, port, options = urlsplit(""), None, set()
+    is_socket = url.scheme == "unix" and url.path.startswith("/")
+    is_server = url.scheme in {"redis", "rediss"} and url.hostname and port != 0
+    if not (is_socket or is_server) or not text.isprintable() or " " in text:
         raise ValueError(
-            "write memory://, or redis://user:password@host:6379/0 (rediss:// with TLS); "
-            "what is not a letter or digit in the user name or password as %XX"
+            "write memory://, redis://user:password@host:6379/0 (rediss:// with TLS) or unix:///path?db=0; "
+            "write characters other than letters and digits in the user name or password as %XX"
         )
     try:
-        url.hostname.encode("idna")
+        (url.hostname or "").encode("idna")
     except UnicodeError:
         raise ValueError("names a host that cannot exist: a part of its name is empty or too long") from None
-    if url.query or url.fragment:
-        raise ValueError("must have no options after ? or #; timeouts and the number of connections are fixed")
-    if not re.fullmatch(r"/?[0-9]{0,9}", url.path):
+    if options - REDIS_OPTIONS or url.fragment:
+        raise ValueError(f"the options after ? can be {', '.join(sorted(REDIS_OPTIONS))}; # must be written as %23")
+    if is_server and not re.fullmatch(r"/?[0-9]{0,9}", url.path):
         raise ValueError("must end with the host and port, or with the number of a database, such as /0")
     return value
 

@@ -12,7 +12,7 @@ from service.clerk.verifier import LEEWAY, PATIENCE
 from service.events.request_head import RequestHead
 from service.events.types import Event, Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
-from service.revocations.store import WITHIN, RevocationsUnavailableError
+from service.revocations.store import REVOCATIONS_TIMEOUT, RevocationsUnavailableError
 from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
 from service.sessions.user import SessionUser
 from service.telemetry.diagnostics import where
@@ -87,12 +87,12 @@ class SessionCheck:
         Of several tokens, as cookies of several sessions, any one that counts admits; else the best verdict decides,
         after "signed out", which is a verified token's. Only what is refused is reported as used after its logout.
 
-        All questions to the revocation list share 50 ms, that of the report included.
+        All questions to the revocation list share 100 ms, that of the report included.
 
         Args:
             head: of the request, or of a WebSocket's.
         """
-        best, signed_out, left, patience = ABSENT, None, WITHIN, PATIENCE
+        best, signed_out, left, patience = ABSENT, None, REVOCATIONS_TIMEOUT, PATIENCE
         for token in read_credentials(head.headers).tokens:
             known = self._remembered.get(token)
             if known is None:
