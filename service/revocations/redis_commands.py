@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -90,7 +90,9 @@ class RedisCommands:
         # One retry over a fresh connection: an idle one may have been closed, or dropped by the network in silence.
         self._redis = _client(url, reply_timeout, max_connections=MAX_CONNECTIONS, retries=1)
         # None for a probe: whoever looks at Redis is to know of each failure.
-        self._probing = _client(url, reply_timeout, max_connections=1, retries=0)
+        options = {"redis_connect_func": self._on_connect}
+        self._probing = _client(url, reply_timeout, max_connections=1, retries=0, **options)
+        self._is_new_connection = False
         self.host: str = self._redis.connection_pool.connection_kwargs.get("host", "localhost")
         """A name or an address; of no meaning for a Unix socket."""
         self._name = secrets.token_hex(8)
@@ -114,10 +116,15 @@ class RedisCommands:
         claimed = await _eval(self._redis, CLAIM, keys, [self._name, *seconds], replies=len(keys))
         return [one == 1 for one in claimed]
 
-    async def probe(self) -> str:
-        """Do over one connection what the others do, and give the marker. A Redis that takes no writes is of no use."""
+    async def probe(self) -> tuple[str, bool]:
+        """Do over one connection what the others do. A Redis that takes no writes is of no use.
+
+        Returns:
+            The marker, and whether the connection is a new one: the server may be another one than before.
+        """
         (marker,) = await _eval(self._probing, LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
-        return str(marker)
+        is_new_connection, self._is_new_connection = self._is_new_connection, False
+        return str(marker), is_new_connection
 
     async def disconnect(self) -> None:
         """Close all connections: what comes after goes over new ones, to where the host's name leads then."""
@@ -125,8 +132,12 @@ class RedisCommands:
             with suppress(RedisError, OSError):
                 await client.connection_pool.disconnect()
 
+    async def _on_connect(self, connection: Connection) -> None:
+        await connection.on_connect()
+        self._is_new_connection = True
 
-def _client(url: str, reply_timeout: float, *, max_connections: int, retries: int) -> Redis:
+
+def _client(url: str, reply_timeout: float, *, max_connections: int, retries: int, **options: Any) -> Redis:
     try:
         pool = BlockingConnectionPool.from_url(
             url,
@@ -138,6 +149,7 @@ def _client(url: str, reply_timeout: float, *, max_connections: int, retries: in
             retry=Retry(NoBackoff(), retries),
             socket_timeout=reply_timeout,
             socket_connect_timeout=CONNECT_TIMEOUT,
+            **options,
         )
         connection = pool.make_connection()  # type: ignore[no-untyped-call] # redis-py's has no types
         if isinstance(connection, SSLConnection):
@@ -147,7 +159,7 @@ def _client(url: str, reply_timeout: float, *, max_connections: int, retries: in
     except OSError as error:
         raise ValueError(f"a certificate or key that it names cannot be read: {error.strerror}") from None
     except (RedisError, TypeError, ValueError):
-        raise ValueError("an option after ? has a value that cannot be used") from None
+        raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
     return Redis.from_pool(pool)
 
 

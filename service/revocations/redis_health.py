@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from threading import Thread
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from service.revocations.memory_store import MemoryStore
 from service.revocations.redis_commands import CONNECT_TIMEOUT, MAX_CONNECTIONS, Entry, RedisCommands
@@ -44,8 +44,8 @@ class RedisHealth:
     A look is due every second, four times a second while Redis is not up, and at once when a command fails or is late.
 
     A look also brings Redis all sessions that this process has signed out, where it may not know each of them: after a
-    command that failed, after a look that failed (a server that was behind may have taken over), after the list was
-    lost. Until that is done they are unsynced.
+    command that failed, over a new connection (a server that was behind may have taken over), after the list was lost.
+    Until that is done they are unsynced.
 
     Args:
         redis: the commands.
@@ -79,7 +79,8 @@ class RedisHealth:
         """The clock's time from which the list is believed to be complete."""
         self._down_since: float | None = None
         self._look_now = asyncio.Event()
-        self._task: asyncio.Task[NoReturn] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
 
     async def start(self) -> None:
         """Look once, and from then on in the background."""
@@ -88,6 +89,7 @@ class RedisHealth:
 
     async def stop(self) -> None:
         """Look no more, but for one last time where there are unsynced sessions."""
+        self._is_stopping = True  # because asyncio.wait_for of Python 3.11, in redis-py, may swallow what cancels it
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -121,8 +123,8 @@ class RedisHealth:
             self.suspect()
             raise RevocationsUnavailableError(LOST)
 
-    async def _keep_looking(self) -> NoReturn:
-        while True:
+    async def _keep_looking(self) -> None:
+        while not self._is_stopping:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY if self.problem is None else LOOK_EVERY_WHILE_DOWN):
                     await self._look_now.wait()
@@ -131,7 +133,8 @@ class RedisHealth:
 
     async def _look(self) -> None:
         try:
-            marker = await self._probe()
+            marker, is_new_connection = await self._probe()
+            self.has_unsynced |= is_new_connection
             if self._marker not in (None, marker):
                 self._set_problem(LOST)
                 self._complete_at = self._clock() + self._refill
@@ -149,11 +152,10 @@ class RedisHealth:
             self._set_problem(str(error))
             await self._redis.disconnect()
 
-    async def _probe(self) -> str:
+    async def _probe(self) -> tuple[str, bool]:
         if self.problem is None:
             with suppress(RevocationsUnavailableError):
                 return await self._redis.probe()
-        self.has_unsynced = True  # the server may be another one than before
         await self._resolve()
         return await self._redis.probe()
 

@@ -86,15 +86,16 @@ class RedisStore:
         return found if own is None else min(own, found)
 
     async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
-        """Say whether this is the first claim; see ``RevocationStore``. Redis is asked once in the time of a claim."""
+        """Say whether this is the first claim; see ``RevocationStore``."""
         if self._own.is_claimed(session_id):
             return False
         try:
-            is_first = await self._ask(self._claims, (session_id, seconds), within)
+            if not await self._ask(self._claims, (session_id, seconds), within):
+                return False
         except RevocationsUnavailableError:
-            is_first = True
-        # After it, so that the claim of a caller who is gone meanwhile is left to the next.
-        return await self._own.claim(session_id, seconds=seconds) and is_first
+            pass
+        # Not before, so that the claim of a caller who is gone meanwhile is left to the next.
+        return await self._own.claim(session_id, seconds=seconds)
 
     async def close(self) -> None:
         """Stop looking, bring Redis what it may not know if that is possible at once, and close the connections."""
