@@ -362,6 +362,8 @@ def test_settings_survive_the_way_to_a_worker(env: pytest.MonkeyPatch) -> None:
         "redis://[::1]:6379/0",
         "redis://:p%40ss@redis.internal:6379/0",
         "rediss://user:password@redis.internal",
+        "rediss://redis.internal/1?ssl_ca_certs=/etc/ssl/redis.pem&ssl_certfile=c.pem&ssl_keyfile=k.pem",
+        "unix:///run/redis.sock?db=3&password=p%40ss",
     ],
 )
 def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
@@ -376,7 +378,8 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
         "memory://x",
         "localhost:6379",
         "http://localhost",
-        "unix:///run/redis.sock",
+        "unix://",
+        "unix://run/redis.sock?db=0#1",
         "redis://",
         "redis://:6379",
         "redis://localhost:port",
@@ -399,5 +402,5 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
 def test_another_revocations_url_is_refused_and_not_shown(env: pytest.MonkeyPatch, url: str) -> None:
     env.setenv("REVOCATIONS_URL", url)
     assert problem().startswith("REVOCATIONS_URL: ")
-    hint = "write memory://, or redis://user:password@host:6379/0 (rediss:// with TLS)"
+    hint = "write memory://, redis://user:password@host:6379/0 (rediss:// with TLS) or unix:///path?db=0"
     assert url not in problem().replace(hint, "")

@@ -26,7 +26,8 @@ _DESCRIPTIONS: tuple[tuple[type[Exception], str], ...] = (
 )
 """The first that fits. What the server said is not shown: it may quote what it was sent."""
 _DESCRIPTIONS_BY_TEXT = {
-    "ACL failure": _DESCRIPTIONS[2][1],
+    "The user executing the script": _DESCRIPTIONS[2][1],
+    "ACL failure in script": _DESCRIPTIONS[2][1],
     "DB index is out of range": "it does not have the database whose number REVOCATIONS_URL names",
     "max number of clients reached": "it has as many clients as it allows",
 }

@@ -146,7 +146,7 @@ class RedisHealth:
                 self._set_problem(LOST)
             elif self.problem is not None:
                 # Connections for the first requests, which could not wait for TLS and AUTH over a long way.
-                await asyncio.gather(*(self._redis.find([]) for _ in range(MAX_CONNECTIONS)))
+                await asyncio.gather(*(self._redis.find([]) for _ in range(MAX_CONNECTIONS)), return_exceptions=True)
                 self._set_problem(None)
         except RevocationsUnavailableError as error:
             self._set_problem(str(error))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from tests.support.redis_server import RedisServer, redis_server, until
 
 AT = 1_790_000_000.5
 SECONDS = 5.0
-"""For a reply and for an answer, so that a busy machine is no outage; where time matters the test says what it needs."""
+"""For each reply and answer, so that a busy machine is no outage; where time matters the test says what it needs."""
 
 
 class Clock:
@@ -27,6 +27,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @asynccontextmanager
@@ -102,18 +105,17 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["memory", "redis"])
 async def sharers(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Sharers]:
-    def let_pass(seconds: float) -> None:
-        clock.now += seconds
-        if request.param == "redis":
-            redis.let_pass(seconds)
-
     if request.param == "memory":
         memory = MemoryStore(clock=clock)
-        yield Sharers(memory, memory, let_pass)
+        yield Sharers(memory, memory, clock.pass_by)
         await memory.close()
         return
-    redis: RedisServer = request.getfixturevalue("redis")
-    async with AsyncExitStack() as stack:
-        stores = [await stack.enter_async_context(opened(redis.url, clock=clock)) for _ in range(2)]
-        await until_up(*stores)
-        yield Sharers(*stores, let_pass)
+    server: RedisServer = request.getfixturevalue("redis")
+
+    def let_pass(seconds: float) -> None:
+        clock.pass_by(seconds)
+        server.let_pass(seconds)
+
+    async with opened(server.url, clock=clock) as store, opened(server.url, clock=clock) as other:
+        await until_up(store, other)
+        yield Sharers(store, other, let_pass)

@@ -99,7 +99,7 @@ async def test_who_is_cancelled_takes_nobody_along(trips: RoundTrips, batcher: B
     first.cancel()  # under way
     third.cancel()  # waiting
     trips.end(2)
-    assert await asyncio.gather(second, fourth) == [4, 8]
+    assert [await second, await fourth] == [4, 8]
     assert trips.asked == [[1, 2], [4]]
 
 
@@ -125,7 +125,7 @@ async def test_an_answer_that_takes_too_long_is_given_up(trips: RoundTrips, batc
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         await batcher.submit(1, 0.05)
-    assert 0.05 <= time.monotonic() - began
+    assert time.monotonic() - began >= 0.05
     trips.end(2)
     assert await batcher.submit(2, SECONDS) == 4
 

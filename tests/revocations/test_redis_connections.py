@@ -1,0 +1,231 @@
+"""The way to Redis: addresses, names, TLS, Unix sockets, and networks that drop what they carried."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.revocations.redis_commands import REVOKED, RedisCommands
+from tests.revocations.conftest import AT, cancel, opened, said, until_down, until_up
+from tests.revocations.proxy import proxy_to
+from tests.support.debian import need
+from tests.support.processes import TIMEOUT
+from tests.support.redis_server import RedisServer, redis_server
+
+
+async def test_a_given_up_answer_is_nobody_elses(own_redis: RedisServer) -> None:
+    async with opened(own_redis.url) as store:
+        await store.add(["sess_a"], at=1.0, seconds=75)
+        own_redis.do("SET", REVOKED + "sess_b", "2.0")
+        for _ in range(10):
+            own_redis.freeze()
+            asking = asyncio.create_task(store.claim("sess_a", seconds=75))
+            await asyncio.sleep(0.005)  # that it waits for its answer cannot be awaited
+            await cancel(asking)
+            own_redis.thaw()
+            assert await store.find("sess_b") == 2.0
+
+
+async def test_connections_that_redis_closed_are_replaced(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(redis.url) as store:
+        await store.add(["sess_1"], at=AT, seconds=75)
+        for _ in range(3):
+            redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            assert await store.find("sess_1") == AT
+    assert said(caplog) == []
+
+
+async def test_connections_dropped_in_silence_are_replaced(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a firewall that has forgotten them: nothing is refused, and nothing comes back."""
+    async with proxy_to(redis.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with opened(RedisCommands(url, reply_timeout=0.2)) as store:
+            await until_up(store)
+            await store.add(["sess_1"], at=AT, seconds=75)
+            proxy.cut()
+            assert await asyncio.gather(*(store.find("sess_1") for _ in range(20))) == [AT] * 20
+            await asyncio.sleep(1.5)  # the next look finds its own connection dropped as well
+            assert store.problem is None
+    assert said(caplog) == []
+
+
+async def test_a_redis_far_away_is_usable(caplog: pytest.LogCaptureFixture) -> None:
+    """Connecting takes many round trips, which no request has the time for. Nothing is lifted here but the timeout."""
+    with redis_server("--requirepass", "sesame") as server:
+        async with proxy_to(server.port) as proxy:
+            proxy.delay = 0.02
+            url = f"redis://:sesame@127.0.0.1:{proxy.port}/3"
+            async with opened(RedisCommands(url), timeout=0.5) as store:
+                await until_up(store)
+                connections = proxy.connections
+                for number in range(10):
+                    await store.add([f"sess_{number}"], at=AT, seconds=75)
+                    assert await store.find(f"sess_{number}") == AT
+                assert proxy.connections == connections
+    assert [line for line in said(caplog) if "no answer" in line] == []
+
+
+@pytest.mark.parametrize("database", [0, 3])
+async def test_the_database_is_that_of_the_url(redis: RedisServer, database: int) -> None:
+    async with opened(redis.url.removesuffix("0") + str(database)) as store:
+        await store.add(["sess_1"], at=AT, seconds=75)
+    async with opened(redis.url) as other:
+        assert await other.find("sess_1") == (AT if database == 0 else None)
+
+
+async def test_a_unix_socket_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with redis_server("--unixsocket", str(path), "--requirepass", "sesame") as server:
+        async with opened(f"unix://{path}?db=2&password=sesame") as store:
+            assert store.problem is None
+            await store.add(["sess_1"], at=AT, seconds=75)
+        async with opened(f"redis://:sesame@127.0.0.1:{server.port}/2") as other:
+            assert await other.find("sess_1") == AT
+
+
+# --- Names -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_name_that_cannot_be_resolved_is_told() -> None:
+    async with opened("redis://nobody.invalid:6379/0") as store:
+        assert store.problem == "Redis: its host name cannot be resolved"
+
+
+async def test_the_name_may_lead_to_another_server_later(
+    redis: RedisServer, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover by DNS: the server behind the old address lives on, as a replica, and so do connections to it."""
+    leads_to = own_redis.port
+    resolve = asyncio.get_running_loop().getaddrinfo
+
+    async def getaddrinfo(*_: object, **options: int) -> object:
+        return await resolve("127.0.0.1", leads_to, **options)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with opened("redis://localhost:6379/0", refill=0) as store:
+        await store.add(["sess_1"], at=AT, seconds=75)
+        own_redis.do("REPLICAOF", "127.0.0.1", "1")
+        assert await until_down(store) == "Redis: it is a replica, which takes no writes"
+        leads_to = redis.port
+        await until_up(store)
+        assert redis.left(REVOKED + "sess_1") > 0
+
+
+HANGS = """
+import asyncio, socket, threading, time
+from service.revocations.redis_commands import RedisCommands
+from service.revocations.redis_store import RedisStore
+from service.revocations.store import RevocationsUnavailableError
+socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
+async def main():
+    store = RedisStore(RedisCommands("redis://redis.internal"))
+    await store.start()
+    await asyncio.sleep(2)
+    began = time.monotonic()
+    try:
+        await store.find("sess_1")
+    except RevocationsUnavailableError as error:
+        print(error, time.monotonic() - began < 0.1, threading.active_count())
+    await store.close()
+asyncio.run(main())
+"""
+
+
+def test_a_resolver_that_hangs_holds_up_nothing() -> None:
+    """Neither a request, nor the end of the process; and it is asked once."""
+    ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert ended.stdout == "Redis: its host name could not be resolved in time True 2\n"
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for the name localhost only, signed by itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    made = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([need("openssl", "openssl"), *made, *subject], check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture(scope="session")
+def tls_redis(certificate: tuple[Path, Path]) -> Iterator[RedisServer]:
+    """A Redis that speaks TLS only, and asks its clients for a certificate."""
+    server = RedisServer("--tls-auth-clients", "optional", "--tls-ca-cert-file", str(certificate[0]), tls=certificate)
+    server.start()
+    yield server
+    server.kill()
+
+
+async def test_with_tls_the_certificate_must_be_that_of_the_name(
+    tls_redis: RedisServer, certificate: tuple[Path, Path]
+) -> None:
+    by_name, by_number = (f"rediss://{host}:{tls_redis.port}/0" for host in ("localhost", "127.0.0.1"))
+    trusting = f"?ssl_ca_certs={certificate[0]}"
+    refused = "Redis: TLS with it failed; look at the certificates, and whether it speaks TLS at all"
+    for url, problem in [(by_name, refused), (by_number + trusting, refused), (by_name + trusting, None)]:
+        async with opened(url) as store:
+            assert store.problem == problem
+
+
+async def test_with_tls_all_is_as_without(tls_redis: RedisServer, certificate: tuple[Path, Path]) -> None:
+    options = f"ssl_ca_certs={certificate[0]}&ssl_certfile={certificate[0]}&ssl_keyfile={certificate[1]}"
+    async with opened(f"rediss://localhost:{tls_redis.port}/0?{options}") as store:
+        await store.add(["sess_1"], at=AT, seconds=75)
+        found = await asyncio.gather(*(store.find(f"sess_{number}") for number in range(20)))
+        assert found == [None, AT, *[None] * 18]
+
+
+async def test_a_frozen_redis_does_not_hold_up_the_end(tls_redis: RedisServer, certificate: tuple[Path, Path]) -> None:
+    """A TLS connection that is closed in order waits for its other end."""
+    async with opened(f"rediss://localhost:{tls_redis.port}/0?ssl_ca_certs={certificate[0]}") as store:
+        await until_up(store)
+        tls_redis.freeze()
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    tls_redis.thaw()
+
+
+async def test_tls_where_there_is_none_is_told(redis: RedisServer) -> None:
+    async with opened(RedisCommands(redis.url.replace("redis://", "rediss://"), reply_timeout=0.2)) as store:
+        assert store.problem is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (
+            "rediss://localhost?ssl_ca_certs=/no/such/secret",
+            "a certificate or key that it names cannot be read: No such",
+        ),
+        (f"rediss://localhost?ssl_ca_certs={__file__}", "a certificate or key that it names cannot be used"),
+        ("rediss://localhost?ssl_min_version=secret", "an option after ? cannot be used"),
+        ("redis://localhost?ssl_ca_certs=secret", "an option after ? cannot be used, or not with this kind of URL"),
+    ],
+)
+def test_a_wrong_option_is_told_without_its_value(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=r"^a") as caught:
+        RedisCommands(url)
+    assert str(caught.value).startswith(problem)
+    assert "secret" not in str(caught.value)
