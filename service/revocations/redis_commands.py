@@ -137,7 +137,7 @@ class RedisCommands:
         self._is_new_connection = True
 
 
-def _client(url: str, reply_timeout: float, *, max_connections: int, retries: int, **options: Any) -> Redis:
+def _client(url: str, reply_timeout: float, *, max_connections: int, retries: int, **options: object) -> Redis:
     try:
         pool = BlockingConnectionPool.from_url(
             url,

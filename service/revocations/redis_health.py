@@ -5,12 +5,12 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from threading import Thread
 from typing import TypeVar
 
-from service.revocations.memory_store import MemoryStore
+from service.revocations.memory_store import MAX_SESSIONS, MemoryStore
 from service.revocations.redis_commands import CONNECT_TIMEOUT, MAX_CONNECTIONS, Entry, RedisCommands
 from service.revocations.store import RevocationsUnavailableError
 
@@ -43,9 +43,8 @@ class RedisHealth:
 
     A look is due every second, four times a second while Redis is not up, and at once when a command fails or is late.
 
-    A look also brings Redis all sessions that this process has signed out, where it may not know each of them: after a
-    command that failed, over a new connection (a server that was behind may have taken over), after the list was lost.
-    Until that is done they are unsynced.
+    A look also brings Redis the unsynced sessions, those signed out here that it may not know: where a command failed,
+    or all of them over a new connection (a server that was behind may have taken over) and after the list was lost.
 
     Args:
         redis: the commands.
@@ -65,14 +64,14 @@ class RedisHealth:
         on_change: Callable[[bool], object] = lambda _: None,
     ) -> None:
         self.problem: str | None = "Redis: not connected yet"
-        self.has_unsynced = False
-        """Redis may not know all sessions of ``own``."""
         self._redis = redis
         self._resolving = Thread()
         self._own = own
         self._refill = refill
         self._clock = clock
         self._on_change = on_change
+        self._unsynced: set[str] = set()
+        """Sessions of ``own`` that Redis may not know."""
         self._marker: str | None = None
         """The list's, as seen by the last look."""
         self._complete_at = -math.inf
@@ -93,12 +92,18 @@ class RedisHealth:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        if self.has_unsynced and len(self._own) > 0:
+        if self._unsynced:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_LOOK_TIMEOUT):
                     await self._look()
-            if self.has_unsynced:
-                logger.error("of the %s sessions signed out here Redis may not know all", len(self._own))
+        if self._unsynced:
+            logger.error("%s signed-out sessions could not be brought to Redis before the end", len(self._unsynced))
+
+    def add_unsynced(self, session_ids: Iterable[str]) -> None:
+        """Have sessions that Redis may not know brought to it by a look."""
+        self._unsynced.update(session_ids)
+        if len(self._unsynced) > 2 * MAX_SESSIONS:  # in a long outage most of them have ended
+            self._unsynced = set(self._own.session_ids())
 
     def suspect(self) -> None:
         """Have Redis looked at, because something failed or is late."""
@@ -134,20 +139,19 @@ class RedisHealth:
     async def _look(self) -> None:
         try:
             marker, is_new_connection = await self._probe()
-            self.has_unsynced |= is_new_connection
-            if self._marker not in (None, marker):
+            is_lost = self._marker not in (None, marker)
+            self._marker = marker
+            if is_lost:
                 self._set_problem(LOST)
                 self._complete_at = self._clock() + self._refill
-                self.has_unsynced = True
-            self._marker = marker
-            if self.has_unsynced:
-                await self._sync()
-            if self._clock() < self._complete_at:
-                self._set_problem(LOST)
-            elif self.problem is not None:
+            if is_lost or is_new_connection:
+                self.add_unsynced(self._own.session_ids())
+            if self.problem is not None:
                 # Connections for the first requests, which could not wait for TLS and AUTH over a long way.
                 await asyncio.gather(*(self._redis.find([]) for _ in range(MAX_CONNECTIONS)), return_exceptions=True)
-                self._set_problem(None)
+            while self._unsynced:
+                await self._sync()
+            self._set_problem(LOST if self._clock() < self._complete_at else None)
         except RevocationsUnavailableError as error:
             self._set_problem(str(error))
             await self._redis.disconnect()
@@ -174,12 +178,12 @@ class RedisHealth:
             await asyncio.sleep(0.001)
 
     async def _sync(self) -> None:
-        self.has_unsynced = False  # before it: what fails meanwhile makes it true again
+        session_ids, self._unsynced = self._unsynced, set()
         try:
-            entries = ((session_id, self._own.entry(session_id)) for session_id in self._own.session_ids())
+            entries = ((session_id, self._own.entry(session_id)) for session_id in session_ids)
             await self._redis.put([Entry(session_id, *entry) for session_id, entry in entries if entry is not None])
         except BaseException:
-            self.has_unsynced = True
+            self.add_unsynced(session_ids)
             raise
 
     def _set_problem(self, problem: str | None) -> None:

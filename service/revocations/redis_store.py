@@ -65,7 +65,7 @@ class RedisStore:
         try:
             await self._ask(self._puts, [Entry(session_id, at, seconds) for session_id in session_ids])
         except BaseException:  # also where the caller gave up waiting
-            self._health.has_unsynced = True
+            self._health.add_unsynced(session_ids)
             raise
 
     async def find(self, session_id: str, *, within: float | None = None) -> float | None:

@@ -190,7 +190,7 @@ async def test_what_cannot_be_brought_at_the_end_is_told(
         await fails_to_add(store, "sess_1", "sess_2")
         before = time.monotonic()
     assert time.monotonic() - before < TIMEOUT
-    assert "of the 2 sessions signed out here Redis may not know all" in said(caplog)
+    assert "2 signed-out sessions could not be brought to Redis before the end" in said(caplog)
 
 
 async def test_a_store_that_was_never_started_can_be_closed(redis: RedisServer) -> None:
