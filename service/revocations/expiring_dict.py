@@ -34,9 +34,6 @@ class ExpiringDict(Generic[Value]):
         self._ends: list[tuple[float, str]] = []
         """A heap with one end for each key; where the end was moved since, it is set right when it comes up."""
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def get(self, key: str) -> tuple[Value, float] | None:
         """Give the value and its end by the clock, while it lasts."""
         entry = self._entries.get(key)

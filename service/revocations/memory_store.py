@@ -37,9 +37,6 @@ class MemoryStore:
         self._signed_out: ExpiringDict[float] = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
         self._claimed: ExpiringDict[None] = ExpiringDict(max_sessions, clock=clock)
 
-    def __len__(self) -> int:
-        return len(self._signed_out)
-
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
         """Put sessions on the list; see ``RevocationStore``."""
         until = self._clock() + seconds

@@ -9,7 +9,7 @@ async def test_when_it_is_full_it_counts_each_and_says_so_once(caplog: pytest.Lo
     store = MemoryStore(max_sessions=2, clock=clock, on_dropped=lambda: dropped.append(None))
     for number in range(5):
         await store.add([f"sess_{number}"], at=1.0, seconds=75 + number)
-    assert len(store) == 2
+    assert len(store.session_ids()) == 2
     assert len(dropped) == 3
     assert [record.getMessage()[:55] for record in caplog.records] == [
         "the revocation list of this process is full (2 sessions"

@@ -103,7 +103,7 @@ class MemoryModel(Model):
 
     @invariant()
     def memory_is_bounded(self) -> None:
-        assert len(self.store) <= MOST
+        assert len(self.store.session_ids()) <= MOST
 
 
 class RedisModel(Model):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from service.revocations import redis_health
 from service.revocations.redis_commands import MARKER, REPORTED, REVOKED, Entry, RedisCommands
 from service.revocations.redis_health import LOST
 from service.revocations.redis_store import RedisStore
@@ -123,6 +124,30 @@ async def test_thousands_of_sessions_wait_for_redis(own_redis: RedisServer) -> N
         await fails_to_add(store, *(f"sess_{number}" for number in range(2000)))
         own_redis.start()
         await until(lambda: own_redis.keys() >= 2000)
+
+
+async def test_what_waits_for_redis_is_bounded(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what this process remembers, all of which is brought then."""
+    monkeypatch.setattr(redis_health, "MAX_SESSIONS", 2)
+    async with opened(own_redis.url) as store:
+        await store.add(["before"], at=AT, seconds=75)
+        own_redis.kill()
+        for number in range(10):
+            await fails_to_add(store, f"sess_{number}")
+        own_redis.start()
+        await until(lambda: own_redis.keys() >= 11)
+
+
+async def test_what_redis_does_not_take_is_brought_again(
+    redis: RedisServer, flaky: Flaky, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(flaky) as store:
+        flaky.lost_puts = 2  # the second is that of the look
+        await fails_to_add(store, "sess_1")
+        await until_down(store)
+        await until_up(store)
+        assert redis.left(REVOKED + "sess_1") > 0
+    assert said(caplog) == ["the revocation list cannot be used. Redis: lost", UP]
 
 
 async def test_an_idle_process_notices_an_outage_too(own_redis: RedisServer) -> None:

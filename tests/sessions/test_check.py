@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -18,7 +18,7 @@ from service.sessions.user import SessionUser
 from service.revocations.redis_commands import RedisCommands
 from service.revocations.redis_store import RedisStore
 from service.revocations.revocation_list import LEAST_SECONDS
-from service.revocations.store import WITHIN, RevocationsUnavailableError
+from service.revocations.store import REVOCATIONS_TIMEOUT, RevocationsUnavailableError
 from tests.clerk.test_bad_input import VECTORS, Vector
 from tests.guard.parts import OTHER, SESSION, USER, FakeRecorder, Parts, bearer, cookies, expired, of_session
 from tests.support.redis_server import RedisServer, redis_server
@@ -323,8 +323,8 @@ async def test_a_recorder_that_fails_changes_no_refusal_and_is_told_without_what
 
 async def test_a_session_is_reported_also_where_nobody_can_say_whether_it_was(redis: RedisServer) -> None:
     """A claim that Redis took but did not answer for must not silence the event for the rest of its window."""
-    commands = LateClaims(redis.url, within=5)
-    store = RedisStore(commands)
+    commands = LateClaims(redis.url, reply_timeout=5)
+    store = RedisStore(commands, timeout=5)
     await store.start()
     parts = Parts()
     parts.revocations._store = store
@@ -341,9 +341,9 @@ class LateClaims(RedisCommands):
 
     claims = 0
 
-    async def claim(self, session_id: str, *, seconds: int) -> float:
+    async def claim(self, claims: Sequence[tuple[str, int]]) -> list[bool]:
         self.claims += 1
-        await super().claim(session_id, seconds=seconds)
+        await super().claim(claims)
         raise RevocationsUnavailableError("late")
 
 
@@ -354,7 +354,7 @@ async def test_all_questions_of_a_request_share_one_patience() -> None:
     parts.store.takes = 0.02
     await parts.outcome(cookies(*(of_session(session_id) for session_id in sessions)))
     assert len(parts.store.within) == 5
-    assert parts.store.within[0] == WITHIN
+    assert parts.store.within[0] == REVOCATIONS_TIMEOUT
     assert parts.store.within == sorted(parts.store.within, reverse=True)
     assert parts.store.within[-1] == 0.0
 
