@@ -31,8 +31,8 @@ async def test_a_given_up_answer_is_nobody_elses(own_redis: RedisServer) -> None
 
 
 async def test_connections_that_redis_closed_are_replaced(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    redis.do("SET", REVOKED + "sess_1", str(AT))
     async with opened(redis.url) as store:
-        await store.add(["sess_1"], at=AT, seconds=75)
         for _ in range(3):
             redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             assert await store.find("sess_1") == AT
@@ -47,7 +47,7 @@ async def test_connections_dropped_in_silence_are_replaced(
         url = f"redis://127.0.0.1:{proxy.port}/0"
         async with opened(RedisCommands(url, reply_timeout=0.2)) as store:
             await until_up(store)
-            await store.add(["sess_1"], at=AT, seconds=75)
+            redis.do("SET", REVOKED + "sess_1", str(AT))
             proxy.cut()
             assert await asyncio.gather(*(store.find("sess_1") for _ in range(20))) == [AT] * 20
             await asyncio.sleep(1.5)  # the next look finds its own connection dropped as well
