@@ -20,6 +20,7 @@ LAST_CALL = 0.1
 RESERVED_FILES = 64
 """Open files that no connection may take: the event log and the spool need some."""
 
+# A request for an upgrade, which is not heeded: the parser would lose the body.
 _upgrade = re.compile(rb"\A((?:[^\r\n]+\r\n)+?)upgrade(?=:)", re.IGNORECASE)
 
 
@@ -48,8 +49,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what was read."""
         if self._is_deaf:
             return
-        if not self._in_body and b"pgrade" in data:
-            data = _upgrade.sub(rb"\1x-upgrade", data)  # the parser would lose the body
+        data = _upgrade.sub(rb"\1x-upgrade", data) if b"pgrade" in data and not self._in_body else data
         self._unparsed += len(data)
         super().data_received(data)
         if self._unparsed > MAX_HEAD and not self._is_deaf:
