@@ -301,7 +301,7 @@ def test_pipelined_requests_fill_no_memory(tmp_path: Path, through: str, *, read
 
 
 def test_nginx_cuts_clients_that_do_not_read(tmp_path: Path, figure: Figure) -> None:
-    """They pipeline requests until nothing more is taken, and read no answer."""
+    """They send requests until the connection ends, and read no answer."""
     with serve() as server, nginx(tmp_path, server) as proxy, contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         stuck = set()
@@ -312,19 +312,18 @@ def test_nginx_cuts_clients_that_do_not_read(tmp_path: Path, figure: Figure) -> 
             client.settimeout(0)
             selector.register(client, selectors.EVENT_WRITE)
             stuck.add(client)
-        started = last_taken = time.monotonic()
+        started = time.monotonic()
         while stuck and time.monotonic() < started + 3 * CLOSED_WITHIN:
             for key, _ in selector.select(1):
                 assert isinstance(key.fileobj, socket.socket)
                 try:
                     key.fileobj.send((DELETE + b"\r\n") * 100)
-                    last_taken = time.monotonic()
                 except ConnectionError:
                     selector.unregister(key.fileobj)
                     stuck.remove(key.fileobj)
-        ended = time.monotonic()
+        seconds = time.monotonic() - started
         beside = p99(logouts(proxy.address, until=lambda count: count >= 200))
         assert server.stop() == 0
     assert not stuck
-    figure("clients that do not read: cut after", ended - last_taken, "s", bound=CLOSED_WITHIN)
+    figure("clients that do not read: cut after", seconds, "s", bound=CLOSED_WITHIN)
     figure("p99 of logouts through nginx afterwards", beside, "ms")
