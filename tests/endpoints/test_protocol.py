@@ -47,6 +47,9 @@ class App:
         if path.endswith("/hold"):
             self.held.set()
             await asyncio.to_thread(self.let_go.wait, TIMEOUT)
+        if path == "/block":
+            self.held.set()
+            self.let_go.wait(TIMEOUT)
         if path == "/headers":
             return JSONResponse([name for name, _ in request.headers.items()])
         if path == "/large":
@@ -149,7 +152,7 @@ def get(path: str) -> bytes:
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD - 100) + b"\r\n" + CLOSE, id="one large header"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD - 100) + b"\r\n" + CLOSE, id="large header"),
         pytest.param(b"GET /" + b"a" * (MAX_HEAD - 200) + b" HTTP/1.1\r\n" + CLOSE, id="a long URL"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * (MAX_FIELDS - 1) + CLOSE, id="many headers"),
         pytest.param(b"\r\n\r\nGET / HTTP/1.1\r\n" + CLOSE, id="empty lines before it"),
@@ -493,3 +496,18 @@ def test_lost_connections_are_freed_without_the_garbage_collector(running: Runni
             time.sleep(0.01)
     finally:
         gc.enable()
+
+
+def test_who_waits_to_be_accepted_at_a_shutdown_is_answered(running: Running) -> None:
+    """The event loop stands still while they come."""
+    with contextlib.ExitStack() as stack:
+        blocking = stack.enter_context(running.connect())
+        blocking.sendall(get("/block"))
+        assert running.app.held.wait(TIMEOUT)
+        waiting = [stack.enter_context(running.connect()) for _ in range(100)]
+        for connection in waiting:
+            connection.sendall(get("/1"))
+        running.server.should_exit = True
+        time.sleep(0.2)  # until the server would look for it
+        running.app.let_go.set()
+        assert [bodies(received(connection)) for connection in waiting] == [[b"/1"]] * 100
