@@ -143,7 +143,7 @@ def test_the_server_does_not_name_itself() -> None:
 
 def test_malformed_requests_do_not_fill_the_log() -> None:
     with serve() as server:
-        for request in (b"\0\r\n\r\n", b"GET / HTTP/1.1\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"):
+        for request in (b"\0\r\n\r\n", b"GET /no HTTP/1.1\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"):
             with socket.create_connection(server.address, TIMEOUT) as stranger:
                 stranger.sendall(request)
                 assert stranger.recv(100).startswith(b"HTTP/1.1 4")
@@ -239,7 +239,7 @@ def test_a_shutdown_answers_a_sign_out_with_how_far_it_got(tmp_path: Path) -> No
         pytest.param({"PORT": "http"}, "PORT: ", id="no number"),
         pytest.param(
             {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_x", "HTTPS_PROXY": "foo://proxy"},
-            "CLERK_API_URL: no client can be made (ValueError); look at HTTPS_PROXY",
+            "CLERK_API_URL: no client can be created (ValueError); check HTTPS_PROXY",
             id="an unusable proxy",
         ),
         pytest.param({"HOST": "no host"}, "HOST: ", id="no host"),
