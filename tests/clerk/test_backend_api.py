@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from service.telemetry.metrics import Metrics
 
 URL = "https://api.clerk.com"
 SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
+JSON = {"Content-Type": "application/json"}
 USER = "user_2abcDEFghiJKLmnoPQRstuVWXyz"
 
 
@@ -123,6 +125,59 @@ async def test_a_list_with_something_else_in_it_is_not_used(
     assert str(caught.value) == f"the answer holds {problem}"
 
 
+ODD: dict[str, Any] = {
+    "object": None,
+    "client_id": None,
+    "last_active_at": "soon",
+    "expire_at": None,
+    "abandon_at": 1e300,
+    "created_at": [],
+    "actor": "an agent",
+    "last_active_organization_id": 5,
+    "latest_activity": [],
+    "tasks": {"key": "\ud800"},
+}
+"""Each is a value that the SDK does not expect in a field that is not needed."""
+
+
+@pytest.mark.parametrize("name", [*ODD, "all of them"])
+async def test_an_odd_field_that_is_not_needed_changes_nothing(api: BackendApi, wire: respx.Router, name: str) -> None:
+    row = session("sess_2", **(ODD if name == "all of them" else {name: ODD[name]}))
+    wire.get("/sessions").respond(content=json.dumps([session("sess_1"), row]), headers=JSON)
+    wire.post("/sessions/sess_2/revoke").respond(content=json.dumps(row | {"status": "revoked"}), headers=JSON)
+    wire.get("/sessions/sess_2").respond(content=json.dumps(row), headers=JSON)
+    assert await api.active_sessions(USER) == ["sess_1", "sess_2"]
+    assert await api.revoke_session("sess_2") is True
+    assert await api.is_alive("sess_2") is True
+
+
+@pytest.mark.parametrize("name", list(SESSION.keys() - {"id", "user_id", "status"}))
+async def test_a_missing_field_that_is_not_needed_changes_nothing(
+    api: BackendApi, wire: respx.Router, name: str
+) -> None:
+    row = session()
+    del row[name]
+    wire.get("/sessions").respond(json=[row])
+    assert await api.active_sessions(USER) == ["sess_1"]
+
+
+@pytest.mark.parametrize("name", ["id", "user_id", "status"])
+@pytest.mark.parametrize("odd", [None, 5, [], {}])
+async def test_id_user_and_status_have_to_be_there(api: BackendApi, wire: respx.Router, name: str, odd: Any) -> None:
+    wire.get("/sessions").respond(json=[session(), session(**{name: odd})])
+    with pytest.raises(ClerkApiError, match="the answer is not a list of sessions"):
+        await api.active_sessions(USER)
+
+
+@pytest.mark.parametrize("content_type", ["application/jwk-set+json", "text/plain", "application/octet-stream", None])
+async def test_the_content_type_of_an_answer_does_not_matter(
+    api: BackendApi, wire: respx.Router, content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    wire.get("/sessions").respond(content=json.dumps([session()]), headers=headers)
+    assert await api.active_sessions(USER) == ["sess_1"]
+
+
 # --- Revocations -----------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +200,9 @@ async def test_one_that_clerk_does_not_have_was_gone_already(
     assert counted(metrics) == {"revoke not_found": 1}
 
 
-@pytest.mark.parametrize("changes", [{"status": "active"}, {"status": "pending"}, {"id": "sess_2"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"status": "active"}, {"status": "pending"}, {"status": "new"}, {"id": "sess_2"}], ids=str
+)
 async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
     api: BackendApi, wire: respx.Router, changes: dict[str, str]
 ) -> None:
@@ -156,7 +213,6 @@ async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
 
 # --- What goes wrong -------------------------------------------------------------------------------------------------
 
-JSON = {"Content-Type": "application/json"}
 ERRORS = {"errors": [{"message": "secret text", "long_message": "secret text", "code": "some_code"}]}
 
 
@@ -242,12 +298,12 @@ async def test_clerks_own_time_to_wait_is_told_within_bounds(
     assert caught.value.retry_after == seconds
 
 
-@pytest.mark.parametrize("status", ["active", "pending", "ended", "removed", "revoked", "expired"])
-async def test_a_session_is_alive_while_it_is_active_or_pending(
+@pytest.mark.parametrize("status", ["active", "pending", "new", "ended", "removed", "revoked", "expired"])
+async def test_a_session_is_alive_unless_it_is_known_to_have_ended(
     api: BackendApi, wire: respx.Router, status: str
 ) -> None:
     wire.get("/sessions/sess_1").respond(json=session("sess_1", status=status))
-    assert await api.is_alive("sess_1") is (status in {"active", "pending"})
+    assert await api.is_alive("sess_1") is (status in {"active", "pending", "new"})
 
 
 async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(
