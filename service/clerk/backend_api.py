@@ -17,10 +17,11 @@ from clerk_backend_api.utils import BackoffStrategy, RetryConfig
 from pydantic import BaseModel, TypeAdapter
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
-from service.clerk.sign_out import PAGE_SIZE
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Children, Metrics
 
+PAGE_SIZE = 500
+"""Sessions in one list: the most that Clerk gives."""
 MAX_RESPONSE_BYTES = 4 << 20
 """Several times a full page of sessions."""
 MAX_OBJECTS = 4_000
@@ -85,28 +86,35 @@ class BackendApi:
         keys = (key.model_dump() if isinstance(key, models.Keys) else key for key in jwks.keys or ())
         return [key for key in keys if isinstance(key, dict)]
 
-    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
-        """List the ids of a user's active sessions, newest first (``GET /v1/sessions``).
+    async def alive_sessions(self, user_id: str) -> list[str]:
+        """List the ids of a user's sessions that have not ended, newest first (``GET /v1/sessions``, 500 at a time).
 
-        Args:
-            user_id: whose sessions.
-            offset: how many to skip.
-
-        Returns:
-            At most 500 ids; fewer when there are no more.
+        Those that have ended are fetched too: no filter of Clerk's gives sessions with open tasks (``pending``).
         """
+        seen: set[str] = set()
+        alive: dict[str, None] = {}
+        offset = 0
+        while True:
+            page = await self._list(user_id, offset)
+            alive |= dict.fromkeys(session.id for session in page if session.status not in _ENDED)
+            if len(page) < PAGE_SIZE:
+                return list(alive)
+            if seen.issuperset(session.id for session in page):
+                raise ClerkApiError("the list of sessions has no end")
+            seen.update(session.id for session in page)
+            offset += PAGE_SIZE
+
+    async def _list(self, user_id: str, offset: int) -> list[_Session]:
         with self._counted("list"), _our_errors("a list of sessions"):
             # Never `paginated=True`: the SDK cannot read the response to it.
-            call = self._sessions.list_async(
-                user_id=user_id, status=models.QueryParamStatus.ACTIVE, limit=PAGE_SIZE, offset=offset
-            )
-            sessions = await _needed(_SESSIONS, call)
-            for session in sessions:
-                if session.user_id != user_id or session.status != "active":
+            call = self._sessions.list_async(user_id=user_id, limit=PAGE_SIZE, offset=offset)
+            page = await _needed(_SESSIONS, call)
+            for session in page:
+                if session.user_id != user_id:
                     raise ClerkApiError("the answer holds a session that was not asked for")
                 if not _is_session_id(session.id):
                     raise ClerkApiError("the answer holds a session id that cannot be used")
-        return [session.id for session in sessions]
+        return page
 
     async def revoke_session(self, session_id: str) -> bool:
         """End a session (``POST /v1/sessions/{session_id}/revoke``).
@@ -129,7 +137,7 @@ class BackendApi:
         return session.status == "revoked"
 
     async def is_alive(self, session_id: str) -> bool:
-        """Say whether a session is active, or pending, which no list shows (``GET /v1/sessions/{session_id}``).
+        """Say whether a session has not ended (``GET /v1/sessions/{session_id}``).
 
         Raises:
             ClerkNotFoundError: Clerk has no such session.

@@ -114,10 +114,10 @@ class HeldClerk(FakeClerk):
         super().__init__(*active)
         self.asked, self.held = asyncio.Event(), asyncio.Event()
 
-    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
+    async def alive_sessions(self, user_id: str) -> list[str]:
         self.asked.set()
         await self.held.wait()
-        return await super().active_sessions(user_id, offset=offset)
+        return await super().alive_sessions(user_id)
 
 
 MINE = token(claims(sub=ALICE, sid=OWN, exp=4_000_000_000))
@@ -167,6 +167,23 @@ async def test_the_others_are_ended_where_they_are_meant(
     assert clerk.alive() == [own.id]
     assert events.one()["scope"] == "others"
     assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("scope", ["all", "others"])
+async def test_sessions_with_open_tasks_are_ended_too(service: httpx.AsyncClient, clerk: StandIn, scope: str) -> None:
+    pending = [clerk.instance.sign_in(ALICE, status="pending") for _ in range(2)]
+    (own,) = clerk.sign_in()
+    response = await service.delete(SESSIONS, params={"scope": scope}, headers=bearer(token_of(own)))
+    assert (response.status_code, counts(response.json())) == (200, (True, 3 if scope == "all" else 2, 0))
+    assert {session.status for session in pending} == {"revoked"}
+
+
+async def test_a_pending_session_may_sign_out_everywhere(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    clerk.sign_in()
+    own = clerk.instance.sign_in(ALICE, status="pending")
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own, sts="pending")))
+    assert (response.status_code, counts(response.json())) == (200, (True, 2, 0))
+    assert own.status == "revoked"
 
 
 async def test_the_session_cookies_are_expired(service: httpx.AsyncClient, clerk: StandIn) -> None:
