@@ -20,7 +20,7 @@ from service.endpoints.responses import JSONResponse
 from service.endpoints.routing import ExactRouter
 from service.endpoints.session import session
 from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
-from service.endpoints.sign_out_everywhere import RecordedSignOut
+from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit
 from service.endpoints.single_flight import SingleFlight
 from service.endpoints.state import AppState
 from service.endpoints.status import healthz, metrics, readyz
@@ -79,6 +79,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
                 "resources": resources,
                 "flood": flood,
                 "sign_outs": sign_outs,
+                "sign_out_limit": SignOutLimit(),
                 "webhook_reader": None if secret is None else WebhookReader(secret.get_secret_value()),
                 "large_bodies": asyncio.Semaphore(MAX_LARGE_BODIES),
                 "throttle": LogThrottle(),

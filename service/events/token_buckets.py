@@ -4,6 +4,7 @@
 microseconds, nothing after a burst and ten seconds of silence, and starts up to 60 threads a second.
 """
 
+import math
 import time
 from collections.abc import Callable, Hashable
 
@@ -20,14 +21,14 @@ class TokenBuckets:
     forgotten, so the memory is bounded by what was taken lately, not by how many keys have ever been seen.
 
     Args:
-        per_second: tokens that flow into a bucket, at least 1.
+        per_second: tokens that flow into a bucket, more than 0.
         burst: tokens that a full bucket holds, at least 1.
         clock: gives nanoseconds, and never goes back.
     """
 
-    def __init__(self, *, per_second: int, burst: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, *, per_second: float, burst: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
         # Rounded up: rather a nanosecond slower than above the bound.
-        self._per_token = -(-SECOND // per_second)
+        self._per_token = math.ceil(SECOND / per_second)
         self._until_full = burst * self._per_token
         self._clock = clock
         self._full_at: dict[Hashable, int] = {}

@@ -47,6 +47,15 @@ def test_a_rate_that_divides_no_second_is_rounded_down(clock: Clock) -> None:
     assert buckets.take("a")
 
 
+def test_a_rate_may_be_below_one_per_second(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=5 / 60, burst=5, clock=clock)
+    assert taken(buckets, "a") == 5
+    clock.now += 12 * SECOND - 1
+    assert not buckets.take("a")
+    clock.now += 1
+    assert taken(buckets, "a") == 1
+
+
 def test_each_key_has_a_bucket_of_its_own(clock: Clock) -> None:
     buckets = TokenBuckets(per_second=1, burst=3, clock=clock)
     assert [taken(buckets, key) for key in ("a", "b", "a")] == [3, 3, 0]
