@@ -77,6 +77,8 @@ def of(result: str, count: int = 1) -> dict[str, int]:
         ("ended", None, "user"),
         ("revoked", None, None),
         ("removed", {"sub": "user_2support"}, "admin"),
+        ("revoked", {"sub": "agent_2", "type": "agent"}, "agent"),
+        ("removed", {}, "admin"),
     ],
 )
 async def test_the_end_of_a_session_is_an_event(
@@ -97,7 +99,7 @@ async def test_the_end_of_a_session_is_an_event(
         "user_id": "user_2xyzUVW",
         "session_id": "sess_2abcDEF",
         "org_id": "org_2abc",
-        "actor_id": actor and actor["sub"],
+        "actor_id": actor.get("sub") if actor else None,
         "initiated_by": initiated_by,
         "source": "clerk_webhook",
         "request_id": answer.headers["x-request-id"],
