@@ -74,13 +74,13 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             sign_outs = SingleFlight[RecordedSignOut]()
             stack.push_async_callback(sign_outs.close)
             counted.ready.set_function(lambda: resources.is_ready)
-            secret = settings.clerk_webhook_signing_secret
+            secrets = [secret.get_secret_value() for secret in settings.clerk_webhook_signing_secret]
             yield {
                 "resources": resources,
                 "flood": flood,
                 "sign_outs": sign_outs,
                 "sign_out_limit": SignOutLimit(),
-                "webhook_reader": None if secret is None else WebhookReader(secret.get_secret_value()),
+                "webhook_reader": WebhookReader(secrets) if secrets else None,
                 "large_bodies": asyncio.Semaphore(MAX_LARGE_BODIES),
                 "throttle": LogThrottle(),
                 "stop": lambda: sign_outs.stop(TIMEOUT_WHEN_STOPPING),

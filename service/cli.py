@@ -167,7 +167,7 @@ def _setting_shown(settings: Settings, name: str) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value() if value == Settings.model_fields[name].default else "set"
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join("set" if isinstance(entry, SecretStr) else entry for entry in value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -7,7 +7,8 @@ webhook is answered with 2xx it is delivered again, with the same id, for about 
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -98,11 +99,11 @@ class WebhookReader:
     """Reads what Clerk has signed, and nothing else.
 
     Args:
-        signing_secret: the endpoint's, ``whsec_`` and base64.
+        signing_secrets: the endpoint's, ``whsec_`` and base64; several while one is being replaced.
     """
 
-    def __init__(self, signing_secret: str) -> None:
-        self._webhook = Webhook(signing_secret)
+    def __init__(self, signing_secrets: Iterable[str]) -> None:
+        self._webhooks = [Webhook(secret) for secret in signing_secrets]
 
     def read(self, delivery: Delivery, body: bytes) -> EndedSession | None:
         """Return the session that has ended, or None if the webhook is about something else.
@@ -126,10 +127,11 @@ class WebhookReader:
             "webhook-timestamp": delivery.timestamp,
             "webhook-signature": " ".join(filter(_is_signature, signatures)),
         }
-        try:
-            self._webhook.verify(text, headers, json_parse=False)
-        except Exception:  # noqa: BLE001 - whatever the library says about a stranger's bytes, it is not verified
-            raise WebhookRefusedError(_verification_problem(delivery)) from None
+        for webhook in self._webhooks:
+            with suppress(Exception):  # whatever the library says about a stranger's bytes, it is not verified
+                webhook.verify(text, headers, json_parse=False)
+                return
+        raise WebhookRefusedError(_verification_problem(delivery))
 
 
 def _verification_problem(delivery: Delivery) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,8 +26,9 @@ from tests.support.webhooks import (
     signed,
 )
 
-READER = WebhookReader(SECRET)
+READER = WebhookReader([SECRET])
 BODY = encoded(session_event())
+THIRD_SECRET = f"whsec_{b64encode(bytes(24)).decode()}"
 NO_MATCH = "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
 
 
@@ -309,6 +311,15 @@ def test_a_malformed_header_is_named(name: str, value: str) -> None:
 )
 def test_what_is_no_signature_of_it_is_refused(sent: str) -> None:
     assert refusal(headers=signed(BODY) | {"svix-signature": sent}) == NO_MATCH
+
+
+@pytest.mark.parametrize("secrets", [(SECRET, OTHER_SECRET), (OTHER_SECRET, SECRET)], ids=["first", "second"])
+def test_while_one_is_replaced_either_secret_is_enough(secrets: tuple[str, str]) -> None:
+    reader = WebhookReader(secrets)
+    for secret in secrets:
+        assert reader.read(read_delivery(raw(signed(BODY, secret=secret))), BODY) is not None
+    with pytest.raises(WebhookRefusedError, match=NO_MATCH[:20]):
+        reader.read(read_delivery(raw(signed(BODY, secret=THIRD_SECRET))), BODY)
 
 
 def test_another_secret_is_refused() -> None:

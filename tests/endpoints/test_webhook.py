@@ -120,6 +120,13 @@ async def test_a_redelivery_is_the_same_event_in_any_process(open_client: OpenCl
     assert len({event["event_id"] for event in events.new()}) == 1
 
 
+@pytest.mark.parametrize("both", [f"{SECRET},{OTHER_SECRET}", f" {OTHER_SECRET} , {SECRET}\n", f"{SECRET},"])
+async def test_several_secrets_are_separated_by_commas(open_client: OpenClient, both: str) -> None:
+    async with open_client(clerk_webhook_signing_secret=both) as client:
+        answers = [await post(client, secret=secret) for secret in (SECRET, OTHER_SECRET)]
+    assert [answer.status_code for answer in answers] == [204, 204 if OTHER_SECRET in both else 400]
+
+
 async def test_embedded_user_and_caller_are_not_recorded(client: httpx.AsyncClient, events: EventFile) -> None:
     await post(client)
     line = events.path.read_text("utf-8")
