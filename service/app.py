@@ -73,6 +73,9 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             stack.push_async_callback(flood.close)
             sign_outs = SingleFlight[RecordedSignOut]()
             stack.push_async_callback(sign_outs.close)
+            if resources.clerk is not None:
+                warming_up = asyncio.create_task(resources.clerk.warm_up(), name="warm-up")
+                stack.callback(warming_up.cancel)
             counted.ready.set_function(lambda: resources.is_ready)
             secrets = [secret.get_secret_value() for secret in settings.clerk_webhook_signing_secret]
             yield {

@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, PAGE_
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
 from service.sandbox.instance import Instance
 from service.telemetry.metrics import Metrics
+from tests.support.processes import ROOT, TIMEOUT
 
 URL = "https://api.clerk.com"
 SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
@@ -406,3 +409,45 @@ async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
     await api.revoke_session("sess_1")
     assert counted(metrics) == {"list ok": 1, "revoke ok": 1}
     assert b'clerk_requests_total{call="revoke",result="refused"} 0.0' in generate_latest(metrics.registry)
+
+
+# --- The warm-up -----------------------------------------------------------------------------------------------------
+
+FIRST_CALLS = """
+import asyncio, json, sys
+
+from service.app import create_app
+from service.clerk.backend_api import backend_api
+from service.sandbox.instance import Instance
+
+row = Instance("https://clerk.example.com", "sk_test_x").sign_in("user").as_json()
+
+
+async def answer(reader, writer):
+    is_list = (await reader.readuntil(b"\\r\\n\\r\\n")).startswith(b"GET")
+    body = json.dumps([row] if is_list else row | {"status": "revoked"}).encode()
+    head = f"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+    writer.write(head.encode() + body)
+    writer.close()
+
+
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with backend_api(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "sk_test_x") as api:
+        if "warm" in sys.argv:
+            await api.warm_up()
+        before = set(sys.modules)
+        assert await api.alive_sessions("user") == [row["id"]]
+        assert await api.revoke_session(row["id"])
+        print(len(set(sys.modules) - before))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warmed up", "cold"])
+def test_after_the_warm_up_the_first_calls_import_nothing(warm: bool) -> None:
+    command = [sys.executable, "-c", FIRST_CALLS, *["warm"] * warm]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert (done.stdout == "0\n") is warm

@@ -87,8 +87,8 @@ def test_three_sessions_are_ended_within_200_ms_of_a_clerk_that_takes_20(tmp_pat
             assert server.stop() == 0
     assert len(event_log.new()) == ROUNDS
     figure("the median", median(milliseconds), "ms", bound=MAX_MILLISECONDS)
+    figure("the first, with new connections", milliseconds[0], "ms", bound=MAX_MILLISECONDS)
     # Without a bound: what else the machine does in such a moment counts as well.
-    figure("the first, with new connections", milliseconds[0], "ms")
     figure("the slowest of the rest", max(milliseconds[1:]), "ms")
 
 
