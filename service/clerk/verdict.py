@@ -52,8 +52,10 @@ class Identity(NamedTuple):
     """The token's ``iat``, in seconds since 1970."""
     expires_at: int = 0
     """The token's ``exp``, in seconds since 1970."""
-    factor_ages: tuple[int, int] | None = None
-    """Minutes since the first and the second factor were last verified (``fva``), -1 for never; None where odd."""
+    longest_lifetime: int = 0
+    """Seconds that a token which Clerk issues now for the same session can be valid, leeway included."""
+    factor_ages: object = None
+    """The token's ``fva``, unchecked: ``is_fresh`` judges it."""
 
 
 @dataclass(frozen=True, slots=True)

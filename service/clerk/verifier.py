@@ -1,4 +1,4 @@
-"""Verifies session tokens, in the order of checks that README.md lists.
+"""Verifies session tokens, in the order of checks that docs/security.md lists.
 
 The algorithm is fixed and only ``kid`` is taken from a token's header, so no JOSE library is needed: what those make of
 a hostile header (``crit: null``, a list as ``alg``) is not a verdict, and each check would have to be repeated here.
@@ -8,9 +8,9 @@ import binascii
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -53,33 +53,6 @@ _BAD_SIGNATURE = Verdict(
 )
 _matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
 
-VerifyOne = Callable[[bytes, float], Awaitable[Verdict]]
-"""Gives the verdict on a token; waits for a key until a time of ``time.monotonic()``."""
-
-
-def longest_lifetime(identity: Identity) -> int:
-    """Return for how many seconds a token that Clerk issues now for the same session can be valid, leeway included."""
-    return identity.expires_at - identity.issued_at + 2 * LEEWAY
-
-
-async def best_verdict(
-    tokens: Sequence[bytes], verify_one: VerifyOne, accept: Callable[[Identity], Awaitable[bool]] | None = None
-) -> Verdict:
-    """Return the best verdict on the tokens of one request; ``ABSENT`` without any.
-
-    Args:
-        tokens: as sent. The first one that is verified and accepted ends the search.
-        verify_one: gives the verdict on each.
-        accept: says whether whom a verified token names is accepted; without it, everyone is.
-    """
-    best, deadline = ABSENT, time.monotonic() + KEY_TIMEOUT
-    for token in tokens:
-        verdict = await verify_one(token, deadline)
-        if verdict.auth is Auth.VERIFIED and (accept is None or await accept(cast("Identity", verdict.identity))):
-            return verdict
-        best = better(best, verdict)
-    return best
-
 
 class _CheckFailedError(Exception):
     """The token fails a check. Never leaves this module."""
@@ -111,26 +84,37 @@ class Verifier:
         self._issuer = issuer
         self._clock = clock
 
-    def verify(self, tokens: Sequence[bytes]) -> Coroutine[Any, Any, Verdict]:
+    async def verify(self, tokens: Sequence[bytes]) -> Verdict:
         """Return the best verdict on the tokens of one request; ``ABSENT`` without any."""
-        return best_verdict(tokens, self.verify_one)
+        best, deadline = ABSENT, time.monotonic() + KEY_TIMEOUT
+        for token in tokens:
+            verdict = await self.verify_one(token, deadline)
+            if verdict.auth is Auth.VERIFIED:
+                return verdict
+            best = better(best, verdict)
+        return best
 
     async def verify_one(self, token: bytes, deadline: float) -> Verdict:
-        """Return the verdict on one token.
-
-        Args:
-            token: as sent.
-            deadline: until when to wait for a key, by ``time.monotonic()``.
-        """
+        """Return the verdict on one token; wait for its key until ``deadline``, a time of ``time.monotonic()``."""
         try:
-            signing_input, header, payload, signature = _split(token)
+            if len(token) > MAX_TOKEN_BYTES:
+                expected = f"at most {MAX_TOKEN_BYTES} bytes"
+                raise _CheckFailedError(Reason.TOKEN_TOO_LARGE, "size", expected, f"{len(token)} bytes")
+            if token.startswith(_MACHINE_TOKENS):
+                found = "a machine token, OAuth token or API key"
+                raise _CheckFailedError(Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", found)
+            signing_input, _, signature = token.rpartition(b".")
+            header, dot, payload = signing_input.partition(b".")
+            if not dot or b"." in payload:
+                raise _invalid("form", "three parts with dots between them", f"{token.count(b'.') + 1} parts")
+            raw_payload, raw_signature = _decoded(payload), _decoded(signature)
             kid = _checked_header(header)
             key = self._keys.key_at_hand(kid) or await self._wait_for_key(kid, deadline)
             try:
-                key.verify(signature, signing_input, *_RS256)
+                key.verify(raw_signature, signing_input, *_RS256)
             except InvalidSignature:
                 return _BAD_SIGNATURE
-            return self._check_claims(_json_object(payload, "payload"))
+            return self._check_claims(_json_object(raw_payload, "payload"))
         except _CheckFailedError as failure:
             return failure.verdict
         except Exception as error:  # noqa: BLE001 - a token that breaks a library is invalid, and a bug of ours
@@ -183,21 +167,6 @@ def _too_early(reason: Reason, check: str, seconds: float) -> _CheckFailedError:
     return _CheckFailedError(reason, check, f"at most {LEEWAY} s ahead of our clock", f"{seconds:.0f} s ahead")
 
 
-def _split(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return signing input, encoded header, payload and signature of a compact JWS (RFC 7515, section 7.1)."""
-    if len(token) > MAX_TOKEN_BYTES:
-        expected = f"at most {MAX_TOKEN_BYTES} bytes"
-        raise _CheckFailedError(Reason.TOKEN_TOO_LARGE, "size", expected, f"{len(token)} bytes")
-    if token.startswith(_MACHINE_TOKENS):
-        found = "a machine token, OAuth token or API key"
-        raise _CheckFailedError(Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", found)
-    signing_input, _, signature = token.rpartition(b".")
-    header, dot, payload = signing_input.partition(b".")
-    if not dot or b"." in payload:
-        raise _invalid("form", "three parts with dots between them", f"{token.count(b'.') + 1} parts")
-    return signing_input, header, _decoded(payload), _decoded(signature)
-
-
 def _decoded(part: bytes) -> bytes:
     """Decode canonical base64url: only its alphabet, no padding, unused bits 0 (RFC 4648, sections 3.3 and 3.5)."""
     length = len(part) % 4
@@ -244,39 +213,32 @@ def _checked_header(part: bytes) -> str:
 
 def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return ``exp``, ``iat`` and ``nbf`` in whole seconds since 1970, cut off as by the PyJWT of Clerk's SDK."""
-    expires, issued, not_before = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
-    if type(expires) is type(issued) is type(not_before) is int:
-        return expires, issued, not_before
-    return _whole("exp", expires), _whole("iat", issued), _whole("nbf", not_before)
-
-
-def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _invalid(name, "a number of seconds since 1970", value)
-    return int(value)
+    times = {"exp": claims.get("exp"), "iat": claims.get("iat"), "nbf": claims.get("nbf", 0)}
+    for name, value in times.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _invalid(name, "a number of seconds since 1970", value)
+    return int(times["exp"]), int(times["iat"]), int(times["nbf"])
 
 
 def _identity(claims: Mapping[str, Any], issued: int, expires: int) -> Identity:
     """Return whom the claims name. ``sub`` and ``sid`` are checked already; of the rest, odd values are left out."""
-    is_v2 = claims.get("v") == 2  # noqa: PLR2004 - Clerk's token version
-    org_id = _member(claims.get("o"), "id") if is_v2 else _member(claims, "org_id")
-    actor_id = _member(claims.get("act"), "sub")
-    return Identity(claims["sub"], claims["sid"], org_id, actor_id, issued, expires, _factor_ages(claims.get("fva")))
-
-
-def _factor_ages(value: object) -> tuple[int, int] | None:
-    if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - first and second factor
-        return None
-    first, second = value
-    # -1 means never; not isinstance: bool is an int.
-    return (first, second) if type(first) is type(second) is int and first >= -1 and second >= -1 else None
+    act = claims.get("act")
+    organization = claims.get("o") if claims.get("v") == 2 else {"id": claims.get("org_id")}  # noqa: PLR2004 - Clerk's token version
+    return Identity(
+        user_id=claims["sub"],
+        session_id=claims["sid"],
+        org_id=None if organization is None else _member(organization, "id"),
+        actor_id=None if act is None else _member(act, "sub"),
+        issued_at=issued,
+        expires_at=expires,
+        longest_lifetime=expires - issued + 2 * LEEWAY,
+        factor_ages=claims.get("fva"),
+    )
 
 
 def _member(value: object, name: str) -> str | None:
     """Return an object's member if it is an identifier."""
-    if not isinstance(value, dict):
-        return None
-    member = value.get(name)
+    member = value.get(name) if isinstance(value, dict) else None
     return member if _is_identifier(member) else None
 
 

@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from service.clerk.credentials import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
-from service.clerk.verifier import longest_lifetime
 from service.endpoints.responses import JSONResponse, expire_cookies
 from service.endpoints.state import RequestState, state_of
 from service.events.types import UserLogout, new_event_id, now
@@ -65,6 +64,6 @@ async def _revoke(revocations: RevocationList, verdict: Verdict) -> None:
     if verdict.auth is not Auth.VERIFIED or identity is None:
         return
     try:
-        await revocations.revoke([identity.session_id], token_lifetime=longest_lifetime(identity))
+        await revocations.revoke([identity.session_id], token_lifetime=identity.longest_lifetime)
     except Exception as error:  # noqa: BLE001 - as above
         logger.error("a signed-out session was not put on the revocation list: %s", where(error))  # noqa: TRY400

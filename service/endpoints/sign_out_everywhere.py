@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from service.clerk.sign_out import SignOutEverywhere, SignOutResult, StopReason
 from service.clerk.verdict import Identity
-from service.clerk.verifier import longest_lifetime
 from service.events.token_buckets import TokenBuckets
 from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now
 from service.resources import Resources
@@ -100,7 +99,7 @@ async def sign_out_everywhere(
         logger.error("a sign-out was not recorded: %s", where(error))  # noqa: TRY400 - see where()
     try:
         if result.over:
-            await resources.revocations.revoke(result.over, token_lifetime=longest_lifetime(identity))
+            await resources.revocations.revoke(result.over, token_lifetime=identity.longest_lifetime)
     except Exception as error:  # noqa: BLE001 - as above
         logger.error("signed-out sessions were not put on the revocation list: %s", where(error))  # noqa: TRY400
     return RecordedSignOut(result, event_id, recorded)
