@@ -94,7 +94,7 @@ async def open_resources(
         clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
         keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
         revocations = await stack.enter_async_context(open_revocations(settings, metrics))
-        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
+        verifier = verifier_of(settings, keys)
         client_address = ClientAddress(settings.forwarded_allow_ips)
         request_facts = RequestFacts(
             origins=settings.clerk_authorized_parties,
@@ -244,6 +244,16 @@ async def open_keys(
     assert api is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
     async with KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring:
         yield ring
+
+
+def verifier_of(settings: Settings, keys: PemKey | KeyRing) -> Verifier:
+    """Give a verifier of what the settings allow."""
+    return Verifier(
+        keys,
+        authorized_parties=settings.clerk_authorized_parties,
+        audiences=settings.clerk_audience,
+        issuer=settings.clerk_issuer,
+    )
 
 
 def describe_revocations(settings: Settings) -> str:

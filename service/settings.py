@@ -189,6 +189,8 @@ class Settings(BaseModel):
     clerk_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.clerk.com"
     clerk_authorized_parties: Origins = ()
     """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
+    clerk_audience: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    """Of these a token's ``aud`` must name one; without any, ``aud`` is not looked at."""
     clerk_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
     clerk_webhook_signing_secret: SigningSecrets = ()
     """Sign Clerk's webhooks, several while one is being replaced; without any none is taken."""

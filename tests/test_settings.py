@@ -78,6 +78,7 @@ def as_written(default: Any) -> str:
         ("CLERK_AUTHORIZED_PARTIES", "https://a.example:65535", ("https://a.example:65535",)),
         ("CLERK_AUTHORIZED_PARTIES", ",", ()),
         ("CLERK_ISSUER", "https://clerk.example.com", "https://clerk.example.com"),
+        ("CLERK_AUDIENCE", " convex, https://api.example.com,", ("convex", "https://api.example.com")),
         ("EVENT_LOG", "/var/log/events.jsonl", "/var/log/events.jsonl"),
         ("EVENT_SPOOL_MAX_BYTES", "1048576", 1 << 20),
         ("EVENT_CLIENT_IP", "true", True),

@@ -36,6 +36,7 @@ class Reason(StrEnum):
 
     TOKEN_TOO_LARGE = "token-too-large"
     TOKEN_INVALID_ISSUER = "token-invalid-issuer"
+    TOKEN_INVALID_AUDIENCE = "token-invalid-audience"
     TOKEN_CATEGORY_NOT_SUPPORTED = "token-category-not-supported"
 
 

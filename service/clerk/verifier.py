@@ -67,6 +67,7 @@ class Verifier:
     Args:
         keys: the instance's public keys.
         authorized_parties: the allowed ``azp``; empty allows any.
+        audiences: of these a token's ``aud`` must name one; empty looks at none.
         issuer: the allowed ``iss``; None allows any.
         clock: seconds since 1970.
     """
@@ -76,11 +77,13 @@ class Verifier:
         keys: Keys,
         *,
         authorized_parties: Sequence[str] = (),
+        audiences: Sequence[str] = (),
         issuer: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._authorized_parties = frozenset(authorized_parties)
+        self._audiences = frozenset(audiences)
         self._issuer = issuer
         self._clock = clock
 
@@ -140,8 +143,9 @@ class Verifier:
         if not isinstance(claims.get("jti", ""), str):
             raise _invalid("jti", "a string, or none", claims["jti"])
         expires, issued, not_before = _times(claims)
-        if "aud" in claims:
-            raise _invalid("aud", "none: Clerk's session tokens have no audience", claims["aud"])
+        if self._audiences and not _names_one_of(self._audiences, claims.get("aud")):
+            expected = "one of CLERK_AUDIENCE"
+            raise _CheckFailedError(Reason.TOKEN_INVALID_AUDIENCE, "aud", expected, claims.get("aud"))
         azp, iss, now = claims.get("azp"), claims.get("iss"), self._clock()
         if self._authorized_parties and not (isinstance(azp, str) and azp in self._authorized_parties):
             expected = "an origin in CLERK_AUTHORIZED_PARTIES"
@@ -218,6 +222,12 @@ def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _invalid(name, "a number of seconds since 1970", value)
     return int(times["exp"]), int(times["iat"]), int(times["nbf"])
+
+
+def _names_one_of(audiences: frozenset[str], aud: object) -> bool:
+    """Say whether an ``aud``, a string or a list of strings (RFC 7519, section 4.1.3), names an audience."""
+    values = aud if isinstance(aud, list) else [aud]
+    return all(isinstance(value, str) for value in values) and not audiences.isdisjoint(values)
 
 
 def _identity(claims: Mapping[str, Any], issued: int, expires: int) -> Identity:

@@ -508,7 +508,7 @@ def other_claims() -> Iterator[Vector]:
         yield accepted(f"{name} missing", without(name))
     audiences: list[Any] = [None, "", "x", ORIGIN, [], ["x"], [None], {}, {"a": 1}, 0, 5, False, True]
     for audience in audiences:
-        yield carried(f"aud {shown(audience)}", good(aud=audience))
+        yield accepted(f"aud {shown(audience)}", good(aud=audience))
     jtis: list[Any] = [None, 5, True, [], ["x"], {}]
     for jti in jtis:
         yield carried(f"jti {shown(jti)}", good(jti=jti))

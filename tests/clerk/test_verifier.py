@@ -25,6 +25,7 @@ NOW = 1_790_000_000
 USER, SESSION = "user_2xyzUVW", "sess_2abcDEF"
 OTHER_KID = "ins_2somebodyElse"
 UNREACHABLE_KID = "ins_2notLoadedYet"
+AUDIENCE = "https://api.example.com"
 WHO = Identity(USER, SESSION, None, None, NOW, NOW + 60, longest_lifetime=70, factor_ages=[3, -1])
 
 
@@ -52,9 +53,14 @@ class FakeKeys:
 
 
 def verifier(
-    *, keys: Keys | None = None, parties: Iterable[str] = (ORIGIN,), issuer: str | None = ISSUER, now: float = NOW
+    *,
+    keys: Keys | None = None,
+    parties: Iterable[str] = (ORIGIN,),
+    issuer: str | None = ISSUER,
+    now: float = NOW,
+    **options: Any,
 ) -> Verifier:
-    return Verifier(keys or FakeKeys(), authorized_parties=tuple(parties), issuer=issuer, clock=lambda: now)
+    return Verifier(keys or FakeKeys(), authorized_parties=tuple(parties), issuer=issuer, clock=lambda: now, **options)
 
 
 async def verdict_on(token: str, **options: Any) -> Verdict:
@@ -79,7 +85,7 @@ class Draft:
     """A token in the making."""
 
     header: dict[str, Any] = field(default_factory=header)
-    claims: dict[str, Any] = field(default_factory=lambda: claims(now=NOW))
+    claims: dict[str, Any] = field(default_factory=lambda: claims(now=NOW, aud=AUDIENCE))
     raw_header: bytes | None = None
     raw_payload: bytes | None = None
     key: rsa.RSAPrivateKey | None = None
@@ -134,7 +140,7 @@ FAULTS = [
     Fault("exp", INVALID, "claims", {"exp": "soon"}),
     Fault("iat", INVALID, "claims", {"iat": True}),
     Fault("nbf", INVALID, "claims", {"nbf": None}),
-    Fault("aud", INVALID, "claims", {"aud": ""}),
+    Fault("aud", Reason.TOKEN_INVALID_AUDIENCE, "claims", {"aud": "https://evil.example"}),
     Fault("azp", Reason.TOKEN_INVALID_AUTHORIZED_PARTIES, "claims", {"azp": "https://evil.example"}),
     Fault("iss", Reason.TOKEN_INVALID_ISSUER, "claims", {"iss": "https://evil.example"}),
     Fault("iat", Reason.TOKEN_IAT_IN_THE_FUTURE, "claims", {"iat": NOW + 60}),
@@ -152,7 +158,7 @@ async def test_one_fault_decides_and_the_finding_names_it(fault: Fault) -> None:
     """Only an expired token still says whose it was."""
     draft = Draft()
     fault.put_into(draft)
-    verdict = await verdict_on(draft.token())
+    verdict = await verdict_on(draft.token(), audiences=[AUDIENCE])
     assert (verdict.auth, verdict.reason) == (fault.auth, fault.reason)
     assert verdict.finding is not None
     assert verdict.finding.check == fault.check
@@ -164,7 +170,7 @@ async def test_of_two_faults_the_one_that_is_checked_first_decides() -> None:
         draft = Draft()
         second.put_into(draft)
         first.put_into(draft)
-        verdict = await verdict_on(draft.token())
+        verdict = await verdict_on(draft.token(), audiences=[AUDIENCE])
         assert verdict.finding is not None
         assert (verdict.finding.check, verdict.reason) == (first.check, first.reason), name_of(second)
 
@@ -262,6 +268,36 @@ async def test_azp_is_one_of_the_configured_parties(parties: list[str], azp: obj
     assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUTHORIZED_PARTIES)
 
 
+@pytest.mark.parametrize("aud", ["convex", "", ["convex", "other"], [], [5], 5, True, {}, {"a": 1}], ids=repr)
+async def test_an_audience_is_not_looked_at_unless_one_is_set(aud: object) -> None:
+    assert (await verdict_on(session_token(aud=aud))).auth is Auth.VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("aud", "allowed"),
+    [
+        ("convex", True),
+        ("other", True),
+        (["nobody", "other"], True),
+        (None, False),
+        ("", False),
+        ("Convex", False),
+        ("convex ", False),
+        ("convex,other", False),
+        ([], False),
+        (["nobody"], False),
+        (["convex", 5], False),
+        ([["convex"]], False),
+        ({"convex": 1}, False),
+        (5, False),
+    ],
+    ids=repr,
+)
+async def test_one_of_the_audiences_must_match_where_some_are_set(aud: object, allowed: bool) -> None:
+    verdict = await verdict_on(session_token(aud=aud), audiences=["convex", "other"])
+    assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUDIENCE)
+
+
 @pytest.mark.parametrize(
     ("issuer", "iss", "allowed"),
     [
@@ -297,10 +333,8 @@ async def identity_of(**changes: Any) -> Identity:
             pytest.param({"v": version, "org_id": "org_2v1", "o": {"id": "org_2v2"}}, "org_2v1", id=f"v {version!r}")
             for version in (None, 1, "2", True)
         ),
-        *(
-            pytest.param({"v": 1, "org_id": odd}, None, id=repr(odd)[:20])
-            for odd in (["org"], {}, "", "x" * 129, "a b")
-        ),
+        pytest.param({"v": 1, "org_id": ["org"]}, None, id="v1, a list"),
+        pytest.param({"v": 1, "org_id": "a b"}, None, id="v1, no identifier"),
     ],
 )
 async def test_the_organisation_is_where_the_tokens_version_has_it(claims: dict[str, Any], org_id: str | None) -> None:
