@@ -252,7 +252,8 @@ def verifier_of(settings: Settings, keys: PemKey | KeyRing) -> Verifier:
         keys,
         authorized_parties=settings.clerk_authorized_parties,
         audiences=settings.clerk_audience,
-        issuer=settings.clerk_issuer,
+        issuers=settings.clerk_issuer,
+        clock_skew=settings.clerk_clock_skew_seconds,
     )
 
 
@@ -278,7 +279,7 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     dropped = metrics.revocations.labels("dropped").inc
     if url == "memory://":
         metrics.revocations_up.set(1)
-        yield RevocationList(MemoryStore(on_dropped=dropped), metrics)
+        yield RevocationList(MemoryStore(on_dropped=dropped), metrics, clock_skew=settings.clerk_clock_skew_seconds)
         return
     # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
     from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
@@ -291,6 +292,6 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     store = RedisStore(redis, on_dropped=dropped, on_change=metrics.revocations_up.set)
     await store.start()
     try:
-        yield RevocationList(store, metrics)
+        yield RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)
     finally:
         await store.close()

@@ -27,7 +27,7 @@ from service.telemetry.diagnostics import where
 logger = logging.getLogger("service.verifier")
 
 LEEWAY = 5
-"""Seconds by which clocks may differ, as in Clerk's SDKs."""
+"""Seconds by which clocks may differ unless the settings say otherwise, as in Clerk's SDKs."""
 KEY_TIMEOUT = 0.25
 """Seconds that one request may wait for keys, for all of its tokens together."""
 
@@ -68,7 +68,8 @@ class Verifier:
         keys: the instance's public keys.
         authorized_parties: the allowed ``azp``; empty allows any.
         audiences: of these a token's ``aud`` must name one; empty looks at none.
-        issuer: the allowed ``iss``; None allows any.
+        issuers: the allowed ``iss``; empty allows any.
+        clock_skew: seconds by which clocks may differ.
         clock: seconds since 1970.
     """
 
@@ -78,13 +79,15 @@ class Verifier:
         *,
         authorized_parties: Sequence[str] = (),
         audiences: Sequence[str] = (),
-        issuer: str | None = None,
+        issuers: Sequence[str] = (),
+        clock_skew: int = LEEWAY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._authorized_parties = frozenset(authorized_parties)
         self._audiences = frozenset(audiences)
-        self._issuer = issuer
+        self._issuers = frozenset(issuers)
+        self._skew = clock_skew
         self._clock = clock
 
     async def verify(self, tokens: Sequence[bytes]) -> Verdict:
@@ -150,25 +153,22 @@ class Verifier:
         if self._authorized_parties and not (isinstance(azp, str) and azp in self._authorized_parties):
             expected = "an origin in CLERK_AUTHORIZED_PARTIES"
             raise _CheckFailedError(Reason.TOKEN_INVALID_AUTHORIZED_PARTIES, "azp", expected, azp)
-        if self._issuer is not None and iss != self._issuer:
-            raise _CheckFailedError(Reason.TOKEN_INVALID_ISSUER, "iss", self._issuer, iss)
-        if issued > now + LEEWAY:
-            raise _too_early(Reason.TOKEN_IAT_IN_THE_FUTURE, "iat", issued - now)
-        if not_before > now + LEEWAY:
-            raise _too_early(Reason.TOKEN_NOT_ACTIVE_YET, "nbf", not_before - now)
-        identity = _identity(claims, issued, expires)
-        if expires <= now - LEEWAY:
-            finding = Finding("exp", f"at most {LEEWAY} s behind our clock", f"{now - expires:.0f} s behind")
+        if self._issuers and not (isinstance(iss, str) and iss in self._issuers):
+            raise _CheckFailedError(Reason.TOKEN_INVALID_ISSUER, "iss", "one of CLERK_ISSUER", iss)
+        latest = f"at most {self._skew} s ahead of our clock"
+        if issued > now + self._skew:
+            raise _CheckFailedError(Reason.TOKEN_IAT_IN_THE_FUTURE, "iat", latest, f"{issued - now:.0f} s ahead")
+        if not_before > now + self._skew:
+            raise _CheckFailedError(Reason.TOKEN_NOT_ACTIVE_YET, "nbf", latest, f"{not_before - now:.0f} s ahead")
+        identity = _identity(claims, issued, expires, expires - issued + 2 * self._skew)
+        if expires <= now - self._skew:
+            finding = Finding("exp", f"at most {self._skew} s behind our clock", f"{now - expires:.0f} s behind")
             return Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED, identity, finding)
         return Verdict(Auth.VERIFIED, None, identity)
 
 
 def _invalid(check: str, expected: str, found: object) -> _CheckFailedError:
     return _CheckFailedError(Reason.TOKEN_INVALID, check, expected, found)
-
-
-def _too_early(reason: Reason, check: str, seconds: float) -> _CheckFailedError:
-    return _CheckFailedError(reason, check, f"at most {LEEWAY} s ahead of our clock", f"{seconds:.0f} s ahead")
 
 
 def _decoded(part: bytes) -> bytes:
@@ -230,7 +230,7 @@ def _names_one_of(audiences: frozenset[str], aud: object) -> bool:
     return all(isinstance(value, str) for value in values) and not audiences.isdisjoint(values)
 
 
-def _identity(claims: Mapping[str, Any], issued: int, expires: int) -> Identity:
+def _identity(claims: Mapping[str, Any], issued: int, expires: int, longest_lifetime: int) -> Identity:
     """Return whom the claims name. ``sub`` and ``sid`` are checked already; of the rest, odd values are left out."""
     act = claims.get("act")
     organization = claims.get("o") if claims.get("v") == 2 else {"id": claims.get("org_id")}  # noqa: PLR2004 - Clerk's token version
@@ -241,7 +241,7 @@ def _identity(claims: Mapping[str, Any], issued: int, expires: int) -> Identity:
         actor_id=None if act is None else _member(act, "sub"),
         issued_at=issued,
         expires_at=expires,
-        longest_lifetime=expires - issued + 2 * LEEWAY,
+        longest_lifetime=longest_lifetime,
         factor_ages=claims.get("fva"),
     )
 

@@ -11,7 +11,7 @@ from starlette.authentication import BaseUser
 from service.clerk.credentials import read_credentials
 from service.clerk.token_cache import TokenCache
 from service.clerk.verdict import ABSENT, Auth, Identity, better
-from service.clerk.verifier import KEY_TIMEOUT, LEEWAY, Verifier
+from service.clerk.verifier import KEY_TIMEOUT, Verifier
 from service.events.recorder import Recorder
 from service.events.request_head import RequestHead
 from service.events.types import Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
@@ -25,7 +25,7 @@ logger = logging.getLogger("service.guard")
 
 REPORT_INTERVAL = 300
 """Seconds in which one session is reported once."""
-SIGN_OUT_TOLERANCE = LEEWAY + 5
+SIGN_OUT_TOLERANCE = 10
 """Seconds after a logout in which a new token is no surprise: clocks differ, and the browser calls us before Clerk."""
 
 

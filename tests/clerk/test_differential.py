@@ -249,7 +249,7 @@ class Case:
 
 async def test_every_disagreement_is_a_rule_by_which_we_are_stricter() -> None:
     rng = random.Random(SEED)
-    verifier = Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER)
+    verifier = Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuers=[ISSUER])
     tokens = [random_token(rng) for _ in range(TOKENS)]
     cases = [Case(token, await ours(verifier, token), clerks(token)) for token in tokens]
     assert len(cases) > 5000

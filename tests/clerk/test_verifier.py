@@ -5,7 +5,7 @@ import binascii
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from typing import Any
@@ -56,11 +56,13 @@ def verifier(
     *,
     keys: Keys | None = None,
     parties: Iterable[str] = (ORIGIN,),
-    issuer: str | None = ISSUER,
+    issuers: Sequence[str] = (ISSUER,),
     now: float = NOW,
     **options: Any,
 ) -> Verifier:
-    return Verifier(keys or FakeKeys(), authorized_parties=tuple(parties), issuer=issuer, clock=lambda: now, **options)
+    return Verifier(
+        keys or FakeKeys(), authorized_parties=tuple(parties), issuers=issuers, clock=lambda: now, **options
+    )
 
 
 async def verdict_on(token: str, **options: Any) -> Verdict:
@@ -238,6 +240,24 @@ async def test_fractions_of_a_second_are_cut_off(times: Mapping[str, float], rea
     assert (await verdict_on(session_token(**times))).reason == reason
 
 
+@pytest.mark.parametrize("skew", [0, 60])
+async def test_the_leeway_is_the_configured_one(skew: int) -> None:
+    async def reason(now: float, **times: int) -> Reason | None:
+        return (await verdict_on(session_token(**times), now=now, clock_skew=skew)).reason
+
+    assert await reason(NOW + skew - 0.001, iat=NOW - 60, exp=NOW) is None
+    assert await reason(NOW + skew, iat=NOW - 60, exp=NOW) is Reason.TOKEN_EXPIRED
+    assert await reason(NOW - skew, iat=NOW, nbf=NOW) is None
+    assert await reason(NOW - skew - 0.001, iat=NOW) is Reason.TOKEN_IAT_IN_THE_FUTURE
+    assert await reason(NOW - skew - 0.001, iat=NOW - 99, nbf=NOW) is Reason.TOKEN_NOT_ACTIVE_YET
+
+
+async def test_the_longest_lifetime_counts_the_leeway_twice() -> None:
+    verdict = await verdict_on(session_token(iat=NOW, exp=NOW + 300), clock_skew=60)
+    assert verdict.identity is not None
+    assert verdict.identity.longest_lifetime == 420
+
+
 async def test_a_token_that_can_never_be_valid_is_not_expired() -> None:
     verdict = await verdict_on(session_token(iat=NOW + 60, exp=NOW - 60))
     assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_IAT_IN_THE_FUTURE)
@@ -299,19 +319,20 @@ async def test_one_of_the_audiences_must_match_where_some_are_set(aud: object, a
 
 
 @pytest.mark.parametrize(
-    ("issuer", "iss", "allowed"),
+    ("issuers", "iss", "allowed"),
     [
-        pytest.param(ISSUER, ISSUER, True, id="as configured"),
-        pytest.param(ISSUER, ISSUER + "/", False, id="a slash more"),
-        pytest.param(ISSUER, "https://clerk.evil.example", False, id="another"),
-        pytest.param(ISSUER, None, False, id="none"),
-        pytest.param(ISSUER, [ISSUER], False, id="a list"),
-        pytest.param(None, None, True, id="none, where none is asked for"),
-        pytest.param(None, "https://anybody.example", True, id="any, where none is asked for"),
+        pytest.param([ISSUER], ISSUER, True, id="as configured"),
+        pytest.param(["https://clerk.satellite.example", ISSUER], ISSUER, True, id="one of the configured"),
+        pytest.param([ISSUER], ISSUER + "/", False, id="a slash more"),
+        pytest.param([ISSUER], "https://clerk.evil.example", False, id="another"),
+        pytest.param([ISSUER], None, False, id="none"),
+        pytest.param([ISSUER], [ISSUER], False, id="a list"),
+        pytest.param([], None, True, id="none, where none is asked for"),
+        pytest.param([], "https://anybody.example", True, id="any, where none is asked for"),
     ],
 )
-async def test_iss_is_the_configured_issuer(issuer: str | None, iss: object, allowed: bool) -> None:
-    verdict = await verdict_on(session_token(iss=iss), issuer=issuer)
+async def test_iss_is_a_configured_issuer(issuers: list[str], iss: object, allowed: bool) -> None:
+    verdict = await verdict_on(session_token(iss=iss), issuers=issuers)
     assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_ISSUER)
 
 
