@@ -196,7 +196,9 @@ async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | Non
         # What the endpoint would see, whether the header's value or the token alone was given.
         sent = sent.strip()
         header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
-        verdict = await verifier_of(settings, keys).verify(read_credentials({b"authorization": [header]}).tokens)
+        verdict = await verifier_of(settings, keys, azp_required=settings.clerk_azp_required).verify(
+            read_credentials({b"authorization": [header]}).tokens
+        )
         for line in _explain_verdict(verdict):
             click.echo(line)
         if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
@@ -251,6 +253,8 @@ def _explain_verdict(verdict: Verdict) -> Iterator[str]:
         yield f"  check:    {verdict.finding.check}"
         yield f"  found:    {_shown(verdict.finding.found)}"
         yield f"  expected: {verdict.finding.expected}"
+        if verdict.finding.check == "azp" and verdict.finding.found is None:
+            yield "  hint:     its logout is recorded as verified; CLERK_AZP_REQUIRED=false lets it pass elsewhere too"
     if verdict.reason in _HINTS:
         yield f"  hint:     {_HINTS[verdict.reason]}"
     if verdict.identity is not None:

@@ -36,6 +36,8 @@ class Resources:
 
     Attributes:
         clerk: Clerk's Backend API; None without a secret key.
+        verifier: for whoever lets somebody in, or ends sessions.
+        logout_verifier: for the record, where a token without ``azp`` is as good as any.
         session_check: tells whether a request's session counts.
     """
 
@@ -44,6 +46,7 @@ class Resources:
     clerk: "BackendApi | None"
     keys: PemKey | KeyRing
     verifier: Verifier
+    logout_verifier: Verifier
     client_address: ClientAddress
     request_facts: RequestFacts
     event_log: EventLog
@@ -94,7 +97,7 @@ async def open_resources(
         clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
         keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
         revocations = await stack.enter_async_context(open_revocations(settings, metrics))
-        verifier = verifier_of(settings, keys)
+        verifier = verifier_of(settings, keys, azp_required=settings.clerk_azp_required)
         client_address = ClientAddress(settings.forwarded_allow_ips)
         request_facts = RequestFacts(
             origins=settings.clerk_authorized_parties,
@@ -111,6 +114,7 @@ async def open_resources(
             clerk=clerk,
             keys=keys,
             verifier=verifier,
+            logout_verifier=verifier_of(settings, keys, azp_required=False),
             client_address=client_address,
             request_facts=request_facts,
             event_log=log,
@@ -246,11 +250,12 @@ async def open_keys(
         yield ring
 
 
-def verifier_of(settings: Settings, keys: PemKey | KeyRing) -> Verifier:
-    """Give a verifier of what the settings allow."""
+def verifier_of(settings: Settings, keys: PemKey | KeyRing, *, azp_required: bool) -> Verifier:
+    """Give a verifier of what the settings allow; whether a token without ``azp`` is, depends on what it is for."""
     return Verifier(
         keys,
         authorized_parties=settings.clerk_authorized_parties,
+        azp_required=azp_required,
         audiences=settings.clerk_audience,
         issuers=settings.clerk_issuer,
         clock_skew=settings.clerk_clock_skew_seconds,

@@ -195,6 +195,8 @@ class Settings(BaseModel):
     clerk_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.clerk.com"
     clerk_authorized_parties: Origins = ()
     """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
+    clerk_azp_required: bool = True
+    """Whether the guard and sign out everywhere refuse a token without ``azp``; a logout is recorded in any case."""
     clerk_audience: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Of these a token's ``aud`` must name one; without any, ``aud`` is not looked at."""
     clerk_issuer: Annotated[tuple[Annotated[str, AfterValidator(_issuer)], ...], BeforeValidator(_split)] = ()

@@ -84,6 +84,7 @@ def as_written(default: Any) -> str:
             "https://app.example.com/__clerk/, https://clerk.satellite.example",
             ("https://app.example.com/__clerk", "https://clerk.satellite.example"),
         ),
+        ("CLERK_AZP_REQUIRED", "false", False),
         ("CLERK_CLOCK_SKEW_SECONDS", "0", 0),
         ("CLERK_CLOCK_SKEW_SECONDS", "60", 60),
         ("CLERK_AUDIENCE", " convex, https://api.example.com,", ("convex", "https://api.example.com")),

@@ -48,7 +48,7 @@ class Identity(NamedTuple):
     org_id: str | None = None
     """The active organisation."""
     actor_id: str | None = None
-    """The impersonator, when somebody acts as the user."""
+    """The impersonator, when somebody acts as the user and the token says who."""
     issued_at: int = 0
     """The token's ``iat``, in seconds since 1970."""
     expires_at: int = 0
@@ -57,6 +57,10 @@ class Identity(NamedTuple):
     """Seconds that a token which Clerk issues now for the same session can be valid, leeway included."""
     factor_ages: object = None
     """The token's ``fva``, unchecked: ``is_fresh`` judges it."""
+    authorized_party: str | None = None
+    """The token's ``azp``, the origin of the frontend; None also where it is not 1-256 visible ASCII characters."""
+    initiated_by: str = "user"
+    """``admin`` or ``agent`` where the token has an ``act``, however odd: it was not the user alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ _BAD_SIGNATURE = Verdict(
     None,
     Finding("signature", "an RS256 signature by that key", "one that this key does not verify"),
 )
+_matches_party = re.compile(r"[!-~]{1,256}").fullmatch
 _matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
 
 
@@ -67,6 +68,7 @@ class Verifier:
     Args:
         keys: the instance's public keys.
         authorized_parties: the allowed ``azp``; empty allows any.
+        azp_required: whether a token without ``azp`` is rejected where there are allowed ones.
         audiences: of these a token's ``aud`` must name one; empty looks at none.
         issuers: the allowed ``iss``; empty allows any.
         clock_skew: seconds by which clocks may differ.
@@ -78,6 +80,7 @@ class Verifier:
         keys: Keys,
         *,
         authorized_parties: Sequence[str] = (),
+        azp_required: bool = True,
         audiences: Sequence[str] = (),
         issuers: Sequence[str] = (),
         clock_skew: int = LEEWAY,
@@ -85,6 +88,7 @@ class Verifier:
     ) -> None:
         self._keys = keys
         self._authorized_parties = frozenset(authorized_parties)
+        self._azp_required = azp_required
         self._audiences = frozenset(audiences)
         self._issuers = frozenset(issuers)
         self._skew = clock_skew
@@ -150,7 +154,8 @@ class Verifier:
             expected = "one of CLERK_AUDIENCE"
             raise _CheckFailedError(Reason.TOKEN_INVALID_AUDIENCE, "aud", expected, claims.get("aud"))
         azp, iss, now = claims.get("azp"), claims.get("iss"), self._clock()
-        if self._authorized_parties and not (isinstance(azp, str) and azp in self._authorized_parties):
+        is_allowed = azp in self._authorized_parties if isinstance(azp, str) else azp is None and not self._azp_required
+        if self._authorized_parties and not is_allowed:
             expected = "an origin in CLERK_AUTHORIZED_PARTIES"
             raise _CheckFailedError(Reason.TOKEN_INVALID_AUTHORIZED_PARTIES, "azp", expected, azp)
         if self._issuers and not (isinstance(iss, str) and iss in self._issuers):
@@ -232,7 +237,7 @@ def _names_one_of(audiences: frozenset[str], aud: object) -> bool:
 
 def _identity(claims: Mapping[str, Any], issued: int, expires: int, longest_lifetime: int) -> Identity:
     """Return whom the claims name. ``sub`` and ``sid`` are checked already; of the rest, odd values are left out."""
-    act = claims.get("act")
+    act, azp = claims.get("act"), claims.get("azp")
     organization = claims.get("o") if claims.get("v") == 2 else {"id": claims.get("org_id")}  # noqa: PLR2004 - Clerk's token version
     return Identity(
         user_id=claims["sub"],
@@ -243,6 +248,12 @@ def _identity(claims: Mapping[str, Any], issued: int, expires: int, longest_life
         expires_at=expires,
         longest_lifetime=longest_lifetime,
         factor_ages=claims.get("fva"),
+        authorized_party=azp if isinstance(azp, str) and _matches_party(azp) else None,
+        initiated_by="user"
+        if act is None
+        else "agent"
+        if isinstance(act, dict) and act.get("type") == "agent"
+        else "admin",
     )
 
 

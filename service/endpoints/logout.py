@@ -12,7 +12,7 @@ from service.clerk.credentials import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
 from service.endpoints.responses import JSONResponse, expire_cookies
 from service.endpoints.state import RequestState, state_of
-from service.events.types import UserLogout, new_event_id, now
+from service.events.types import UserLogout, new_event_id, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
 from service.telemetry.diagnostics import where
 
@@ -29,7 +29,7 @@ async def logout(request: Request) -> Response:
     try:
         credentials = read_credentials(state["head"].headers)
         cookies = credentials.cookies
-        verdict = await resources.verifier.verify(credentials.tokens)
+        verdict = await resources.logout_verifier.verify(credentials.tokens)
         event_id, recorded = await _record(state, verdict, event_id, now())
     except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
         logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
@@ -47,13 +47,16 @@ async def _record(state: RequestState, verdict: Verdict, event_id: str, timestam
     if not flood.admits(session_id, lambda: resources.client_address(state["head"])):
         # Nothing of its own is written, so the answer must not say that it is.
         return flood.suppress(verdict.auth.value), False
+    facts = resources.request_facts(state["head"])
+    facts["authorized_party"] = None if identity is None else identity.authorized_party
+    facts["token_issued_at"] = None if identity is None else timestamp_of(identity.issued_at)
     event = UserLogout(
         event_id=event_id,
         timestamp=timestamp,
         auth=verdict.auth.value,
         reason=verdict.reason.value if verdict.reason else None,
         who=identity,
-        facts=resources.request_facts(state["head"]),
+        facts=facts,
     )
     return event_id, await resources.recorder.record(event)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from service.clerk.sign_out import SignOutEverywhere, SignOutResult, StopReason
 from service.clerk.verdict import Identity
 from service.events.token_buckets import TokenBuckets
-from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now
+from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now, timestamp_of
 from service.resources import Resources
 from service.telemetry.diagnostics import where
 
@@ -91,7 +91,11 @@ async def sign_out_everywhere(
         revoked_sessions=result.revoked,
         failed_sessions=result.failed,
         who=identity,
-        facts=facts,
+        facts={
+            **facts,
+            "authorized_party": identity.authorized_party,
+            "token_issued_at": timestamp_of(identity.issued_at),
+        },
     )
     try:
         recorded = await resources.recorder.record(event)

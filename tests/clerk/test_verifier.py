@@ -26,7 +26,9 @@ USER, SESSION = "user_2xyzUVW", "sess_2abcDEF"
 OTHER_KID = "ins_2somebodyElse"
 UNREACHABLE_KID = "ins_2notLoadedYet"
 AUDIENCE = "https://api.example.com"
-WHO = Identity(USER, SESSION, None, None, NOW, NOW + 60, longest_lifetime=70, factor_ages=[3, -1])
+WHO = Identity(
+    USER, SESSION, None, None, NOW, NOW + 60, longest_lifetime=70, factor_ages=[3, -1], authorized_party=ORIGIN
+)
 
 
 class FakeKeys:
@@ -284,8 +286,17 @@ async def test_a_token_that_can_never_be_valid_is_not_expired() -> None:
     ],
 )
 async def test_azp_is_one_of_the_configured_parties(parties: list[str], azp: object, allowed: bool) -> None:
-    verdict = await verdict_on(session_token(azp=azp), parties=parties)
-    assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUTHORIZED_PARTIES)
+    for azp_required in (True, False):
+        verdict = await verdict_on(session_token(azp=azp), parties=parties, azp_required=azp_required)
+        if azp is not None or azp_required:
+            assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUTHORIZED_PARTIES)
+        else:
+            assert verdict.auth is Auth.VERIFIED
+
+
+async def test_an_expired_token_without_azp_says_who_it_was_where_none_is_required() -> None:
+    verdict = await verdict_on(session_token(azp=None), now=NOW + 3600, azp_required=False)
+    assert (verdict.auth, verdict.identity) == (Auth.EXPIRED, WHO._replace(authorized_party=None))
 
 
 @pytest.mark.parametrize("aud", ["convex", "", ["convex", "other"], [], [5], 5, True, {}, {"a": 1}], ids=repr)
