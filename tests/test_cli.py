@@ -191,9 +191,21 @@ def test_check_shows_who_a_good_token_names(check: Check) -> None:
     assert result.exit_code == 0
 
 
+def test_check_says_that_a_session_with_open_tasks_is_refused(check: Check) -> None:
+    result = check("--token", token(claims(sts="pending")))
+    assert "token: verified\n" in result.output
+    assert "  status:   pending, so the guard refuses it (session-pending)" in result.output
+    assert result.exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("sent", "lines"),
     [
+        pytest.param(
+            token(claims(azp=None)),
+            ["token-invalid-authorized-parties", "null", "its logout is recorded as verified; CLERK_AZP_REQUIRED"],
+            id="no azp",
+        ),
         pytest.param(
             token(claims(azp="https://evil.example")),
             [

@@ -59,6 +59,8 @@ class Identity(NamedTuple):
     """The token's ``fva``, unchecked: ``is_fresh`` judges it."""
     authorized_party: str | None = None
     """The token's ``azp``, the origin of the frontend; None also where it is not 1-256 visible ASCII characters."""
+    status: object = "active"
+    """The token's ``sts``, unchecked: ``pending`` while the session has open tasks; ``active`` where there is none."""
     initiated_by: str = "user"
     """``admin`` or ``agent`` where the token has an ``act``, however odd: it was not the user alone."""
 

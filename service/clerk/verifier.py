@@ -248,6 +248,7 @@ def _identity(claims: Mapping[str, Any], issued: int, expires: int, longest_life
         expires_at=expires,
         longest_lifetime=longest_lifetime,
         factor_ages=claims.get("fva"),
+        status=claims.get("sts", "active"),
         authorized_party=azp if isinstance(azp, str) and _matches_party(azp) else None,
         initiated_by="user"
         if act is None

@@ -17,7 +17,7 @@ from service.events.request_head import RequestHead
 from service.events.types import Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import REVOCATIONS_TIMEOUT, RevocationsUnavailableError
-from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
+from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_PENDING, SESSION_REVOKED, Refusal, refusal_of
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Children, Metrics
 
@@ -41,11 +41,14 @@ class SessionUser(BaseUser):
     """The impersonator, when somebody acts as the user."""
     expires_at: int
     """The token's ``exp``, in seconds since 1970."""
+    is_pending: bool
+    """The session has open tasks; only where that is allowed."""
 
     @classmethod
     def of(cls, identity: Identity) -> Self:
         """Give the user of an identity."""
-        return cls(identity.user_id, identity.session_id, identity.org_id, identity.actor_id, identity.expires_at)
+        user_id, session_id, org_id, actor_id = identity[:4]
+        return cls(user_id, session_id, org_id, actor_id, identity.expires_at, identity.status == "pending")
 
     @property
     def is_authenticated(self) -> bool:
@@ -94,16 +97,18 @@ class SessionCheck:
         self._fail = fail
         self._results = Children((metrics or Metrics()).session_checks)
 
-    async def __call__(self, head: RequestHead) -> SessionUser | Refusal:
+    async def __call__(self, head: RequestHead, *, allow_pending: bool = False) -> SessionUser | Refusal:
         """Give who sent a request, or a WebSocket's, or why it is refused.
 
         Of several tokens, as cookies of several sessions, any one that counts admits; else the best verdict decides,
-        after "signed out", which is a verified token's. Only what is refused is reported as used after its logout.
+        after "signed out" and "pending", which are a verified token's. Only what is refused is reported as used after
+        its logout. ``allow_pending`` admits a session with open tasks.
 
         All questions to the revocation list share 100 ms, that of the report included.
         """
         best, within, deadline = ABSENT, REVOCATIONS_TIMEOUT, time.monotonic() + KEY_TIMEOUT
         signed_out: tuple[Identity, float] | None = None
+        is_pending = False
         for token in read_credentials(head.headers).tokens:
             identity = self._remembered.get(token)
             if identity is None:
@@ -113,6 +118,9 @@ class SessionCheck:
                     best = better(best, verdict)
                     continue
                 self._remembered.put(token, identity)
+            if identity.status != "active" and not (allow_pending and identity.status == "pending"):
+                is_pending = True
+                continue
             asked_at = time.monotonic()
             try:
                 signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=within)
@@ -128,6 +136,9 @@ class SessionCheck:
             self._results["signed_out",].inc()
             await self._report(head, *signed_out, within)
             return SESSION_REVOKED
+        if is_pending:
+            self._results["pending",].inc()
+            return SESSION_PENDING
         self._results[best.auth.value,].inc()
         return refusal_of(best)
 

@@ -498,7 +498,7 @@ def times() -> Iterator[Vector]:
         yield carried(f"nbf {future[:12]}", raw_claim("nbf", future), reason="token-not-active-yet")
 
 
-FREE_FORM = ("o", "act", "fea", "sts", "v", "org_id", "fva", "pla")
+FREE_FORM = ("o", "act", "fea", "v", "org_id", "fva", "pla")
 
 
 def other_claims() -> Iterator[Vector]:
