@@ -51,6 +51,8 @@ class Identity(NamedTuple):
     """The impersonator, when somebody acts as the user and the token says who."""
     issued_at: int = 0
     """The token's ``iat``, in seconds since 1970."""
+    origin_issued_at: float | None = None
+    """The header's ``oiat``: when Clerk's origin put the claims together; its edge may have signed them anew later."""
     expires_at: int = 0
     """The token's ``exp``, in seconds since 1970."""
     longest_lifetime: int = 0

@@ -144,6 +144,7 @@ class SessionCheck:
 
     async def _report(self, head: RequestHead, identity: Identity, signed_out_at: float, within: float) -> None:
         """Record, once per session and ``REPORT_INTERVAL``, that a token came after its session was signed out."""
+        made_at = identity.issued_at if identity.origin_issued_at is None else identity.origin_issued_at
         try:
             if await self._revocations.is_first_report(identity.session_id, seconds=REPORT_INTERVAL, within=within):
                 await self._recorder.record(
@@ -152,7 +153,7 @@ class SessionCheck:
                         timestamp=now(),
                         logged_out_at=timestamp_of(signed_out_at),
                         token_issued_at=timestamp_of(identity.issued_at),
-                        issued_after_logout=identity.issued_at > signed_out_at + SIGN_OUT_TOLERANCE,
+                        issued_after_logout=made_at > signed_out_at + SIGN_OUT_TOLERANCE,
                         who=identity,
                         facts=self._facts(head),
                     )

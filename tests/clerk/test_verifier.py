@@ -27,7 +27,13 @@ OTHER_KID = "ins_2somebodyElse"
 UNREACHABLE_KID = "ins_2notLoadedYet"
 AUDIENCE = "https://api.example.com"
 WHO = Identity(
-    USER, SESSION, None, None, NOW, NOW + 60, longest_lifetime=70, factor_ages=[3, -1], authorized_party=ORIGIN
+    USER,
+    SESSION,
+    issued_at=NOW,
+    expires_at=NOW + 60,
+    longest_lifetime=70,
+    factor_ages=[3, -1],
+    authorized_party=ORIGIN,
 )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -21,7 +22,7 @@ from service.sessions.refusal import (
     refusal_of,
 )
 from tests.guard.parts import OTHER, SESSION, USER, FakeRecorder, Parts, bearer, cookies, expired, of_session
-from tests.support.signing import claims, private_key, token
+from tests.support.signing import claims, header, private_key, token
 
 FORGED = token(key=private_key("forger"))
 
@@ -231,6 +232,31 @@ async def test_a_token_made_long_after_the_logout_is_told_apart(later: int, *, s
     await parts.store.add([SESSION], at=issued - later, seconds=75)
     await parts.outcome(bearer(of_session(now=issued)))
     assert [event.issued_after_logout for event in parts.recorder.events] == [says]
+
+
+@pytest.mark.parametrize(
+    ("oiat", "says"),
+    [
+        pytest.param(lambda issued: issued - 60, False, id="assembled before the logout"),
+        pytest.param(lambda issued: issued, True, id="assembled after it"),
+        pytest.param(lambda issued: issued - 60.5, False, id="a fraction"),
+        pytest.param(lambda _: None, True, id="null"),
+        pytest.param(lambda _: "1", True, id="a string"),
+        pytest.param(lambda _: True, True, id="a boolean"),
+        pytest.param(lambda _: [1], True, id="a list"),
+    ],
+)
+async def test_a_token_that_the_edge_minted_anew_is_as_old_as_its_origin(
+    oiat: Callable[[int], object], says: bool
+) -> None:
+    """Clerk's edge gives a later ``iat``; the header's ``oiat`` is when the claims were assembled."""
+    parts = Parts()
+    issued = int(time.time()) - 5
+    await parts.store.add([SESSION], at=issued - 30, seconds=75)
+    await parts.outcome(bearer(token(claims(now=issued), head=header() | {"oiat": oiat(issued)})))
+    (event,) = parts.recorder.events
+    assert event.issued_after_logout is says
+    assert event.token_issued_at == f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(issued))}.000000Z"
 
 
 async def test_a_session_is_reported_once_in_a_window() -> None:
