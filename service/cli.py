@@ -46,6 +46,7 @@ MAX_SHOWN = 120
 """Characters of a claim that is shown."""
 
 _WHEN_NOT_SET = {
+    "clerk_publishable_key": "session cookies of any Clerk application are looked at",
     "clerk_secret_key": "sign out everywhere is off",
     "clerk_authorized_parties": "any azp counts, and browsers on other origins cannot call; set it in production",
     "clerk_audience": "aud is not looked at",

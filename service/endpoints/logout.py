@@ -27,7 +27,7 @@ async def logout(request: Request) -> Response:
     verdict = ABSENT
     cookies: tuple[str, ...] = ()
     try:
-        credentials = read_credentials(state["head"].headers)
+        credentials = read_credentials(state["head"].headers, resources.session_cookies)
         cookies = credentials.cookies
         verdict = await resources.logout_verifier.verify(credentials.tokens)
         event_id, recorded = await _record(state, verdict, event_id, now())

@@ -74,6 +74,7 @@ class SessionCheck:
         revocations: knows which sessions are signed out.
         recorder: takes the event about a token that came after its session was signed out.
         facts: finds what the request tells that event.
+        cookies: the names of the session cookies to look at; None for any.
         fail: what happens to a verified token while nobody can say whether its session is signed out: ``closed``
             refuses it, ``open`` lets it pass.
         metrics: counts the decisions.
@@ -86,6 +87,7 @@ class SessionCheck:
         recorder: Recorder,
         facts: Callable[[RequestHead], Facts],
         *,
+        cookies: frozenset[bytes] | None = None,
         fail: Literal["closed", "open"] = "closed",
         metrics: Metrics | None = None,
     ) -> None:
@@ -94,6 +96,7 @@ class SessionCheck:
         self._revocations = revocations
         self._recorder = recorder
         self._facts = facts
+        self._cookies = cookies
         self._fail = fail
         self._results = Children((metrics or Metrics()).session_checks)
 
@@ -109,7 +112,8 @@ class SessionCheck:
         best, within, deadline = ABSENT, REVOCATIONS_TIMEOUT, time.monotonic() + KEY_TIMEOUT
         signed_out: tuple[Identity, float] | None = None
         is_pending = False
-        for token in read_credentials(head.headers).tokens:
+        tokens = read_credentials(head.headers, self._cookies).tokens
+        for token in self._verifier.most_likely(tokens) if len(tokens) > 1 else tokens:
             identity = self._remembered.get(token)
             if identity is None:
                 verdict = await self._verifier.verify_one(token, deadline)

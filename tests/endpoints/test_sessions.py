@@ -91,6 +91,7 @@ async def alone(
     state = {
         "resources": SimpleNamespace(
             clerk=api,
+            session_cookies=None,
             settings=SimpleNamespace(reverification_max_age_minutes=max_age),
             verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuers=[ISSUER]),
             recorder=recorder or Memory(),

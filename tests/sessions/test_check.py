@@ -74,6 +74,11 @@ class SlowKeys:
         raise KeysUnavailableError
 
 
+async def test_ours_is_found_among_other_applications_cookies() -> None:
+    foreign = [token(claims(exp=9_000_000_000 + number), key=private_key("forger")) for number in range(3)]
+    assert isinstance(await Parts().outcome(cookies(*foreign, of_session())), SessionUser)
+
+
 async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
     keys = SlowKeys()
     sent = cookies(*(of_session(f"sess_{number}") for number in range(4)))
