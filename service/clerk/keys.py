@@ -29,7 +29,7 @@ MAX_KEY_BITS = 16384
 REFRESH_AFTER = 300.0
 """Seconds between two fetches while they succeed."""
 COOL_DOWN = 30.0
-"""Seconds between two fetches at the least, whatever arrives."""
+"""Seconds between two fetches that tokens with an unknown ``kid`` cause, and from a failed fetch to the next."""
 FETCH_TIMEOUT = 2.0
 """Seconds for a whole fetch."""
 
@@ -77,7 +77,8 @@ class PemKey:
 class KeyRing:
     """The keys that Clerk publishes, by ``kid``.
 
-    One fetch at a time, at most one per 30 s. An outage, an empty reply or garbage never replaces the last good keys.
+    One fetch at a time: in the background, and at most one per 30 s that an unknown ``kid`` causes. An outage, an empty
+    reply or garbage never replaces the last good keys.
 
     Args:
         fetch: fetches the JWKS.
@@ -98,7 +99,8 @@ class KeyRing:
         self._clock = clock
         self._sleep = sleep
         self._keys: dict[str, RSAPublicKey] = {}
-        self._attempted_at = -math.inf
+        self._attempted_at = self._asked_at = self._as_of = -math.inf
+        """When the last fetch began, the last that a token caused, and the last that was good."""
         self._refreshing: asyncio.Task[None] | None = None
         metrics = metrics or Metrics()
         self._fetched_at = metrics.keys_fetched_at
@@ -121,19 +123,21 @@ class KeyRing:
         return self._keys.get(kid)
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: D102 - see Keys
-        if kid not in self._keys and (refresh := self._refresh()) is not None:
-            await asyncio.wait({refresh}, timeout=max_wait)
+        came_at = self._clock()
+        if kid not in self._keys and (self._refreshing is not None or came_at - self._asked_at >= COOL_DOWN):
+            if self._refreshing is None:
+                self._asked_at = came_at
+            await asyncio.wait({self._refresh()}, timeout=max_wait)
         if (key := self._keys.get(kid)) is not None:
             return key
-        # Only a ring that is up to date can say that there is no such key.
-        if self._refreshing is None and self.fetch_problem is None:
+        # A key that is not in an earlier fetch may have been published since.
+        if self._as_of >= came_at:
             raise KeyUnknownError
         raise KeysUnavailableError
 
     async def refresh(self) -> bool:
-        """Fetch now unless the cool-down forbids it; return whether the ring is up to date."""
-        if (refresh := self._refresh()) is not None:
-            await asyncio.wait({refresh})
+        """Fetch now; return whether that was possible."""
+        await asyncio.wait({self._refresh()})
         return self.fetch_problem is None
 
     @asynccontextmanager
@@ -157,9 +161,9 @@ class KeyRing:
             else:
                 await self._sleep(min(due - self._clock(), COOL_DOWN))
 
-    def _refresh(self) -> asyncio.Task[None] | None:
-        """Return the refresh that is under way, or a new one if it is time for one."""
-        if self._refreshing is None and self._clock() - self._attempted_at >= COOL_DOWN:
+    def _refresh(self) -> asyncio.Task[None]:
+        """Return the fetch that is under way, or a new one."""
+        if self._refreshing is None:
             self._attempted_at = self._clock()
             self._refreshing = asyncio.create_task(self._replace_keys(), name="key ring refresh")
         return self._refreshing
@@ -188,7 +192,7 @@ class KeyRing:
                 logger.info("keys loaded: %s", ", ".join(keys))
             elif self.fetch_problem is not None:
                 logger.info("fetching keys works again")
-            self._keys = keys
+            self._keys, self._as_of = keys, self._attempted_at
             self._good_fetches.inc()
             self._fetched_at.set_to_current_time()
         self.fetch_problem = problem
