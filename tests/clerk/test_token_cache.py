@@ -20,8 +20,13 @@ class Tried:
     """What is remembered of tokens, by a clock within reach."""
 
     def __init__(self, most: int = 100) -> None:
-        self.clock = Clock()
-        self.cache = TokenCache(max_tokens=most, clock=self.clock)
+        self.clock, self.monotonic = Clock(), Clock()
+        self.cache = TokenCache(max_tokens=most, clock=self.clock, monotonic=self.monotonic)
+
+    def wait(self, seconds: float, *, step: float = 0) -> None:
+        """Let time pass, and the wall clock be set meanwhile."""
+        self.clock.now += seconds + step
+        self.monotonic.now += seconds
 
     def use(self, *tokens: int, expires: int = NOW + 60) -> int:
         """Look tokens up, and put in those that are not remembered, as who verifies them; give how many that were."""
@@ -43,7 +48,7 @@ def test_a_token_that_lives_long_is_remembered_for_a_minute(later: float, verifi
     """Whoever stole a key that is withdrawn since may have written any ``exp`` into it."""
     tried = Tried()
     tried.use(1, expires=NOW + 30 * 24 * 3600)
-    tried.clock.now += later
+    tried.wait(later)
     assert tried.use(1, expires=NOW + 30 * 24 * 3600) == verifications
 
 
@@ -65,8 +70,28 @@ def test_what_is_known_is_the_same_again() -> None:
 def test_a_token_is_remembered_until_its_exp(later: float, verifications: int) -> None:
     tried = Tried()
     tried.use(1, expires=NOW + 10)
-    tried.clock.now += later
+    tried.wait(later)
     assert tried.use(1, expires=NOW + 10) == verifications
+
+
+@pytest.mark.parametrize("step", [-7200, -40, -0.5, 0, 40, 7200])
+@pytest.mark.parametrize("lifetime", [10, 60, 3600])
+def test_a_clock_that_is_set_lets_no_token_be_remembered_for_longer(step: float, lifetime: int) -> None:
+    tried = Tried()
+    tried.use(1, expires=NOW + lifetime)
+    tried.wait(min(lifetime, 60), step=step)
+    assert tried.cache.get(b"token 1") is None
+    if step > 0:
+        tried.use(2, expires=NOW + lifetime)
+        tried.wait(0, step=-step)
+        assert tried.cache.get(b"token 1") is None
+
+
+def test_a_clock_that_is_set_ahead_ends_what_is_remembered() -> None:
+    tried = Tried()
+    tried.use(1, expires=NOW + 60)
+    tried.wait(1, step=60)
+    assert tried.cache.get(b"token 1") is None
 
 
 def test_a_token_within_the_leeway_is_not_remembered() -> None:
@@ -86,6 +111,6 @@ def test_beyond_the_bound_the_oldest_is_forgotten() -> None:
 def test_what_has_expired_is_forgotten_when_another_token_comes() -> None:
     tried = Tried()
     tried.use(*range(50))
-    tried.clock.now += 60
+    tried.wait(60)
     tried.use(50, expires=NOW + 120)
     assert len(tried.cache) == 1

@@ -4,7 +4,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,15 @@ from tests.support.signing import jwk, private_key
 RATE = 20
 """Requests per second to each service: three in four carry a token of the known key, one of an unknown ``kid``."""
 DURATION = 65.0
-"""Seconds of trouble: two fetches fall into it. An unknown ``kid`` causes the first, 30 s after the good one."""
+"""Seconds of trouble, in which fetches of both kinds come twice at least."""
 COOL_DOWN = 30.0
-"""Seconds between two fetches at the least."""
+"""Seconds in which there is one fetch in the background at the most, and one that an unknown ``kid`` causes."""
 FETCH_DEADLINE = 2.0
 """Seconds after which a fetch is over, however it goes."""
 MAX_P99 = 400.0
 """Milliseconds."""
 JITTER = 0.5
-"""Seconds by which two fetches may arrive closer together than they were sent."""
+"""Seconds by which fetches may arrive closer together than they were sent."""
 NEW_KID = "ins_rotated"
 UNKNOWN = 4
 """Every fourth request."""
@@ -115,13 +114,13 @@ def check_verdicts(case: Case, outcome: Outcome, auth: dict[str, str]) -> None:
         # The answer to the fetch takes a moment, in which either is right.
         before = [answer for answer in outcome.answers if answer.sent < fetched - 1]
         after = Outcome([answer for answer in outcome.answers if answer.sent > fetched + 1], [])
-        assert verdicts(Outcome(before, []).only(lambda number: not is_unknown(number)).answers) == {"verified"}
+        assert verdicts(Outcome(before, []).only(lambda number: not is_unknown(number)).answers) <= {"verified"}
         assert verdicts(after.only(is_unknown).answers) == {"verified"}
-        assert verdicts(after.only(lambda number: not is_unknown(number)).answers) == {"rejected"}
+        assert verdicts(after.only(lambda number: not is_unknown(number)).answers) <= {"rejected", "unverifiable"}
     else:
         assert verdicts(known.answers) == {"verified"}, case.name
-        # While the last fetch was good such a key does not exist; afterwards nobody knows.
-        assert verdicts(unknown.answers) == {"rejected", "unverifiable"}, case.name
+        # It may have been published since the last good fetch, so nobody knows.
+        assert verdicts(unknown.answers) == {"unverifiable"}, case.name
 
 
 def check_fetches(case: Case, server: Server, figure: Figure) -> None:
@@ -133,8 +132,9 @@ def check_fetches(case: Case, server: Server, figure: Figure) -> None:
             for line in server.diagnostics
             if line["message"].startswith("keys could not be fetched")
         ]
-    shortest = min(later - earlier for earlier, later in pairwise(fetches))
-    figure(f"{case.name}: fetches per {COOL_DOWN:g} s", COOL_DOWN / shortest, bound=COOL_DOWN / (COOL_DOWN - JITTER))
+    shortest = min(later - earlier for earlier, later in zip(fetches, fetches[2:], strict=False))
+    bound = 2 * COOL_DOWN / (COOL_DOWN - JITTER)
+    figure(f"{case.name}: fetches per {COOL_DOWN:g} s", 2 * COOL_DOWN / shortest, bound=bound)
 
 
 def wait_for_fetch(clerk: TroubledClerk) -> None:
