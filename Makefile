@@ -60,7 +60,7 @@ lock: ## Bring the locks in line with pyproject.toml (ARGS=--upgrade takes the n
 	@$(COMPILE) $(ARGS) --group test --constraint deploy/requirements.txt -o tests/requirements.txt
 
 clean: ## Remove .venv* and what tools left behind
-	@rm -rf .venv .venv-oldest .venv-newest tests/benchmarks/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-oldest .venv-newest tests/benchmarks/node/node_modules tests/clerk/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3' >&2; exit 1; }
