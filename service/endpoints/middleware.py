@@ -1,12 +1,12 @@
 """What surrounds every endpoint: the headers of each response, the request's head, and how long an answer took."""
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.endpoints.cors import Cors
-from service.events.request_head import read_head
+from service.endpoints.cors import answering_preflights, response_headers
+from service.events.request_head import NONE, read_head
 from service.telemetry.metrics import Children, Metrics
 
 SESSION = "/v1/auth/session"
@@ -15,48 +15,36 @@ _NO_STORE = (b"cache-control", b"no-store")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 
 
-class RequestDurations:
-    """Counts requests by how long each took until its response began.
-
-    Label values are bounded: a path or method that is none of ours, which a stranger chooses, is ``other``.
-
-    Args:
-        metrics: where they are counted.
-        paths: our paths.
-        methods: the methods that our paths have between them.
-    """
-
-    def __init__(self, metrics: Metrics, paths: Collection[str], methods: Collection[str]) -> None:
-        self._paths = frozenset(paths)
-        self._methods = frozenset(methods)
-        self._durations = Children(metrics.request_duration)
-        # From the start at 0, so that Prometheus sees the first one: it should never come.
-        _ = self._durations["DELETE", SESSION, "500"]
-
-    def count(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count one request."""
-        method, path = scope["method"], scope["path"]
-        labels = method if method in self._methods else "other", path if path in self._paths else "other", str(status)
-        self._durations[labels].observe(seconds)
-
-
 class ResponseHeaders:
-    """Pure ASGI middleware: ``X-Request-ID``, ``Cache-Control: no-store`` and ``X-Content-Type-Options: nosniff``.
+    """Pure ASGI middleware: the headers that every response carries, CORS among them.
 
-    The request's head is read here, once; endpoints find it in their state. CORS and durations are done here as well,
-    because each middleware of its own would look at the same messages again.
+    The request's head is read here, once; endpoints find it in their state. Requests are counted by how long each took
+    until its response began. Label values are bounded: a path or method that is none of ours is ``other``.
 
     Args:
         app: what is called.
-        durations: counts how long answers took.
-        cors: which pages of other origins may read the response; without it none.
+        origins: whose pages may read the response.
+        paths: our paths.
+        methods: the methods that our paths have between them.
+        metrics: where requests are counted.
     """
 
-    def __init__(self, app: ASGIApp, durations: RequestDurations, cors: Cors | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        origins: Collection[str],
+        paths: Collection[str],
+        methods: Collection[str],
+        metrics: Metrics,
+    ) -> None:
         self._app = app
-        self._durations = durations
-        self._cors = cors
-        self._options = app if cors is None else cors.answering_preflights(app)
+        self._options = answering_preflights(app, origins) if origins else app
+        self._cors, self._other_origin = response_headers(origins)
+        self._paths, self._methods = frozenset(paths), frozenset(methods)
+        self._durations = Children(metrics.request_duration)
+        # From the start at 0, so that Prometheus sees the first one: it should never come.
+        _ = self._durations["DELETE", SESSION, "500"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; add the headers, and count it, when its response starts."""
@@ -65,28 +53,29 @@ class ResponseHeaders:
             return
         started = perf_counter()
         answered = False
+        method, path = scope["method"], scope["path"]
+        method_label = method if method in self._methods else "other"
+        path_label = path if path in self._paths else "other"
         head = scope.setdefault("state", {})["head"] = read_head(scope)
-        request_id = (b"x-request-id", head.request_id.encode("ascii"))
-        app = self._app
-        allowed: Sequence[tuple[bytes, bytes]] = ()
-        if scope["method"] == "OPTIONS":
-            app = self._options
-        elif self._cors is not None:
-            allowed = self._cors.headers(head.headers)
+        app, cors = self._app, self._cors.get(head.headers.get(b"origin", NONE)[0], self._other_origin)
+        if method == "OPTIONS":
+            app, cors = self._options, []
 
         def send_with_headers(message: Message) -> Awaitable[None]:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                self._durations.count(scope, message["status"], perf_counter() - started)
+                labels = method_label, path_label, str(message["status"])
+                self._durations[labels].observe(perf_counter() - started)
                 # A refusal of the guard brings its own Cache-Control, for applications without this middleware.
                 own = [header for header in message["headers"] if header[0] != b"cache-control"]
-                message["headers"] = [*own, *allowed, request_id, _NO_STORE, _NO_SNIFF]
+                request_id = (b"x-request-id", head.request_id.encode("ascii"))
+                message["headers"] = [*own, *cors, request_id, _NO_STORE, _NO_SNIFF]
             return send(message)
 
         try:
             await app(scope, receive, send_with_headers)
         except Exception:
             if not answered:  # Starlette answers 500
-                self._durations.count(scope, 500, perf_counter() - started)
+                self._durations[method_label, path_label, "500"].observe(perf_counter() - started)
             raise

@@ -70,17 +70,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._deadline = self.loop.time() + CLIENT_TIMEOUT
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, but no trailer."""
-        if not self._in_body and len(self.headers) <= MAX_FIELDS:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """Begin with the request."""
         if len(self.headers) > MAX_FIELDS or (self._unparsed > MAX_HEAD and _size(self.url, self.headers) > MAX_HEAD):
             raise ValueError("the head is too large")
         super().on_headers_complete()
-        self._in_body, self._unparsed = True, 0
+        self._in_body, self._unparsed, self.headers = True, 0, []  # so that trailers are no headers
         if self.parser.should_upgrade() or self.expect_100_continue:
             self.cycle.keep_alive = False  # whether a body follows is not known
             self._is_deaf = self.parser.should_upgrade()
