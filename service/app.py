@@ -12,11 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
+from service.endpoints.asgi import SESSION, ExactRouter, ResponseHeaders
 from service.endpoints.documents import event_schema, index, openapi
 from service.endpoints.logout import logout
-from service.endpoints.middleware import SESSION, ResponseHeaders
 from service.endpoints.responses import JSONResponse
-from service.endpoints.routing import ExactRouter
 from service.endpoints.session import session
 from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
 from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit

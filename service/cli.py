@@ -32,8 +32,7 @@ from service.resources import (
     open_keys,
     open_revocations,
 )
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
 from service.server import listen
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names

@@ -5,8 +5,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
 from tests.revocations.conftest import Clock
 

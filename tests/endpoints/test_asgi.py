@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.endpoints.middleware import ResponseHeaders
+from service.endpoints.asgi import ResponseHeaders
 from service.telemetry.metrics import Metrics
 
 VISIBLE = bytes(range(0x21, 0x7F))
