@@ -11,7 +11,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from service.endpoints.cors import answering_preflights, response_headers
-from service.events.request_head import NONE, read_head
+from service.events.request import NONE, read_head
 from service.telemetry.metrics import Children, Metrics
 
 SESSION = "/v1/auth/session"

@@ -5,13 +5,14 @@ Clerk ends the session; this endpoint only learns of it. So it verifies what it 
 
 import logging
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.clerk.credentials import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
 from service.clerk.verifier import longest_lifetime
-from service.endpoints.responses import JSONResponse, expire_cookies
+from service.endpoints.responses import expire_cookies
 from service.endpoints.state import RequestState
 from service.events.types import UserLogout, new_event_id, now
 from service.telemetry.diagnostics import where
@@ -39,7 +40,7 @@ async def logout(request: Request) -> Response:
     except Exception as error:  # noqa: BLE001 - as above
         logger.error("a signed-out session was not put on the revocation list: %s", where(error))  # noqa: TRY400
     content = {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
-    response = JSONResponse(content)
+    response = Response(orjson.dumps(content), media_type="application/json")
     if cookies:
         expire_cookies(response, cookies)
     return response

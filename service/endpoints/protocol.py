@@ -54,7 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._unparsed > MAX_HEAD and not self._is_deaf:
             self.send_400_response("")
-        if self._in_body or (self._deadline == math.inf and not self._is_answering()):
+        if self._in_body or (self._deadline == math.inf and self.cycle.response_complete):
             self._deadline = self.loop.time() + CLIENT_TIMEOUT
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads it, uvicorn gives None
@@ -65,7 +65,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head. An exception in here stops the parser, and uvicorn calls ``send_400_response``."""
-        if self._is_answering():
+        if self.cycle is not None and not self.cycle.response_complete:
             raise ValueError("requests are not pipelined")
         super().on_message_begin()
         self._deadline = self.loop.time() + CLIENT_TIMEOUT
@@ -88,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Wait for the answer, which has no deadline here, or for the next request."""
         self._in_body = False
-        self._deadline = math.inf if self._is_answering() else self.loop.time() + self.timeout_keep_alive
+        self._deadline = self.loop.time() + self.timeout_keep_alive if self.cycle.response_complete else math.inf
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature

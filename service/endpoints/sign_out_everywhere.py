@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from service.clerk.sign_out import SignOutEverywhere, SignOutResult, StopReason
 from service.clerk.verdict import Identity
 from service.clerk.verifier import longest_lifetime
-from service.events.token_buckets import TokenBuckets
+from service.events.flood import TokenBuckets
 from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now
 from service.resources import Resources
 from service.telemetry.diagnostics import where

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from service.revocations.memory_store import ExpiringDict
+from service.revocations.revocation_list import ExpiringDict
 from tests.revocations.conftest import Clock
 
 
