@@ -291,8 +291,8 @@ def test_the_bounds_are_those_of_the_server_and_of_nginx() -> None:
     rows = {row[0]: row for row in table("docs/operations.md", "### Who bounds what")}
     assert rows["request line and headers"][1].startswith(f"{protocol.MAX_HEAD >> 10} KiB")
     assert rows["header fields"][1].startswith(f"{protocol.MAX_FIELDS}:")
-    assert rows["time for a head"][1].startswith(f"{protocol.CLIENT_TIMEOUT:.0f} s")
-    assert rows["an idle connection, after an answer"][1] == f"{server.KEEP_ALIVE} s"
+    assert rows["silence within a body"][1].startswith(f"{protocol.CLIENT_TIMEOUT:.0f} s,")
+    assert rows["an idle connection, after an answer"][1].startswith(f"{server.KEEP_ALIVE} s;")
     configured = "".join(path.read_text("utf-8") for path in Path("deploy/nginx").rglob("*") if path.is_file())
     directives = re.findall(r"`([a-z]+_[a-z_]+ [^`]+)`", section("docs/operations.md", "### Who bounds what"))
     assert len(directives) > 5
