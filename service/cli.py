@@ -18,7 +18,6 @@ from service import __version__
 from service.clerk.credentials import read_credentials
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason, Verdict
-from service.clerk.verifier import Verifier
 from service.endpoints.documents import document
 from service.events.schemas import schemas
 from service.events.types import timestamp_of
@@ -31,6 +30,7 @@ from service.resources import (
     open_clerk_api,
     open_keys,
     open_revocations,
+    verifier_of,
 )
 from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
 from service.server import listen
@@ -47,6 +47,7 @@ MAX_SHOWN = 120
 _WHEN_NOT_SET = {
     "clerk_secret_key": "sign out everywhere is off",
     "clerk_authorized_parties": "any azp counts, and browsers on other origins cannot call; set it in production",
+    "clerk_audience": "aud is not looked at",
     "clerk_issuer": "any iss counts",
     "clerk_webhook_signing_secret": "webhooks are off",
     "reverification_max_age_minutes": "signing out everywhere asks for no fresh proof",
@@ -191,11 +192,12 @@ async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | Non
         is_well = await _try_revocations(settings, revocations) and is_well
         if sent is None:
             return _try_port(settings) and is_well
-        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
         # What the endpoint would see, whether the header's value or the token alone was given.
         sent = sent.strip()
         header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
-        verdict = await verifier.verify(read_credentials({b"authorization": [header]}).tokens)
+        verdict = await verifier_of(settings, keys, azp_required=settings.clerk_azp_required).verify(
+            read_credentials({b"authorization": [header]}).tokens
+        )
         for line in _explain_verdict(verdict):
             click.echo(line)
         if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
@@ -250,6 +252,8 @@ def _explain_verdict(verdict: Verdict) -> Iterator[str]:
         yield f"  check:    {verdict.finding.check}"
         yield f"  found:    {_shown(verdict.finding.found)}"
         yield f"  expected: {verdict.finding.expected}"
+        if verdict.finding.check == "azp" and verdict.finding.found is None:
+            yield "  hint:     its logout is recorded as verified; CLERK_AZP_REQUIRED=false lets it pass elsewhere too"
     if verdict.reason in _HINTS:
         yield f"  hint:     {_HINTS[verdict.reason]}"
     if verdict.identity is not None:

@@ -34,6 +34,8 @@ class Resources:
 
     Attributes:
         clerk: Clerk's Backend API; None without a secret key.
+        verifier: for whoever lets somebody in, or ends sessions.
+        logout_verifier: for the record, where a token without ``azp`` is as good as any.
         session_check: tells whether a request's session counts.
     """
 
@@ -42,6 +44,7 @@ class Resources:
     clerk: "BackendApi | None"
     keys: PemKey | KeyRing
     verifier: Verifier
+    logout_verifier: Verifier
     client_address: ClientAddress
     request_facts: RequestFacts
     event_log: EventLog
@@ -92,7 +95,7 @@ async def open_resources(
         clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
         keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
         revocations = await stack.enter_async_context(open_revocations(settings, metrics))
-        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
+        verifier = verifier_of(settings, keys, azp_required=settings.clerk_azp_required)
         client_address = ClientAddress(settings.forwarded_allow_ips)
         request_facts = RequestFacts(
             origins=settings.clerk_authorized_parties,
@@ -109,6 +112,7 @@ async def open_resources(
             clerk=clerk,
             keys=keys,
             verifier=verifier,
+            logout_verifier=verifier_of(settings, keys, azp_required=False),
             client_address=client_address,
             request_facts=request_facts,
             event_log=log,
@@ -244,6 +248,18 @@ async def open_keys(
         yield ring
 
 
+def verifier_of(settings: Settings, keys: PemKey | KeyRing, *, azp_required: bool) -> Verifier:
+    """Give a verifier of what the settings allow; whether a token without ``azp`` is, depends on what it is for."""
+    return Verifier(
+        keys,
+        authorized_parties=settings.clerk_authorized_parties,
+        azp_required=azp_required,
+        audiences=settings.clerk_audience,
+        issuers=settings.clerk_issuer,
+        clock_skew=settings.clerk_clock_skew_seconds,
+    )
+
+
 def describe_revocations(settings: Settings) -> str:
     """Say where signed-out sessions are kept, without a user name or password."""
     url = urlsplit(settings.revocations_url.get_secret_value())
@@ -266,7 +282,7 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     dropped = metrics.revocations.labels("dropped").inc
     if url == "memory://":
         metrics.revocations_up.set(1)
-        yield RevocationList(MemoryStore(on_dropped=dropped), metrics)
+        yield RevocationList(MemoryStore(on_dropped=dropped), metrics, clock_skew=settings.clerk_clock_skew_seconds)
         return
     # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
     from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
@@ -279,6 +295,6 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     store = RedisStore(redis, on_dropped=dropped, on_change=metrics.revocations_up.set)
     await store.start()
     try:
-        yield RevocationList(store, metrics)
+        yield RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)
     finally:
         await store.close()

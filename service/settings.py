@@ -37,6 +37,7 @@ REDIS_OPTIONS = {"db", "password"} | {
 """Those of redis-py's options in REVOCATIONS_URL that say which server it is, and how it proves that."""
 
 _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?")
+_ISSUER = re.compile(r"(?P<origin>https?://[^/]+)(/[A-Za-z0-9._~/-]+)?")
 
 
 class ConfigurationError(Exception):
@@ -159,10 +160,15 @@ def _revocations_url(value: SecretStr) -> SecretStr:
 
 
 def _issuer(value: str) -> str:
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError(
-            "must be the token's iss exactly, such as https://clerk.example.com; it has no spaces and only ASCII"
-        )
+    """A Frontend API URL as it stands in tokens: an origin, with a path where it is behind a proxy of one's own."""
+    value = value.rstrip("/")
+    match = _ISSUER.fullmatch(value)
+    try:
+        _origin(match["origin"] if match else "")
+    except ValueError:
+        match = None
+    if match is None or "/.well-known/" in value:
+        raise ValueError("is not an issuer; write the iss of your tokens, such as https://clerk.example.com, no more")
     return value
 
 
@@ -189,7 +195,13 @@ class Settings(BaseModel):
     clerk_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.clerk.com"
     clerk_authorized_parties: Origins = ()
     """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
-    clerk_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
+    clerk_azp_required: bool = True
+    """Whether the guard and sign out everywhere refuse a token without ``azp``; a logout is recorded in any case."""
+    clerk_audience: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    """Of these a token's ``aud`` must name one; without any, ``aud`` is not looked at."""
+    clerk_issuer: Annotated[tuple[Annotated[str, AfterValidator(_issuer)], ...], BeforeValidator(_split)] = ()
+    clerk_clock_skew_seconds: Annotated[int, Field(ge=0, le=60)] = 5
+    """Seconds by which the clocks of Clerk and of this machine may differ."""
     clerk_webhook_signing_secret: SigningSecrets = ()
     """Sign Clerk's webhooks, several while one is being replaced; without any none is taken."""
     event_log: Annotated[str, AfterValidator(_path)] = "-"

@@ -115,6 +115,8 @@ def alerts() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     with start_sandbox() as sandbox:
+        # The keys are fetched in the background, and the docs show what a service answers that has them.
+        run(f"curl -s --retry 50 --retry-delay 1 --retry-all-errors --fail {sandbox.service_url}/readyz")
         yield sandbox
 
 

@@ -11,10 +11,9 @@ from starlette.responses import Response
 
 from service.clerk.credentials import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
-from service.clerk.verifier import longest_lifetime
 from service.endpoints.responses import expire_cookies
 from service.endpoints.state import RequestState
-from service.events.types import UserLogout, new_event_id, now
+from service.events.types import UserLogout, new_event_id, now, timestamp_of
 from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.logout")
@@ -28,14 +27,14 @@ async def logout(request: Request) -> Response:
     cookies: tuple[str, ...] = ()
     try:
         tokens, cookies = read_credentials(state["head"].headers)
-        verdict = await state["resources"].verifier.verify(tokens)
+        verdict = await state["resources"].logout_verifier.verify(tokens)
         event_id, recorded = await _record(state, verdict, event_id, timestamp)
     except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
         logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
     try:
         # Only a token that is valid now may have its session refused.
         if verdict.auth is Auth.VERIFIED and (identity := verdict.identity) is not None:
-            lifetime = longest_lifetime(identity)
+            lifetime = identity.longest_lifetime
             await state["resources"].revocations.revoke([identity.session_id], token_lifetime=lifetime)
     except Exception as error:  # noqa: BLE001 - as above
         logger.error("a signed-out session was not put on the revocation list: %s", where(error))  # noqa: TRY400
@@ -53,12 +52,15 @@ async def _record(state: RequestState, verdict: Verdict, event_id: str, timestam
     if not flood.admits(session_id, lambda: resources.client_address(state["head"])):
         # Nothing of its own is written, so the answer must not say that it is.
         return flood.suppress(verdict.auth.value), False
+    facts = resources.request_facts(state["head"])
+    facts["authorized_party"] = None if identity is None else identity.authorized_party
+    facts["token_issued_at"] = None if identity is None else timestamp_of(identity.issued_at)
     event = UserLogout(
         event_id=event_id,
         timestamp=timestamp,
         auth=verdict.auth.value,
         reason=verdict.reason.value if verdict.reason else None,
         who=identity,
-        facts=resources.request_facts(state["head"]),
+        facts=facts,
     )
     return event_id, await resources.recorder.record(event)

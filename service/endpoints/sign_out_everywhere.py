@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from service.clerk.sign_out import SignOutEverywhere, SignOutResult, StopReason
 from service.clerk.verdict import Identity
-from service.clerk.verifier import longest_lifetime
 from service.events.flood import TokenBuckets
-from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now
+from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now, timestamp_of
 from service.resources import Resources
 from service.telemetry.diagnostics import where
 
@@ -92,7 +91,11 @@ async def sign_out_everywhere(
         revoked_sessions=result.revoked,
         failed_sessions=result.failed,
         who=identity,
-        facts=facts,
+        facts={
+            **facts,
+            "authorized_party": identity.authorized_party,
+            "token_issued_at": timestamp_of(identity.issued_at),
+        },
     )
     try:
         recorded = await resources.recorder.record(event)
@@ -100,7 +103,7 @@ async def sign_out_everywhere(
         logger.error("a sign-out was not recorded: %s", where(error))  # noqa: TRY400 - see where()
     try:
         if result.over:
-            await resources.revocations.revoke(result.over, token_lifetime=longest_lifetime(identity))
+            await resources.revocations.revoke(result.over, token_lifetime=identity.longest_lifetime)
     except Exception as error:  # noqa: BLE001 - as above
         logger.error("signed-out sessions were not put on the revocation list: %s", where(error))  # noqa: TRY400
     return RecordedSignOut(result, event_id, recorded)

@@ -118,7 +118,6 @@ def _event(state: RequestState, delivery: Delivery, ended: EndedSession) -> Sess
         facts=facts,
         cause=ended.cause,
         ended_at=timestamp_of(ended.ended_at),
-        initiated_by=ended.initiated_by,
     )
 
 

@@ -33,15 +33,21 @@ class Who(Protocol):
     def actor_id(self) -> str | None:
         """The impersonator, when somebody acts as the user."""
 
+    @property
+    def initiated_by(self) -> str | None:
+        """``user``, ``admin`` or ``agent``; None where nobody says."""
+
 
 class Facts(TypedDict):
-    """What the request around it tells an event, as keys of the line."""
+    """What the request and its token tell an event beside whose it is, as keys of the line."""
 
     request_id: str | None
     trace_id: str | None
     origin: str | None
     client_ip: NotRequired[str]
     user_agent: NotRequired[str]
+    authorized_party: NotRequired[str | None]
+    token_issued_at: NotRequired[str | None]
 
 
 def new_event_id() -> str:
@@ -98,7 +104,7 @@ class Event:
         if self.who is not None:
             who = self.who
             user_id, session_id, org_id, actor_id = who.user_id, who.session_id, who.org_id, who.actor_id
-            initiated_by = "user" if actor_id is None else "admin"
+            initiated_by = who.initiated_by
             dedupe_key = f"{self.name}:{session_id}"
         return {
             "event": self.name,
@@ -159,7 +165,6 @@ class SessionEnded(Event):
     Attributes:
         cause: ``ended`` (signed out, kept in the client), ``removed`` (signed out) or ``revoked`` (by the application).
         ended_at: Clerk's time of it, as ``timestamp``.
-        initiated_by: ``user``, ``admin`` or ``agent``; None where Clerk does not say.
     """
 
     name: ClassVar[str] = "session_ended"
@@ -167,16 +172,10 @@ class SessionEnded(Event):
 
     cause: str
     ended_at: str
-    initiated_by: str | None
 
     def fields(self) -> dict[str, object]:
         """Give the line's keys."""
-        return {
-            **Event.fields(self),
-            "initiated_by": self.initiated_by,
-            "cause": self.cause,
-            "ended_at": self.ended_at,
-        }
+        return {**Event.fields(self), "cause": self.cause, "ended_at": self.ended_at}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -76,14 +76,20 @@ class RevocationList:
         store: keeps it.
         metrics: counts what is put on it.
         clock: seconds since 1970.
+        clock_skew: seconds by which the verifier lets clocks differ.
     """
 
     def __init__(
-        self, store: RevocationStore, metrics: Metrics | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        store: RevocationStore,
+        metrics: Metrics | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        clock_skew: int = 5,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._longest = LEAST_SECONDS
+        self._longest = max(LEAST_SECONDS, 60 + 2 * clock_skew)
         """The longest lifetime of a token seen so far, for those who know of none, as a webhook."""
         revoked = (metrics or Metrics()).revocations
         self._ok, self._failed = revoked.labels("ok"), revoked.labels("failed")

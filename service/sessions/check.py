@@ -4,14 +4,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 from starlette.authentication import BaseUser
 
 from service.clerk.credentials import read_credentials
 from service.clerk.token_cache import TokenCache
-from service.clerk.verdict import Auth, Identity, Verdict
-from service.clerk.verifier import LEEWAY, best_verdict
+from service.clerk.verdict import ABSENT, Auth, Identity, better
+from service.clerk.verifier import KEY_TIMEOUT, Verifier
 from service.events.recorder import Recorder
 from service.events.request import RequestHead
 from service.events.types import Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
@@ -23,24 +23,9 @@ from service.telemetry.metrics import Children, Metrics
 logger = logging.getLogger("service.guard")
 
 REPORT_INTERVAL = 300
-"""Seconds in which one session is reported once. A signed-out session is on the list for 75 s, so that is once; where
-Clerk's tokens are set to live longer, a session that somebody goes on using shows again every 5 minutes."""
-SIGN_OUT_TOLERANCE = LEEWAY + 5
-"""Seconds after our record of a logout in which a new token is no surprise: by so much clocks may differ, and so long
-may the browser take from its call here to Clerk's end of the session."""
-
-
-class VerifiesOne(Protocol):
-    """A verifier, as far as it is used here."""
-
-    async def verify_one(self, token: bytes, deadline: float) -> Verdict:
-        """Return the verdict on one token; never raises because of a token.
-
-        Args:
-            token: as sent.
-            deadline: until when to wait for a key, by ``time.monotonic()``.
-        """
-        ...
+"""Seconds in which one session is reported once."""
+SIGN_OUT_TOLERANCE = 10
+"""Seconds after a logout in which a new token is no surprise: clocks differ, and the browser calls us before Clerk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +62,6 @@ class SessionUser(BaseUser):
         return self.user_id
 
 
-class _Lookup:
-    """What the revocation list says about the verified tokens of one request, within ``REVOCATIONS_TIMEOUT`` in all."""
-
-    def __init__(self, revocations: RevocationList) -> None:
-        self._revocations = revocations
-        self.seconds_left = REVOCATIONS_TIMEOUT
-        self.accepted: Identity | None = None
-        self.signed_out: tuple[Identity, float] | None = None
-        """The first one that is, and when it was signed out."""
-        self.is_unknown = False
-        """The list could not be asked about the accepted one."""
-
-    async def accepts(self, identity: Identity) -> bool:
-        """Say whether a session is not signed out, or whether nobody can say."""
-        asked, signed_out_at = time.monotonic(), None
-        try:
-            signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=self.seconds_left)
-        except RevocationsUnavailableError:
-            self.is_unknown = True
-        if signed_out_at is None:
-            self.accepted = identity
-            return True
-        self.seconds_left = max(0.0, self.seconds_left - (time.monotonic() - asked))
-        self.signed_out = self.signed_out or (identity, signed_out_at)
-        return False
-
-
 class SessionCheck:
     """Tells for each request whether its session counts.
 
@@ -119,7 +77,7 @@ class SessionCheck:
 
     def __init__(
         self,
-        verifier: VerifiesOne,
+        verifier: Verifier,
         revocations: RevocationList,
         recorder: Recorder,
         facts: Callable[[RequestHead], Facts],
@@ -128,7 +86,7 @@ class SessionCheck:
         metrics: Metrics | None = None,
     ) -> None:
         self._verifier = verifier
-        self._verified: TokenCache[Verdict] = TokenCache()
+        self._remembered = TokenCache()
         self._revocations = revocations
         self._recorder = recorder
         self._facts = facts
@@ -136,46 +94,46 @@ class SessionCheck:
         self._results = Children((metrics or Metrics()).session_checks)
 
     async def __call__(self, head: RequestHead) -> SessionUser | Refusal:
-        """Give who sent a request, or why it is refused.
+        """Give who sent a request, or a WebSocket's, or why it is refused.
 
         Of several tokens, as cookies of several sessions, any one that counts admits; else the best verdict decides,
         after "signed out", which is a verified token's. Only what is refused is reported as used after its logout.
 
         All questions to the revocation list share 100 ms, that of the report included.
-
-        Args:
-            head: of the request, or of a WebSocket's.
         """
-        lookup = _Lookup(self._revocations)
-        verdict = await best_verdict(read_credentials(head.headers).tokens, self._verify_one, lookup.accepts)
-        if lookup.accepted is not None:
-            self._results["unknown" if lookup.is_unknown else "admitted",].inc()
-            if lookup.is_unknown and self._fail == "closed":
-                return REVOCATIONS_UNAVAILABLE
-            return SessionUser.of(lookup.accepted)
-        if lookup.signed_out is not None:
+        best, within, deadline = ABSENT, REVOCATIONS_TIMEOUT, time.monotonic() + KEY_TIMEOUT
+        signed_out: tuple[Identity, float] | None = None
+        for token in read_credentials(head.headers).tokens:
+            identity = self._remembered.get(token)
+            if identity is None:
+                verdict = await self._verifier.verify_one(token, deadline)
+                identity = verdict.identity
+                if verdict.auth is not Auth.VERIFIED or identity is None:
+                    best = better(best, verdict)
+                    continue
+                self._remembered.put(token, identity)
+            asked_at = time.monotonic()
+            try:
+                signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=within)
+            except RevocationsUnavailableError:
+                self._results["unknown",].inc()
+                return SessionUser.of(identity) if self._fail == "open" else REVOCATIONS_UNAVAILABLE
+            if signed_out_at is None:
+                self._results["admitted",].inc()
+                return SessionUser.of(identity)
+            within = max(0.0, within - (time.monotonic() - asked_at))
+            signed_out = signed_out or (identity, signed_out_at)
+        if signed_out is not None:
             self._results["signed_out",].inc()
-            await self._report(head, *lookup.signed_out, lookup.seconds_left)
+            await self._report(head, *signed_out, within)
             return SESSION_REVOKED
-        self._results[verdict.auth.value,].inc()
-        return refusal_of(verdict)
-
-    async def _verify_one(self, token: bytes, deadline: float) -> Verdict:
-        if (verdict := self._verified.get(token)) is None:
-            verdict = await self._verifier.verify_one(token, deadline)
-            if verdict.auth is Auth.VERIFIED and verdict.identity is not None:
-                self._verified.put(token, verdict, verdict.identity.expires_at)
-        return verdict
+        self._results[best.auth.value,].inc()
+        return refusal_of(best)
 
     async def _report(self, head: RequestHead, identity: Identity, signed_out_at: float, within: float) -> None:
-        """Record, once per session and ``REPORT_INTERVAL``, that a token came after its session was signed out.
-
-        Before the answer, as with a logout, so that no end of the process can lose it. The refusal stands in any case.
-        Where the list cannot be asked, each process reports by itself: ``dedupe_key`` is the same.
-        """
-        session_id = identity.session_id
+        """Record, once per session and ``REPORT_INTERVAL``, that a token came after its session was signed out."""
         try:
-            if await self._revocations.is_first_report(session_id, seconds=REPORT_INTERVAL, within=within):
+            if await self._revocations.is_first_report(identity.session_id, seconds=REPORT_INTERVAL, within=within):
                 await self._recorder.record(
                     SessionUsedAfterLogout(
                         event_id=new_event_id(),

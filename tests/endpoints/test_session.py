@@ -95,6 +95,24 @@ async def test_nothing_of_a_hostile_token_comes_back(
     assert events.new() == []
 
 
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_token_without_azp_counts_only_where_that_is_allowed(open_client: OpenClient, required: bool) -> None:
+    sent = bearer(token(claims(azp=None)))
+    async with open_client(clerk_azp_required=required) as client:
+        response = await client.get(SESSION, headers=sent)
+    assert (response.status_code, response.json().get("reason")) == (
+        (401, "token-invalid-authorized-parties") if required else (200, None)
+    )
+
+
+async def test_a_foreign_azp_counts_nowhere(open_client: OpenClient, events: EventFile) -> None:
+    sent = bearer(token(claims(azp="https://evil.example")))
+    async with open_client(clerk_azp_required=False) as client:
+        assert (await client.get(SESSION, headers=sent)).json()["reason"] == "token-invalid-authorized-parties"
+        await client.delete(SESSION, headers=sent)
+    assert events.one()["reason"] == "token-invalid-authorized-parties"
+
+
 async def test_after_a_logout_the_token_is_refused_and_reported_once(
     client: httpx.AsyncClient, events: EventFile
 ) -> None:

@@ -89,7 +89,7 @@ async def alone(
         "resources": SimpleNamespace(
             clerk=api,
             settings=SimpleNamespace(reverification_max_age_minutes=max_age),
-            verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER),
+            verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuers=[ISSUER]),
             recorder=recorder or Memory(),
             revocations=revocations or RevocationList(MemoryStore()),
             request_facts=RequestFacts(

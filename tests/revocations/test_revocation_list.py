@@ -72,6 +72,12 @@ async def test_where_no_lifetime_is_known_the_longest_that_was_told_of_counts() 
     assert [seconds for _, _, seconds in store.added] == [75, 610, 610, 75, 610]
 
 
+async def test_where_clocks_may_differ_by_more_it_is_kept_for_longer() -> None:
+    store = Asked()
+    await RevocationList(store, clock_skew=60).revoke(["a"])
+    assert [seconds for _, _, seconds in store.added] == [180]
+
+
 @pytest.mark.parametrize(("at", "kept"), [(None, NOW), (NOW - 30, NOW - 30), (NOW + 30, NOW)])
 async def test_nobody_is_signed_out_in_the_future(at: float | None, kept: float) -> None:
     store = Asked()

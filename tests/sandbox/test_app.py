@@ -61,7 +61,7 @@ async def verifier_of(instance: Instance, clock: Clock, sdk: Clerk) -> Verifier:
 
     ring = KeyRing(fetch)
     assert await ring.refresh()
-    return Verifier(ring, authorized_parties=[ORIGIN], issuer=instance.issuer, clock=clock)
+    return Verifier(ring, authorized_parties=[ORIGIN], issuers=[instance.issuer], clock=clock)
 
 
 async def test_its_tokens_are_verified_with_its_own_jwks_for_60_seconds(
