@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from service.telemetry.metrics import Metrics
 
@@ -24,8 +24,6 @@ MAX_SESSIONS = 100_000
 """With sessions that are kept for 75 s that is 1,300 logouts per second."""
 MAX_STEPS = 100
 """Entries that one call looks at to make room: so few that the event loop is never held up."""
-
-Value = TypeVar("Value")
 
 
 class RevocationsUnavailableError(Exception):
@@ -134,13 +132,13 @@ class RevocationList:
         return True
 
 
-class ExpiringDict(Generic[Value]):
-    """A dictionary whose entries end. When it is full, the entry that ends soonest makes room.
+class ExpiringDict:
+    """Times by key, each kept until an end. When it is full, the entry that ends soonest makes room.
 
     Args:
         max_size: entries that it holds.
         clock: seconds that never go back.
-        on_dropped: called for each entry that had to go before its time.
+        on_dropped: called for each entry that had to go before its end.
     """
 
     def __init__(
@@ -149,23 +147,27 @@ class ExpiringDict(Generic[Value]):
         self._max_size = max_size
         self._clock = clock
         self._on_dropped = on_dropped
-        self._entries: dict[str, tuple[Value, float]] = {}
+        self._entries: dict[str, tuple[float, float]] = {}
         self._ends: list[tuple[float, str]] = []
         """A heap with one end for each key; where the end was moved since, it is set right when it comes up."""
 
-    def get(self, key: str) -> tuple[Value, float] | None:
-        """Give the value and its end by the clock, while it lasts."""
+    def get(self, key: str) -> tuple[float, float] | None:
+        """Give the time and its end by the clock, while it lasts."""
         entry = self._entries.get(key)
         return entry if entry is not None and self._clock() < entry[1] else None
 
-    def put(self, key: str, value: Value, until: float) -> None:
-        """Put an entry in, or in place of the one with this key, which must not end later."""
+    def put(self, key: str, time: float, until: float) -> None:
+        """Put a time in; one that is there and lasts keeps the earlier time and the later end."""
+        now = self._clock()
         is_full = len(self._entries) >= self._max_size and key not in self._entries
-        if self._ends and (is_full or self._ends[0][0] <= self._clock()):
+        if self._ends and (is_full or self._ends[0][0] <= now):
             self._make_room(is_full=is_full)
-        if key not in self._entries:
+        before = self._entries.get(key)
+        if before is None:
             heapq.heappush(self._ends, (until, key))
-        self._entries[key] = value, until
+        elif now < before[1]:
+            time, until = min(before[0], time), max(before[1], until)
+        self._entries[key] = time, until
 
     def keys(self) -> list[str]:
         """Give all keys; some of them may have ended."""
@@ -210,18 +212,14 @@ class MemoryStore:
         self._clock = clock
         self._on_dropped = on_dropped
         self._was_full = False
-        self._signed_out: ExpiringDict[float] = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
-        self._claimed: ExpiringDict[None] = ExpiringDict(max_sessions, clock=clock)
+        self._signed_out: ExpiringDict = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
+        self._claimed: ExpiringDict = ExpiringDict(max_sessions, clock=clock)
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
         """Put sessions on the list."""
         until = self._clock() + seconds
         for session_id in session_ids:
-            before = self._signed_out.get(session_id)
-            if before is None:
-                self._signed_out.put(session_id, at, until)
-            else:
-                self._signed_out.put(session_id, min(before[0], at), max(before[1], until))
+            self._signed_out.put(session_id, at, until)
 
     async def find(self, session_id: str, *, within: float | None = None) -> float | None:  # noqa: ARG002 - never waits
         """Give when the session was signed out."""
@@ -232,7 +230,7 @@ class MemoryStore:
         """Say whether this is the first claim."""
         if self.is_claimed(session_id):
             return False
-        self._claimed.put(session_id, None, self._clock() + seconds)
+        self._claimed.put(session_id, 0.0, self._clock() + seconds)
         return True
 
     async def close(self) -> None:
