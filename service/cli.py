@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``sandbox``, ``check``, ``schema``, ``openapi``, ``report``. Only here settings are asked for."""
+"""The command line. Only here settings are asked for."""
 
 import asyncio
 import json
@@ -155,16 +155,18 @@ def report(
     """
     try:
         # Here, because it needs packages that the service does not.
-        from service.report import command  # noqa: PLC0415
+        from service.report.command import report as run_report  # noqa: PLC0415
+        from service.report.command import window_of  # noqa: PLC0415
+        from service.report.inputs import UnusableInputError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         click.echo(
             f"clerk-logout: {error.name} is missing; the report needs: pip install 'clerk-logout[report]'", err=True
         )
         sys.exit(2)
     try:
-        window = command.window_of(since, until, timezone)
-        command.report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
-    except command.UnusableInputError as error:
+        window = window_of(since, until, timezone)
+        run_report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
+    except UnusableInputError as error:
         click.echo(f"clerk-logout: {error}", err=True)
         sys.exit(2)
 

@@ -8,7 +8,6 @@ import vl_convert
 from service.report.database import Row
 from service.report.tables import TOLD_BY
 
-
 _CONFIG = {
     "background": "transparent",
     "font": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",

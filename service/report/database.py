@@ -73,10 +73,10 @@ def narrow(connection: duckdb.DuckDBPyConnection, window: Window) -> None:
     """
     connection.execute(f"SET TimeZone = {_quoted(window.timezone)}")
     connection.execute(sql("sessions"))
-    connection.execute(f"CREATE TABLE logouts AS SELECT * FROM sessions WHERE {window.where('logged_out_at')}")
+    connection.execute("CREATE TABLE logouts AS FROM sessions WHERE " + window.where("logged_out_at"))
     connection.execute("DROP VIEW sessions; ALTER TABLE logouts RENAME TO sessions")
     connection.execute("ALTER VIEW events RENAME TO all_events")
-    connection.execute(f"CREATE VIEW events AS SELECT * FROM all_events WHERE {window.where('timestamp')}")
+    connection.execute("CREATE VIEW events AS FROM all_events WHERE " + window.where("timestamp"))
 
 
 def ask(connection: duckdb.DuckDBPyConnection, question: str) -> list[Row]:

@@ -1,13 +1,12 @@
 """The figures of a report: what ``--json`` prints, and what the pages show. docs/data.md says what each means."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from service.report.database import Row, Window, ask, load, narrow, questions
+from service.report.database import Window, ask, load, narrow, questions
 from service.report.inputs import UnusableInputError
 
 SINGLE = {"logouts", "coverage", "confirmation_percentiles", "calls", "used_after_logout"}

@@ -34,7 +34,7 @@ def find_files(names: Sequence[str], directory: Path) -> list[Path]:
     """
     found: list[Path] = []
     for name in names:
-        paths = [name] if name == "-" or Path(name).exists() else sorted(glob(name))
+        paths = [name] if name == "-" or Path(name).exists() else sorted(glob(name))  # noqa: PTH207 - absolute ones, too
         if not paths:
             raise UnusableInputError(f"{name}: no such file")
         for path in paths:

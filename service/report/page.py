@@ -1,9 +1,8 @@
 """The report as one page of HTML: it needs no network, and follows the reader's light or dark."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
-from itertools import groupby
 from pathlib import Path
 from string import Template
 
@@ -12,8 +11,8 @@ from service.report.figures import Figures
 from service.report.tables import TOLD_BY, Table, period, tables, tiles
 
 _ABOUT = {
-    "Coverage": "Your frontend's call, Clerk's webhook, or both tell of a logout. One without a webhook was not confirmed; "
-    "one without a call happened elsewhere, or the call was lost.",
+    "Coverage": "A logout is told of by your frontend's call, by Clerk's webhook, or by both. Without a webhook, Clerk did "
+    "not confirm it; without a call, it happened elsewhere, or the call was lost.",
     "How sure": "The verdict says what a call's token proves. An expired token proves who, but not when.",
 }
 
@@ -29,7 +28,7 @@ def _body(figures: Figures) -> Iterator[str]:
     yield f"<h1>Logouts</h1><p class='muted'>{escape(period(figures))}</p>"
     shown = (f"<div class='tile'><b>{value}</b><span>{what}</span></div>" for value, what in tiles(figures))
     yield f"<div class='tiles'>{''.join(shown)}</div>"
-    for section, members in groupby(tables(figures), key=lambda table: table.section):
+    for section, members in tables(figures).items():
         yield f"<h2>{section}</h2><p class='muted'>{_ABOUT.get(section, '')}</p><div class='cards'>"
         for table in members:
             match table.title:
@@ -79,7 +78,7 @@ def _table(table: Table) -> str:
     return f"<div class='scroll'><table{kind}>{''.join(lines)}</table></div>{note}"
 
 
-def _stack(lengths: list[int], whole: int | None = None) -> str:
+def _stack(lengths: Sequence[int], whole: int | None = None) -> str:
     """Draw lengths beside each other, as shares of a whole."""
     whole = whole or sum(lengths) or 1
     parts = (

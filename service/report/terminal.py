@@ -1,6 +1,6 @@
 """The report as a page for the terminal."""
 
-from itertools import groupby
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.rule import Rule
@@ -24,7 +24,7 @@ def print_report(figures: Figures, console: Console) -> None:
     summary.add_row(*(Text(value, style="bold") for value, _ in tiles(figures)))
     summary.add_row(*(Text(what, style="dim") for _, what in tiles(figures)))
     console.print(summary)
-    for section, members in groupby(tables(figures), key=lambda table: table.section):
+    for section, members in tables(figures).items():
         console.print()
         console.print(Rule(Text(section, style="bold"), align="left"))
         for table in members:
@@ -52,7 +52,7 @@ def _legend() -> Text:
     return Text(" ").join(Text.assemble(("█", color), f" {name}") for name, color in zip(TOLD_BY, _COLORS, strict=True))
 
 
-def _bar(lengths: list[int], longest: int) -> Text:
+def _bar(lengths: Sequence[int], longest: int) -> Text:
     """Draw lengths beside each other; what is not nothing has at least an eighth of a cell."""
     parts = [(round(part / longest * _BAR), color) for part, color in zip(lengths, _COLORS, strict=False)]
     drawn = Text.assemble(*(("█" * cells, color) for cells, color in parts))

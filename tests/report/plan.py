@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 ORIGINS = ("https://app.example.com", "https://shop.example.com", "https://admin.example.com")
 START = datetime(2026, 11, 16, tzinfo=UTC)
 DAYS = 7
+NONE = timedelta()
 BAD_LINES = (
     '{"event":"user_logout","schema_version":1,"event_id":"0',
     "\0" * 60,
@@ -77,9 +78,7 @@ class Plan:
         self._number += 1
         return f"{prefix}_{UUID(int=self.random.getrandbits(128)).hex[:20]}{self._number:07d}"
 
-    def write(
-        self, event: str, moment: datetime, *, copies: int = 0, late: timedelta | None = None, **keys: Any
-    ) -> str:
+    def write(self, event: str, moment: datetime, copies: int = 0, late: timedelta = NONE, **keys: Any) -> None:
         """Write one event, and copies of it: the same line, or a later delivery of the same webhook."""
         millisecond = int(moment.timestamp() * 1000)
         random_part = self.random.getrandbits(74)
@@ -110,11 +109,10 @@ class Plan:
             "service_version": "0.1.0",
         }
         for copy in range(copies + 1):
-            written = moment if late is None else moment + copy * late
+            written = moment + copy * late
             self.lines.append((written, json.dumps(line | {"timestamp": timestamp(written)}, separators=(",", ":"))))
         self.events[event] += 1
         self.repeated += copies
-        return event_id
 
     # --- What happens -------------------------------------------------------------------------------------------------
 
@@ -129,9 +127,9 @@ class Plan:
         age = timedelta(seconds=self.random.choice([70, 900, 9_000, 90_000, 5_000_000] if auth == "expired" else [20]))
         reason = "token-expired" if auth == "expired" else None
         copies = 1 if self.random.random() < 0.02 else 0
-        identity = {"user_id": session.user_id, "session_id": session_id, "actor_id": session.actor_id}
-        told = {"authorized_party": session.origin, "token_issued_at": timestamp(moment - age)}
-        shared = identity | told | {"initiated_by": session.initiated_by, "origin": session.origin}
+        identity: dict[str, Any] = {"user_id": session.user_id, "session_id": session_id, "actor_id": session.actor_id}
+        told: dict[str, Any] = {"authorized_party": session.origin, "token_issued_at": timestamp(moment - age)}
+        shared: dict[str, Any] = identity | told | {"initiated_by": session.initiated_by, "origin": session.origin}
         event = "user_logout_everywhere" if keys else "user_logout"
         self.write(event, moment, copies=copies, auth=auth, reason=reason, **shared, **keys)
         if not keys:
@@ -190,15 +188,20 @@ class Plan:
 
     def flood(self, count: int) -> None:
         at = self.moment()
-        window = {"window_start": timestamp(at - timedelta(seconds=10)), "window_end": timestamp(at)}
+        window: dict[str, Any] = {"window_start": timestamp(at - timedelta(seconds=10)), "window_end": timestamp(at)}
         copies = self.random.randrange(2)
         self.write("user_logout_suppressed", at, copies=copies, auth=None, count=count, **window)
         self.suppressed[at.date().isoformat()] += count
 
     def sign_out_others(self, others: int) -> None:
         """The session that asks stays; the others end, and only Clerk tells which."""
-        keys = {"user_id": "user_cleaner", "session_id": self.id("sess"), "initiated_by": "user", "origin": ORIGINS[0]}
-        told = {"scope": "others", "revoked_sessions": others, "failed_sessions": 1}
+        keys: dict[str, Any] = {
+            "user_id": "user_cleaner",
+            "session_id": self.id("sess"),
+            "initiated_by": "user",
+            "origin": ORIGINS[0],
+        }
+        told: dict[str, Any] = {"scope": "others", "revoked_sessions": others, "failed_sessions": 1}
         self.write("user_logout_everywhere", self.moment(), **keys, **told)
         self.everywhere["others"] += 1
         self.revoked["others"] += others
@@ -208,8 +211,11 @@ class Plan:
     def use_after_logout(self, *, never_ended: bool) -> None:
         at = self.moment()
         session_id = self.id("sess")
-        times = {"logged_out_at": timestamp(at - timedelta(seconds=60)), "token_issued_at": timestamp(at)}
-        keys = {"user_id": "user_late", "session_id": session_id, "issued_after_logout": never_ended}
+        times: dict[str, Any] = {
+            "logged_out_at": timestamp(at - timedelta(seconds=60)),
+            "token_issued_at": timestamp(at),
+        }
+        keys: dict[str, Any] = {"user_id": "user_late", "session_id": session_id, "issued_after_logout": never_ended}
         self.write("session_used_after_logout", at, copies=1, **keys, **times)
         self.used.append((session_id, never_ended))
 

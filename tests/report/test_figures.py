@@ -15,6 +15,7 @@ from service.events.schemas import schemas
 from tests.report.conftest import Report, clickhouse_answers, duckdb_answers
 from tests.report.plan import Plan, make_plan
 
+Line = dict[str, object]
 Lines = Callable[..., Path]
 
 
@@ -22,13 +23,15 @@ def moment(text: str = "12:00", day: int = 21) -> str:
     return f"2026-11-{day}T{text}:00.000000Z"
 
 
-def called(session: str | None = "s1", at: str = moment(), auth: str = "verified", **more: object) -> dict[str, object]:
+def called(
+    session: str | None = "s1", at: str = moment(), auth: str | None = "verified", **more: object
+) -> dict[str, object]:
     identity = {"session_id": session, "user_id": f"user of {session}"} if session else {}
     known = {"event": "user_logout", "event_id": f"call {session} {at} {auth}", "timestamp": at, "auth": auth}
     return known | identity | {"initiated_by": "user"} | more
 
 
-def ended(session: str = "s1", at: str = moment(), **more: object) -> dict[str, object]:
+def ended(session: str = "s1", at: str = moment(), **more: object) -> Line:
     known = {"event": "session_ended", "event_id": f"end {session} {at}", "timestamp": at, "auth": "verified"}
     return known | {"session_id": session, "user_id": f"user of {session}", "ended_at": at, "cause": "removed"} | more
 
