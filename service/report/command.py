@@ -25,7 +25,7 @@ def report(names: Sequence[str], window: Window, *, as_json: bool, html: Path | 
     """Read event files and show what is in them: as a page on the terminal, as JSON, or as a page of HTML.
 
     Raises:
-        UnusableInputError: files cannot be read, or hold no event.
+        UnusableInputError: files cannot be read or written, or hold no event.
     """
     with tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
         paths = find_files(names, Path(directory))
@@ -35,7 +35,10 @@ def report(names: Sequence[str], window: Window, *, as_json: bool, html: Path | 
         with connect(Path(directory)) as connection, _progress(connection):
             found = figures(connection, paths, window)
     if html is not None:
-        write_page(found, html)
+        try:
+            write_page(found, html)
+        except OSError as error:
+            raise UnusableInputError(f"{html}: {error.strerror}") from error
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201 - the output of a command
     elif html is None:

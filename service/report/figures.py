@@ -22,8 +22,9 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
         UnusableInputError: there is no event in them.
     """
     load(connection, paths)
-    counted = connection.execute("SELECT (SELECT count(*) FROM lines), (SELECT count(*) FROM events)").fetchall()
-    lines, good = counted[0] if paths else (0, 0)
+    ((lines, good),) = connection.execute(
+        "SELECT (SELECT count(*) FROM lines), (SELECT count(*) FROM events)"
+    ).fetchall()
     if not good:
         raise UnusableInputError(f"no events: {lines} lines, none of them an event" if lines else "no events: no lines")
     connection.execute("SET TimeZone = 'UTC'")

@@ -33,7 +33,7 @@ def find_files(names: Sequence[str], directory: Path) -> list[Path]:
         UnusableInputError: one of them is not there, or cannot be read.
     """
     found: list[Path] = []
-    for name in names:
+    for name in dict.fromkeys(names):
         paths = [name] if name == "-" or Path(name).exists() else sorted(glob(name))  # noqa: PTH207 - absolute ones, too
         if not paths:
             raise UnusableInputError(f"{name}: no such file")

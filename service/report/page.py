@@ -11,8 +11,8 @@ from service.report.figures import Figures
 from service.report.tables import TOLD_BY, Table, period, tables, tiles
 
 _ABOUT = {
-    "Coverage": "A logout is told of by your frontend's call, by Clerk's webhook, or by both. Without a webhook, Clerk did "
-    "not confirm it; without a call, it happened elsewhere, or the call was lost.",
+    "Coverage": "A logout is told of by your frontend's call, by Clerk's webhook, or by both. Without a webhook, Clerk "
+    "did not confirm it; without a call, it happened elsewhere, or the call was lost.",
     "How sure": "The verdict says what a call's token proves. An expired token proves who, but not when.",
 }
 

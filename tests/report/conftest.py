@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from chdb.session import Session
 from click.testing import CliRunner, Result
 
 from service.cli import main
-from service.report.database import connect, load, questions, sql
+from service.report.database import connect, load, sql
 from tests.report.plan import Plan, make_plan
 
 Row = list[Any]
@@ -117,16 +117,16 @@ def in_clickhouse(path: Path, directory: Path, timezone: str = "UTC") -> Iterato
         session.close()
 
 
-def duckdb_answers(path: Path, directory: Path, timezone: str) -> dict[str, list[Row]]:
+def duckdb_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
     with in_duckdb(path, directory, timezone) as connection:
-        return {name: _steady(connection.execute(text).fetchall()) for name, text in questions().items()}
+        return {name: _steady(connection.execute(text).fetchall()) for name, text in asked.items()}
 
 
-def clickhouse_answers(path: Path, directory: Path, timezone: str) -> dict[str, list[Row]]:
+def clickhouse_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
     with in_clickhouse(path, directory, timezone) as session:
         return {
             name: _steady(map(json.loads, str(session.query(text.rstrip(";"), "JSONCompactEachRow")).splitlines()))
-            for name, text in questions().items()
+            for name, text in asked.items()
         }
 
 

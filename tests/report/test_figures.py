@@ -12,6 +12,7 @@ import jsonschema_rs
 import pytest
 
 from service.events.schemas import schemas
+from service.report.database import questions
 from tests.report.conftest import Report, clickhouse_answers, duckdb_answers
 from tests.report.plan import Plan, make_plan
 
@@ -51,8 +52,8 @@ def test_the_sample_is_the_plan() -> None:
 
 @pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "America/New_York"])
 def test_both_engines_give_the_same_answers(planned: Path, tmp_path: Path, timezone: str) -> None:
-    ours = duckdb_answers(planned, tmp_path, timezone)
-    theirs = clickhouse_answers(planned, tmp_path / "clickhouse", timezone)
+    ours = duckdb_answers(planned, tmp_path, timezone, questions())
+    theirs = clickhouse_answers(planned, tmp_path / "clickhouse", timezone, questions())
     assert all(ours.values())
     # ClickHouse's table drops repeated lines when it pleases: how many came is known to who read them.
     assert [row[0::2][:2] for row in theirs.pop("input")] == [row[0::2][:2] for row in ours.pop("input")]
