@@ -144,5 +144,10 @@ def _table(
     else:
         bars = [[row[keys[0]]] for row in rows] if len(keys) == 1 else []
     head = [name.removeprefix("told_by_").replace("_", " ") for name in (key, *keys)]
-    shown = [[row[key] or unknown, *(count(row[name]) for name in keys)] for row in rows]
+    shown = [[_printable(row[key] or unknown), *(count(row[name]) for name in keys)] for row in rows]
     return Table(title=title, head=head, rows=shown, bars=bars, note=note)
+
+
+def _printable(text: str) -> str:
+    """Keep what a line says from steering a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

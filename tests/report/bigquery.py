@@ -1,13 +1,14 @@
-"""sessions.sql and questions.sql in BigQuery's words: ``python -m tests.report.bigquery`` writes them into bigquery.sql."""
+"""The SQL in BigQuery's words; ``python -m tests.report.bigquery`` writes it into bigquery.sql."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from service.report.database import sql
 
 FILE = Path("service/report/sql/bigquery.sql")
 _REST = "-- From here on made from sessions.sql and questions.sql."
-_WORDS = {
+_WORDS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"CREATE VIEW sessions": "CREATE OR REPLACE VIEW clerk_logout.sessions",
     r"\bFROM events AS e\b": "FROM clerk_logout.events AS e",
     r"\bFROM (events|sessions)\b": r"FROM clerk_logout.\1",
