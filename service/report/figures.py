@@ -26,7 +26,7 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
         "SELECT (SELECT count(*) FROM lines), (SELECT count(*) FROM events)"
     ).fetchall()
     if not good:
-        raise UnusableInputError(f"no events: {lines} lines, none of them an event" if lines else "no events: no lines")
+        raise UnusableInputError(f"no events: {lines} lines, none of them an event" if lines else "no events: the input is empty")
     connection.execute("SET TimeZone = 'UTC'")
     by_event = ask(connection, "input")
     narrow(connection, window)
