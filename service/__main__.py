@@ -1,6 +1,6 @@
-"""``python -m service``."""
+"""``python -m service``: the same as the packaged command ``clerk-logout``."""
 
-if __name__ == "__main__":  # each worker imports this module too, and needs no command line
+if __name__ == "__main__":
     from service.cli import main
 
     main()

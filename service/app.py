@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
 from service.endpoints.cors import Cors
-from service.endpoints.documents import event_schema, openapi
+from service.endpoints.documents import event_schema, index, openapi
 from service.endpoints.logout import logout
 from service.endpoints.middleware import SESSION, RequestDurations, ResponseHeaders
 from service.endpoints.responses import JSONResponse
@@ -23,7 +23,7 @@ from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
 from service.endpoints.sign_out_everywhere import RecordedSignOut
 from service.endpoints.single_flight import SingleFlight
 from service.endpoints.state import AppState
-from service.endpoints.status import healthz, metrics, readiness_counted, readyz
+from service.endpoints.status import healthz, metrics, readyz
 from service.endpoints.webhook import MAX_LARGE_BODIES, webhook
 from service.events.flood import FloodControl
 from service.events.outputs import Output
@@ -38,6 +38,7 @@ ROUTES = (
     Route("/v1/auth/sessions", sessions, methods=["DELETE"]),
     Route("/v1/webhooks/clerk", webhook, methods=["POST"]),
     Route("/v1/events/schema", event_schema, methods=["GET"]),
+    Route("/", index, methods=["GET"]),
     Route("/openapi.json", openapi, methods=["GET"]),
     Route("/healthz", healthz, methods=["GET"]),
     Route("/readyz", readyz, methods=["GET"]),
@@ -66,11 +67,13 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             resources = await stack.enter_async_context(
                 open_resources(settings, counted, pem_key=pem_key, event_log=event_log)
             )
-            flood = FloodControl(settings.flood_per_second, resources.recorder.record, counted)
+            flood = FloodControl(
+                settings.flood_per_second, settings.flood_per_session, resources.recorder.record, counted
+            )
             stack.push_async_callback(flood.close)
             sign_outs = SingleFlight[RecordedSignOut]()
             stack.push_async_callback(sign_outs.close)
-            await stack.enter_async_context(readiness_counted(resources))
+            counted.ready.set_function(lambda: resources.is_ready)
             secret = settings.clerk_webhook_signing_secret
             yield {
                 "resources": resources,

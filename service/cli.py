@@ -1,7 +1,8 @@
-"""The command line. Only here settings are asked for."""
+"""The command line: ``serve``, ``check``, ``report`` and others. Only here the environment is read."""
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import click
 from prometheus_client import disable_created_metrics
+from pydantic import SecretStr
 
 from service import __version__
 from service.clerk.credentials import read_credentials
-from service.clerk.keys import KeyRing, Keys, PemKey
-from service.clerk.verdict import Auth, Verdict
+from service.clerk.keys import KeyRing, PemKey
+from service.clerk.verdict import Auth, Reason, Verdict
 from service.clerk.verifier import Verifier
 from service.endpoints.documents import document
 from service.events.schemas import schemas
@@ -32,14 +34,30 @@ from service.resources import (
 )
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError
-from service.server import exit_cleanly_on_signals
+from service.server import listen
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
 from service.telemetry.diagnostics import configure_logging
 from service.telemetry.metrics import Metrics
 
+logger = logging.getLogger("service.cli")
+
 MAX_SHOWN = 120
-"""Characters of a value that is shown."""
+"""Characters of a claim that is shown."""
+
+_WHEN_NOT_SET = {
+    "clerk_secret_key": "sign out everywhere is off",
+    "clerk_authorized_parties": "any azp counts, and browsers on other origins cannot call; set it in production",
+    "clerk_issuer": "any iss counts",
+    "clerk_webhook_signing_secret": "webhooks are off",
+    "reverification_max_age_minutes": "signing out everywhere asks for no fresh proof",
+    "forwarded_allow_ips": "no proxy is believed",
+}
+_WRONG_KEY = (
+    "the token is of another key: look whether one is a test and the other a live key, "
+    "whether both are of the same Clerk instance, and whether its keys were rotated"
+)
+_HINTS = {Reason.TOKEN_INVALID_SIGNATURE: _WRONG_KEY, Reason.JWK_KID_MISMATCH: _WRONG_KEY}
 
 
 @contextmanager
@@ -78,31 +96,36 @@ def _keep_standard_streams() -> None:
 
 @main.command()
 def serve() -> None:
-    """Run the service, as the environment configures it."""
+    """Run the service, configured by environment variables and .env."""
     with _one_line_for_mistakes():
-        run_server(load_settings())
+        settings = load_settings()
+        for problem in mistyped_names():
+            logger.warning(problem)
+        run_server(settings)
 
 
 @main.command()
 @click.argument("event", required=False, type=click.Choice(sorted(schemas())))
 def schema(event: str | None) -> None:
-    """Print the JSON Schema of EVENT, or of all events by their names."""
+    """Print the JSON Schema of EVENT, or of all events by name."""
     click.echo(json.dumps(schemas()[event] if event else schemas(), indent=2))
 
 
 @main.command()
 def openapi() -> None:
-    """Print the OpenAPI document of every path."""
+    """Print the OpenAPI document."""
     click.echo(json.dumps(document(), indent=2))
 
 
 @main.command()
 @click.option("--token", metavar="TOKEN", help="Explain the verdict on this session token; - reads it from stdin.")
 def check(token: str | None) -> None:
-    """Explain the configuration, and why a token is accepted or not.
+    """Explain the settings, try what they name, and explain why a token is accepted or not.
 
-    Exit code 0 when all is well, 1 when there are no keys, Redis cannot be used, or the token is not verified, 2 when a
-    setting is unusable.
+    Nothing is created, and no secret or token is shown. With --token the port may be in use, by the running service.
+
+    Exit code 0 when all is well; 1 when there are no keys, Redis or the port cannot be used, a variable looks mistyped,
+    or the token is not accepted; 2 when a setting is unusable.
     """
     with _one_line_for_mistakes():
         settings = load_settings()
@@ -110,25 +133,30 @@ def check(token: str | None) -> None:
         check_event_log(settings)
         check_spool(settings)
         check_clerk_api(settings)
+        mistyped = mistyped_names()
     configure_logging("critical")
+    for name in Settings.model_fields:
+        click.echo(f"{name.upper()}: {_setting_shown(settings, name)}")
+    for problem in mistyped:
+        click.echo(f"warning: {problem}")
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
-    sys.exit(0 if asyncio.run(_explain_settings(settings, pem_key, sent)) else 1)
+    is_well = asyncio.run(_try_out(settings, pem_key, sent))
+    sys.exit(0 if is_well and not mistyped else 1)
 
 
 @main.command()
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port of the service.")
 @click.option("--clerk-port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="Port of 'Clerk'.")
 def sandbox(port: int, clerk_port: int) -> None:
-    """Run the service against a stand-in for Clerk, on 127.0.0.1 only.
+    """Run the service with a stand-in for Clerk, on 127.0.0.1 only.
 
     Tokens are really signed and really verified; only the users are invented. No setting is read.
     """
     with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
-        exit_cleanly_on_signals()
         # Here, because only who tries it out needs the stand-in and the HTTP client.
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
 
-        asyncio.run(run_sandbox(port, clerk_port, Path(directory, "events.jsonl")))
+        run_sandbox(port, clerk_port, Path(directory))
 
 
 @main.command()
@@ -171,29 +199,39 @@ def report(
         sys.exit(2)
 
 
-async def _explain_settings(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
-    """Print what the settings mean, and how they would judge a token. No secret is shown, and no token.
+def _setting_shown(settings: Settings, name: str) -> str:
+    """Show a setting's value, of a secret only whether there is one."""
+    value = getattr(settings, name)
+    if value in {None, ()}:
+        return "not set" + (f" ({_WHEN_NOT_SET[name]})" if name in _WHEN_NOT_SET else "")
+    if isinstance(value, SecretStr):
+        return value.get_secret_value() if value == Settings.model_fields[name].default else "set"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
+    """Try keys, revocation list and port, or judge a token with them; print what was found.
 
     Args:
         settings: usable ones.
         pem_key: the parsed ``CLERK_JWT_KEY``.
-        sent: a session token, also as an Authorization header's value; None to explain the configuration only.
+        sent: a session token, also as an Authorization header's value; None to look at the port instead.
 
     Returns:
-        Whether there are keys, the revocation list can be used, and the token, if there is one, counts.
+        Whether all is well.
     """
-    for line in _describe(settings):
-        click.echo(line)
     metrics = Metrics()
     async with (
         open_clerk_api(settings, metrics) as api,
         open_keys(pem_key, api, metrics) as keys,
         open_revocations(settings, metrics) as revocations,
     ):
-        well = await _describe_keys(settings, keys)
-        well = await _describe_revocations(settings, revocations) and well
+        is_well = await _try_keys(settings, keys)
+        is_well = await _try_revocations(settings, revocations) and is_well
         if sent is None:
-            return well
+            return _try_port(settings) and is_well
         verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
         # What the endpoint would see, whether the header's value or the token alone was given.
         sent = sent.strip()
@@ -203,14 +241,13 @@ async def _explain_settings(settings: Settings, pem_key: PemKey | None, sent: by
             click.echo(line)
         if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
             return False
-        return not await _is_signed_out(verdict.identity.session_id, revocations)
+        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_well
 
 
-async def _describe_keys(settings: Settings, keys: Keys) -> bool:
+async def _try_keys(settings: Settings, keys: PemKey | KeyRing) -> bool:
     if isinstance(keys, PemKey):
         click.echo(f"keys: one RSA key of {keys.bits} bits from CLERK_JWT_KEY; Clerk is not asked")
         return True
-    assert isinstance(keys, KeyRing)  # noqa: S101 - the only other kind
     if await keys.refresh():
         click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
         return True
@@ -218,12 +255,21 @@ async def _describe_keys(settings: Settings, keys: Keys) -> bool:
     return False
 
 
-async def _describe_revocations(settings: Settings, revocations: RevocationList) -> bool:
+async def _try_revocations(settings: Settings, revocations: RevocationList) -> bool:
     for _ in range(4):
         if revocations.problem is not None:
             await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
     click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
     return revocations.problem is None
+
+
+def _try_port(settings: Settings) -> bool:
+    try:
+        listen(settings.host, settings.port).close()
+    except ConfigurationError as error:
+        click.echo(f"warning: {error}")
+        return False
+    return True
 
 
 async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
@@ -238,43 +284,15 @@ async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
     return True
 
 
-def _describe(settings: Settings) -> Iterator[str]:
-    event_log = "standard output" if settings.event_log == "-" else settings.event_log
-    yield f"event log: {event_log}"
-    yield f"spool: {settings.event_spool_dir}, at most {settings.event_spool_max_bytes} bytes"
-    if settings.clerk_authorized_parties:
-        yield f"authorized parties and CORS origins: {', '.join(settings.clerk_authorized_parties)}"
-    else:
-        yield "authorized parties: any (set CLERK_AUTHORIZED_PARTIES; until then browsers on other origins cannot call)"
-    yield f"issuer: {settings.clerk_issuer or 'any (CLERK_ISSUER is not set)'}"
-    yield f"sign out everywhere: {_describe_sign_out(settings)}"
-    webhooks = settings.clerk_webhook_signing_secret
-    yield "webhooks: " + ("off (CLERK_WEBHOOK_SIGNING_SECRET is not set)" if webhooks is None else "on")
-    # The rest as it is: a mistyped name shows here as a default.
-    for name in ("event_fsync", "event_client_ip", "event_user_agent", "flood_per_second"):
-        yield f"{name.upper()}: {json.dumps(getattr(settings, name))}"
-    yield f"FORWARDED_ALLOW_IPS: {', '.join(settings.forwarded_allow_ips) or 'none'}"
-    for name in ("revocations_fail", "host", "port", "log_level"):
-        yield f"{name.upper()}: {getattr(settings, name)}"
-    for name, meant in mistyped_names().items():
-        yield f"{name}: unknown variable, ignored; did you mean {meant}?"
-
-
-def _describe_sign_out(settings: Settings) -> str:
-    if settings.clerk_secret_key is None:
-        return "off (CLERK_SECRET_KEY is not set)"
-    max_age = settings.reverification_max_age_minutes
-    reverification = "off" if max_age is None else f"after {max_age} minutes"
-    return f"through {settings.clerk_api_url}, reverification {reverification}"
-
-
 def _explain_verdict(verdict: Verdict) -> Iterator[str]:
-    """Say in words how the verdict came about. The token itself is never shown."""
+    """Say how the verdict came about."""
     yield f"token: {verdict.auth}" + (f" ({verdict.reason})" if verdict.reason else "")
     if verdict.finding is not None:
         yield f"  check:    {verdict.finding.check}"
         yield f"  found:    {_shown(verdict.finding.found)}"
         yield f"  expected: {verdict.finding.expected}"
+    if verdict.reason in _HINTS:
+        yield f"  hint:     {_HINTS[verdict.reason]}"
     if verdict.identity is not None:
         yield f"  user:     {verdict.identity.user_id}"
         yield f"  session:  {verdict.identity.session_id}"

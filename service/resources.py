@@ -1,4 +1,4 @@
-"""What the settings name, opened in one place: for the service, and for a guard in somebody else's application."""
+"""Opens what the settings name: for the service, and for a guard in somebody else's application."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from service import __version__
 from service.clerk.keys import KeyRing, PemKey
@@ -76,7 +76,7 @@ async def open_resources(
     """Open everything, and close it in the opposite order.
 
     Args:
-        settings: name it.
+        settings: say what.
         metrics: count what happens in it.
         pem_key: the key of ``CLERK_JWT_KEY``, where somebody has parsed it already.
         event_log: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
@@ -137,16 +137,15 @@ def load_pem_key(settings: Settings) -> PemKey | None:
 def open_event_log(settings: Settings) -> Output:
     """Open what ``EVENT_LOG`` names.
 
-    Args:
-        settings: name it.
-
     Raises:
         ConfigurationError: it cannot be opened.
     """
     try:
         return open_output(settings.event_log, fsync=settings.event_fsync)
     except OSError as error:
-        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
+        raise ConfigurationError(
+            "EVENT_LOG", f"cannot be opened for writing: {settings.event_log}: {error.strerror}"
+        ) from None
 
 
 def check_event_log(settings: Settings) -> None:
@@ -159,15 +158,14 @@ def check_event_log(settings: Settings) -> None:
     """
     path = Path(settings.event_log)
     try:
-        is_fifo, exists = path.is_fifo(), path.exists()
+        if settings.event_log == "-" or (path.exists() and not path.is_fifo()):
+            open_event_log(settings).close()
+            return
+        problem = _why_not_writable(path if path.exists() else path.absolute().parent)
     except OSError as error:
-        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {error.strerror}") from None
-    if settings.event_log == "-" or (exists and not is_fifo):
-        open_event_log(settings).close()
-    elif not os.access(path if is_fifo else path.parent, os.W_OK):
-        raise ConfigurationError(
-            "EVENT_LOG", "cannot be opened for writing: its directory is not there, or not allowed"
-        )
+        problem = f"{path}: {error.strerror}"
+    if problem is not None:
+        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {problem}")
 
 
 def check_spool(settings: Settings) -> None:
@@ -176,18 +174,35 @@ def check_spool(settings: Settings) -> None:
     Raises:
         ConfigurationError: neither.
     """
-    path = Path(settings.event_spool_dir).absolute()
+    path = wanted = Path(settings.event_spool_dir).absolute()
     try:
         while not path.exists():
             path = path.parent
+        problem = _why_not_writable(path)
+        if path == wanted and path.stat().st_uid not in {0, os.geteuid()}:
+            raise ConfigurationError(
+                "EVENT_SPOOL_DIR", f"{path} belongs to another user, who could put events there; name another directory"
+            )
     except OSError as error:
-        raise ConfigurationError("EVENT_SPOOL_DIR", f"cannot be used: {error.strerror}") from None
-    if path == Path(settings.event_spool_dir).absolute() and path.stat().st_uid not in {0, os.geteuid()}:
-        raise ConfigurationError("EVENT_SPOOL_DIR", "belongs to another user, who could put events of his own there")
-    if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        problem = f"{wanted}: {error.strerror}"
+    if problem is not None:
         raise ConfigurationError(
-            "EVENT_SPOOL_DIR", "cannot be written to; name a directory on local disk that this user may write to"
+            "EVENT_SPOOL_DIR", f"cannot be written to: {problem}; name a directory on local disk that this user owns"
         )
+
+
+def _why_not_writable(path: Path) -> str | None:
+    """Say why this user cannot write to a FIFO, or create a file in a directory; None where nothing is in the way."""
+    if not path.exists():
+        return f"the directory {path} does not exist"
+    if not (path.is_dir() or path.is_fifo()):
+        return f"{path} is not a directory"
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK if path.is_dir() else os.W_OK):
+        return f"this user is not allowed to write to {path}"
+    system = os.statvfs(path)
+    if not system.f_blocks and not system.f_files:  # as in /proc, where root may write but nobody creates anything
+        return f"{path} is in a file system that holds no files"
+    return None
 
 
 def check_clerk_api(settings: Settings) -> None:
@@ -234,15 +249,21 @@ async def open_keys(
 def describe_revocations(settings: Settings) -> str:
     """Say where signed-out sessions are kept, without a user name or password."""
     url = urlsplit(settings.revocations_url.get_secret_value())
-    if url.hostname is None:
-        return "in memory, of each process by itself"
-    tls = " with TLS" if url.scheme == "rediss" else ""
-    return f"Redis at {url.hostname}:{url.port or 6379}, database {url.path.strip('/') or '0'}{tls}"
+    if url.scheme == "memory":
+        return "in memory, of this process alone"
+    is_socket = url.scheme == "unix"
+    database = parse_qs(url.query).get("db", ["0" if is_socket else url.path.strip("/") or "0"])[0]
+    where = url.path if is_socket else f"{url.hostname}:{url.port or 6379}"
+    return f"Redis at {where}, database {database}{' with TLS' if url.scheme == 'rediss' else ''}"
 
 
 @asynccontextmanager
 async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:
-    """Open the revocation list. Redis need not be there yet."""
+    """Open the revocation list. Redis need not be there yet.
+
+    Raises:
+        ConfigurationError: an option in ``REVOCATIONS_URL`` cannot be used.
+    """
     url = settings.revocations_url.get_secret_value()
     dropped = metrics.revocations.labels("dropped").inc
     if url == "memory://":
@@ -253,7 +274,11 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
     from service.revocations.redis_store import RedisStore  # noqa: PLC0415
 
-    store = RedisStore(RedisCommands(url), on_dropped=dropped, on_change=metrics.revocations_up.set)
+    try:
+        redis = RedisCommands(url)
+    except ValueError as error:
+        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+    store = RedisStore(redis, on_dropped=dropped, on_change=metrics.revocations_up.set)
     await store.start()
     try:
         yield RevocationList(store, metrics)

@@ -8,36 +8,33 @@ import os
 import re
 from base64 import b64decode
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     HttpUrl,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 MAX_PORT = 65535
 MIN_SIGNING_KEY_BYTES = 16
 """Standard Webhooks asks for 24 to 64; what is shorter than this was cut."""
-ALIKE = 0.82
-"""From 0 to 1: how alike two names must be for one to be a mistake for the other."""
+SIMILARITY = 0.82
+"""From 0 to 1: how similar an unknown name must be to a setting's to be taken for a typing error."""
 ORIGIN_MAX_LENGTH = 256
 """Characters. Keeps the event line within its 4,096 bytes."""
-
+REDIS_OPTIONS = {"db", "password"} | {
+    f"ssl_{name}" for name in ("ca_certs", "ca_path", "certfile", "check_hostname", "keyfile", "password")
+}
+"""Those of redis-py's options in REVOCATIONS_URL that say which server it is, and how it proves that."""
 
 _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?")
 
@@ -59,30 +56,28 @@ def _split(value: object) -> object:
 def _origin(value: str) -> str:
     """An origin as browsers send it: scheme, host and perhaps a port, nothing after it (RFC 6454, section 6.2)."""
     if value == "*":
-        raise ValueError(
-            "is '*', which is no origin; name each origin that may log out, such as https://app.example.com"
-        )
+        raise ValueError("cannot be '*'; list each origin that may log out, such as https://app.example.com")
     match = _ORIGIN.fullmatch(value)
     if match is None or len(value) > ORIGIN_MAX_LENGTH or int(match["port"] or 0) > MAX_PORT:
         raise ValueError(
-            "is not an origin; write scheme://host or scheme://host:port in lower case, "
-            "without a path or a slash at the end"
+            "is not an origin; write scheme://host or scheme://host:port, "
+            "in lower case and without a path or a trailing slash"
         )
     if (match["scheme"], match["port"]) in {("https", "443"), ("http", "80")}:
-        raise ValueError("names the port that its scheme has anyway; browsers leave it out, so must this")
+        raise ValueError("has the default port of its scheme; leave it out, as browsers do")
     return value
 
 
 def _network(value: str) -> str:
     if value == "*":
         raise ValueError(
-            "is '*', which would let every caller choose the address that is recorded; name the proxies instead"
+            "cannot be '*': every caller could then choose the address that is recorded; list your proxies"
         )
     try:
         # Cut to the network, because uvicorn would not match one whose host bits are set.
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError:
-        raise ValueError("is neither an IP address nor a network such as 10.0.0.0/8") from None
+        raise ValueError("is not an IP address or a network such as 10.0.0.0/8") from None
 
 
 def _api_url(value: str) -> str:
@@ -97,11 +92,13 @@ def _api_url(value: str) -> str:
         or url.query is not None
         or url.fragment is not None
     ):
-        raise ValueError("write it as https://host, without a path (the service adds /v1)")
+        raise ValueError("must be https://host without a path (the service adds /v1)")
     if url.username is not None or url.password is not None:
-        raise ValueError("must not hold a user name or password; the secret key goes into CLERK_SECRET_KEY")
+        raise ValueError("must not contain a user name or password; set CLERK_SECRET_KEY instead")
     if url.scheme == "http" and not _is_loopback(str(url.host).strip("[]")):
-        raise ValueError("must be https: the secret key is sent there (plain http is for loopback addresses only)")
+        raise ValueError(
+            "must be https, because the secret key is sent there (http is allowed for loopback addresses only)"
+        )
     return str(url).rstrip("/")
 
 
@@ -115,7 +112,9 @@ def _is_loopback(host: str) -> bool:
 def _secret_key(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.startswith("sk_") or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("is not a Clerk secret key; they start with sk_test_ or sk_live_ (Clerk dashboard, API keys)")
+        raise ValueError(
+            "is not a Clerk secret key; copy the one that starts with sk_test_ or sk_live_ (Clerk dashboard, API keys)"
+        )
     return value
 
 
@@ -127,7 +126,7 @@ def _signing_secret(value: SecretStr) -> SecretStr:
         key = b""
     if not text.startswith("whsec_") or len(key) < MIN_SIGNING_KEY_BYTES:
         raise ValueError(
-            "is not a signing secret; they start with whsec_ (Clerk dashboard, Webhooks, the endpoint's page)"
+            "is not a signing secret; copy the one that starts with whsec_ (Clerk dashboard, Webhooks, your endpoint)"
         )
     return value
 
@@ -138,46 +137,49 @@ def _revocations_url(value: SecretStr) -> SecretStr:
         return value
     try:
         url, port = urlsplit(text), urlsplit(text).port
+        options = {name for name, _ in parse_qsl(url.query, keep_blank_values=True)}
     except ValueError:
-        url, port = urlsplit(""), None
-    if not url.hostname or url.scheme not in {"redis", "rediss"} or port == 0 or not text.isprintable() or " " in text:
+        url, port, options = urlsplit(""), None, set()
+    is_socket = url.scheme == "unix" and url.path.startswith("/")
+    is_server = url.scheme in {"redis", "rediss"} and url.hostname and port != 0
+    if not (is_socket or is_server) or not text.isprintable() or " " in text:
         raise ValueError(
-            "write memory://, or redis://user:password@host:6379/0 (rediss:// with TLS); "
-            "what is not a letter or digit in the user name or password as %XX"
+            "must be memory://, redis://user:password@host:6379/0 (rediss:// for TLS) or unix:///path?db=0; "
+            "percent-encode special characters in the user name and password"
         )
     try:
-        url.hostname.encode("idna")
+        (url.hostname or "").encode("idna")
     except UnicodeError:
-        raise ValueError("names a host that cannot exist: a part of its name is empty or too long") from None
-    if url.query or url.fragment:
-        raise ValueError("must have no options after ? or #; timeouts and the number of connections are fixed")
-    if not re.fullmatch(r"/?[0-9]{0,9}", url.path):
-        raise ValueError("must end with the host and port, or with the number of a database, such as /0")
+        raise ValueError("has an invalid host name; a part of it is empty or longer than 63 characters") from None
+    if options - REDIS_OPTIONS or url.fragment:
+        raise ValueError(f"the options after ? can be {', '.join(sorted(REDIS_OPTIONS))}; # must be written as %23")
+    if is_server and not re.fullmatch(r"/?[0-9]{0,9}", url.path):
+        raise ValueError("must end after the port, or with a database number such as /0")
     return value
 
 
 def _issuer(value: str) -> str:
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("must be visible ASCII, exactly as in the token's iss, such as https://clerk.example.com")
+        raise ValueError(
+            "must be the token's iss exactly, such as https://clerk.example.com; it has no spaces and only ASCII"
+        )
     return value
 
 
 def _path(value: str) -> str:
     if not value.isprintable():
-        raise ValueError("holds a control character, or is not UTF-8")
+        raise ValueError("must not contain control characters, and must be UTF-8")
     return value
 
 
-Origins = Annotated[
-    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split), Field(max_length=64)
-]
-Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split), Field(max_length=64)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What the service is told. Field names are the environment variables' names in lower case."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     clerk_jwt_key: SecretStr | None = None
     """Public key of the Clerk instance, PEM; with it tokens are verified without any network call."""
@@ -200,6 +202,8 @@ class Settings(BaseSettings):
     event_user_agent: bool = False
     flood_per_second: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Calls without a proven identity that one client may have recorded per second; bursts of ten times as many."""
+    flood_per_session: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    """Calls that one session may have recorded at once, and one more each second; 0 for any number."""
     revocations_url: Annotated[SecretStr, AfterValidator(_revocations_url)] = SecretStr("memory://")
     """Where signed-out sessions are kept: ``memory://``, or ``redis://`` for several processes. May hold a password."""
     revocations_fail: Literal["closed", "open"] = "closed"
@@ -225,65 +229,25 @@ class Settings(BaseSettings):
             )
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the arguments and nothing else, so that a test or the sandbox is not changed by its surroundings."""
-        return (init_settings,)
-
 
 SERVED_BY = frozenset({"host", "port", "log_level"})
-"""Settings that say how this service is served. Other programs use these names as well."""
-
-
-class _EnvironmentSettings(Settings):
-    """The same settings, read from the environment first and from ``.env`` in the working directory second."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # `NAME=` means "not set", as in the .env.example that people copy.
-        return (
-            EnvSettingsSource(settings_cls, env_ignore_empty=True),
-            DotEnvSettingsSource(settings_cls, env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True),
-        )
-
-
-class _GuardSettings(_EnvironmentSettings):
-    """The settings of a guard in another application. With the service's spool it would deliver the service's lines."""
-
-    event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout-guard"  # noqa: S108 - as above
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_how_it_is_served(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The application's PORT is not ours to judge."""
-        return {name: value for name, value in values.items() if name not in SERVED_BY}
-
+"""Settings that say how this service is served; in another application these variables are that application's."""
+GUARD_SPOOL_DIR = "/var/tmp/clerk-logout-guard"  # noqa: S108 - as above
+"""A guard's default: with the service's spool it would deliver the service's lines."""
 
 _MESSAGES = {
     "bool_parsing": "must be true or false",
     "int_parsing": "must be a whole number",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "too_long": "must have at most {max_length} entries",
 }
 """For pydantic's kinds of problems that have a plainer wording."""
 
 
 def load_settings(*, for_guard: bool = False) -> Settings:
-    """Read the environment and ``.env``.
+    """Read the environment first, and ``.env`` in the working directory second.
 
     Args:
         for_guard: for a guard in another application: HOST, PORT and LOG_LEVEL are that application's, and
@@ -292,34 +256,42 @@ def load_settings(*, for_guard: bool = False) -> Settings:
     Raises:
         ConfigurationError: a value is missing or unusable; its text names the first such variable.
     """
+    values = _read_environment()
+    if for_guard:
+        values = {name: value for name, value in values.items() if name not in SERVED_BY}
+        values = {"event_spool_dir": GUARD_SPOOL_DIR} | values
+    elif values.get("workers", "1") != "1":  # a setting once; whoever still sets it must hear that it is none now
+        raise ConfigurationError(
+            "WORKERS", "must be 1 or not set; for more capacity run replicas that share one Redis (REVOCATIONS_URL)"
+        )
     try:
-        if not for_guard:
-            _refuse_workers({**dotenv_values(".env"), **os.environ}.get("WORKERS"))
-        return _GuardSettings() if for_guard else _EnvironmentSettings()
+        return Settings.model_validate(values)
     except ValidationError as error:
         raise _first_problem(error) from None
+
+
+def mistyped_names() -> list[str]:
+    """Say which variables are no setting but nearly named as one, one sentence each.
+
+    Raises:
+        ConfigurationError: ``.env`` cannot be read.
+    """
+    return [
+        f"{name.upper()} is not a setting and is ignored; did you mean {similar[0].upper()}?"
+        for name in sorted(_read_environment().keys() - Settings.model_fields.keys())
+        if (similar := get_close_matches(name, Settings.model_fields, n=1, cutoff=SIMILARITY))
+    ]
+
+
+def _read_environment() -> dict[str, str]:
+    """Give all variables by their names in lower case. ``NAME=`` means "not set", as in .env.example."""
+    try:
+        values = dotenv_values(".env", encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigurationError(".env", "is not UTF-8 text") from None
+        raise ConfigurationError(".env", "is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise ConfigurationError(".env", f"cannot be read: {error.strerror}") from None
-
-
-def _refuse_workers(workers: str | None) -> None:
-    """WORKERS was a setting once; whoever asks for several processes must hear that there is one."""
-    if workers not in {None, "", "1"}:
-        raise ConfigurationError(
-            "WORKERS", "one process serves; for more, run replicas behind a proxy with one redis:// in REVOCATIONS_URL"
-        )
-
-
-def mistyped_names() -> dict[str, str]:
-    """Give the names in the environment and ``.env`` that are nearly a setting's, each with that setting's name."""
-    known = [name.upper() for name in Settings.model_fields]
-    mistyped = {}
-    for name in sorted({*os.environ, *dotenv_values(".env")} - {*known}):
-        if meant := get_close_matches(name, known, n=1, cutoff=ALIKE):
-            mistyped[name] = meant[0]
-    return mistyped
+    return {name.lower(): value for source in (values, os.environ) for name, value in source.items() if value}
 
 
 def _first_problem(error: ValidationError) -> ConfigurationError:

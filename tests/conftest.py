@@ -1,23 +1,34 @@
 """Fixtures that every room uses. No test reads event lines but through ``tests.support.lines``."""
 
+import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from asgi_lifespan import LifespanManager
 from prometheus_client import disable_created_metrics
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import resources
 from service.app import create_app
-from service.events import log
+from service.events.log import EventLog, Timeouts
 from service.settings import Settings
 from tests.support.lines import EventFile, read_lines
 from tests.support.signing import ORIGIN, pem
 
 OpenClient = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+# Derandomized where everybody waits for it; `make test-all` looks further.
+hypothesis.settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("full", max_examples=2_000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +46,11 @@ def a_process_of_the_service() -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture(autouse=True)
-def a_slow_machine_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that takes longer than 75 ms goes to the spool; where no test is about that, none shall meet it."""
-    monkeypatch.setattr(log, "LOG_PATIENCE", 20.0)
-    monkeypatch.setattr(log, "ANSWER_WITHIN", 25.0)
+@pytest.fixture
+def patient_event_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's event log takes a slow machine for no stalled disk: it waits longer before it turns to the spool."""
+    patient = functools.partial(EventLog, timeouts=Timeouts(answer=25.0, output=20.0))
+    monkeypatch.setattr(resources, "EventLog", patient)
 
 
 @pytest.fixture
@@ -61,8 +72,9 @@ def events(tmp_path: Path) -> EventFile:
 
 
 @pytest.fixture
-def settings(events: EventFile) -> Callable[..., Settings]:
+def settings(events: EventFile, patient_event_log: None) -> Callable[..., Settings]:
     """Settings with a PEM key, one allowed origin and a file as event log, unless told otherwise."""
+    del patient_event_log  # so that no test that opens the app meets the spool by accident
 
     def build(**changes: Any) -> Settings:
         values: dict[str, Any] = {
@@ -72,21 +84,47 @@ def settings(events: EventFile) -> Callable[..., Settings]:
             "event_spool_dir": str(events.path.with_name("spool")),
             # Tests call far more often than any client; those of flood control say so.
             "flood_per_second": 1_000_000,
+            "flood_per_session": 0,
         }
         return Settings(**(values | changes))
 
     return build
 
 
+class Replaced:
+    """Middleware that puts a test's own parts in the place of those that the lifespan opened."""
+
+    def __init__(self, app: ASGIApp, state: Mapping[str, Any], resources: Mapping[str, Any]) -> None:
+        self._app = app
+        self._state = state
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            opened = scope["state"]
+            scope["state"] = opened | self._state | {"resources": replace(opened["resources"], **self._resources)}
+        await self._app(scope, receive, send)
+
+
 @pytest.fixture
 def open_client(settings: Callable[..., Settings]) -> OpenClient:
-    """Open the app in this process: ``async with open_client(event_client_ip=True) as client``."""
+    """Open the app in this process: ``async with open_client(event_client_ip=True) as client``.
+
+    ``resources`` and ``state`` replace what endpoints find there; everything else is a setting.
+    """
 
     @asynccontextmanager
     async def open_(
-        *, peer: tuple[str, int] = ("203.0.113.77", 51234), **changes: Any
+        *,
+        peer: tuple[str, int] = ("203.0.113.77", 51234),
+        resources: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        **changes: Any,
     ) -> AsyncIterator[httpx.AsyncClient]:
-        async with LifespanManager(create_app(settings(**changes))) as manager:
+        app = create_app(settings(**changes))
+        if resources or state:
+            app.add_middleware(Replaced, state=state or {}, resources=resources or {})
+        async with LifespanManager(app) as manager:
             transport = httpx.ASGITransport(app=manager.app, client=peer)
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 yield client

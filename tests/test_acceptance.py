@@ -3,8 +3,6 @@
 Everything holds for both revocation lists, in memory and in Redis.
 """
 
-import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,12 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.lines import EventFile, read_lines
+from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT, serve
 from tests.support.redis_server import redis_server
 from tests.support.served_clerk import Browser, Clerk, serve_clerk
-from tests.support.signing import ORIGIN
-from tests.support.spools import contents
 
 COOKIE_GONE = "__session=; Max-Age=0; Path=/"
 
@@ -118,39 +114,15 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 # --- Logout ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_logout_is_200_and_its_token_is_refused_from_then_on(system: System) -> None:
+def test_a_token_is_refused_after_its_logout_and_no_other(system: System) -> None:
     _, token = system.sign_in("user_logout")
+    _, other = system.sign_in("user_logout")
     answer = system.service.log_out(token)
     assert answer.status_code == 200
     assert answer.json()["success"] is True
     assert system.service.refuses(token)
-
-
-def test_a_refused_token_may_log_out_again(system: System) -> None:
-    _, token = system.sign_in("user_again")
-    assert [system.service.log_out(token).status_code for _ in range(3)] == [200, 200, 200]
-    events = system.events("user_again", "user_logout")
-    assert len(events) == 3
-    assert len({event["dedupe_key"] for event in events}) == 1
-
-
-def test_another_session_of_the_user_goes_on(system: System) -> None:
-    _, token = system.sign_in("user_two_devices")
-    _, other = system.sign_in("user_two_devices")
-    system.service.log_out(token)
     assert system.service.ask(other).status_code == 200
-
-
-def test_a_logout_without_token_or_cookie_is_200(system: System) -> None:
-    answer = system.service.log_out()
-    assert answer.status_code == 200
-    assert "set-cookie" not in answer.headers
-
-
-def test_a_token_that_is_not_proven_signs_nobody_out(system: System) -> None:
-    _, token = system.sign_in("user_forged")
-    assert system.service.log_out(f"{token[:-6]}AAAAAA").status_code == 200
-    assert system.service.ask(token).status_code == 200
+    assert system.service.log_out(token).status_code == 200, "and may log out again"
 
 
 def test_the_cookie_is_expired_and_the_event_is_written_by_then(system: System) -> None:
@@ -160,24 +132,6 @@ def test_the_cookie_is_expired_and_the_event_is_written_by_then(system: System) 
     (event,) = system.events("user_cookie")
     assert event["event_id"] == answer.json()["event_id"]
     assert system.service.refuses(token)
-
-
-def test_the_cookie_waits_for_the_spool_where_the_event_log_stalls(system: System, tmp_path: Path) -> None:
-    """The event log is a full pipe that nobody reads; the answer comes when the spool has the line instead."""
-    fifo, spool = tmp_path / "fifo", tmp_path / "spool"
-    os.mkfifo(fifo)
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        fill(fifo)
-        token = system.clerk.sign_in("user_stalled").token()
-        with system.another_service(EVENT_LOG=str(fifo), EVENT_SPOOL_DIR=str(spool)) as service:
-            answer = service.log_out(cookie=token)
-            waiting = read_lines(b"".join(contents(spool)).splitlines(keepends=True))
-            assert answer.headers.get_list("set-cookie") == [COOKIE_GONE]
-            assert answer.json()["recorded"] is True
-            assert [event["event_id"] for event in waiting] == [answer.json()["event_id"]]
-    finally:
-        os.close(reader)
 
 
 def test_after_the_whole_sign_out_no_token_is_to_be_had(system: System) -> None:
@@ -231,25 +185,6 @@ def test_another_process_refuses_the_tokens_too(system: System) -> None:
         assert [second.refuses(token) for token in tokens] == [shared] * 3
 
 
-def test_all_of_1200_sessions_are_signed_out(system: System) -> None:
-    """Where 10 s are too short for so many, the answer says that some are left; then the call is repeated."""
-    clerk = system.clerk.instance
-    sessions = [clerk.sign_in("user_many") for _ in range(1200)]
-    answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
-    revoked = answer.json()["revoked_sessions"]
-    if answer.status_code == 200:
-        assert revoked == 1200
-    while answer.status_code in {502, 503}:
-        assert answer.json()["failed_sessions"] > 0
-        answer = system.service.log_out_everywhere(clerk.session_token(sessions[0], ORIGIN))
-        revoked += answer.json()["revoked_sessions"]
-    assert answer.status_code == 200
-    # What Clerk ended while the time ran out is counted by no call; nothing is counted twice.
-    assert revoked <= 1200
-    assert set(system.clerk.statuses("user_many")) == {"revoked"}
-    assert all(system.service.refuses(clerk.session_token(session, ORIGIN)) for session in sessions)
-
-
 def test_others_keeps_the_callers_session(system: System) -> None:
     browser, token = system.sign_in("user_others")
     others = [system.sign_in("user_others")[1] for _ in range(2)]
@@ -268,16 +203,6 @@ def test_nobody_else_is_signed_out(system: System) -> None:
     assert system.clerk.statuses("user_you") == ["active"]
 
 
-@pytest.mark.parametrize("sent", ["missing", "invalid"])
-def test_without_a_proven_token_nothing_is_signed_out(system: System, sent: str) -> None:
-    _, token = system.sign_in(f"user_{sent}")
-    answer = system.service.log_out_everywhere(None if sent == "missing" else f"{token[:-6]}AAAAAA")
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert answer.json()["reason"] == {"missing": "session-token-missing", "invalid": "token-invalid-signature"}[sent]
-    assert system.clerk.statuses(f"user_{sent}") == ["active"]
-
-
 # --- Webhooks --------------------------------------------------------------------------------------------------------
 
 
@@ -289,7 +214,7 @@ def with_webhooks(system: System) -> Iterator[System]:
     system.clerk.webhooks.url = None
 
 
-def test_a_sign_out_that_nobody_told_of_is_an_event_and_ends_the_token(with_webhooks: System) -> None:
+def test_a_silent_sign_out_is_an_event_and_ends_the_token(with_webhooks: System) -> None:
     browser, token = with_webhooks.sign_in("user_silent")
     browser.sign_out()
     assert with_webhooks.clerk.webhooks.next_answer() == 204
@@ -308,27 +233,3 @@ def test_a_webhook_that_comes_again_is_the_same_event(with_webhooks: System) -> 
         httpx.post(f"{with_webhooks.clerk.url}/sandbox/webhooks/redeliver").raise_for_status()
         assert webhooks.next_answer() == 204
     assert len({event["event_id"] for event in with_webhooks.events("user_redelivered")}) == 1
-
-
-def test_nothing_personal_of_a_webhook_reaches_the_log(with_webhooks: System) -> None:
-    """The stand-in embeds the user as Clerk does, with names and e-mail addresses."""
-    browser, _ = with_webhooks.sign_in("user_personal")
-    browser.sign_out()
-    assert with_webhooks.clerk.webhooks.next_answer() == 204
-    (event,) = with_webhooks.events("user_personal")
-    assert "@" not in json.dumps(event)
-
-
-# --- What it runs on -------------------------------------------------------------------------------------------------
-
-
-def fill(fifo: Path) -> None:
-    """Write to a pipe until it takes no more."""
-    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    try:
-        while True:
-            os.write(writer, b"#" * 4095 + b"\n")
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(writer)

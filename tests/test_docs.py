@@ -20,10 +20,10 @@ from service.events.schemas import schemas
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.guard.test_example import EXAMPLES as GUARDED_APPLICATIONS
-from tests.sandbox.test_command import Sandbox, start_sandbox
 from tests.support.api_document import operations
 from tests.support.lines import read_line
 from tests.support.processes import TIMEOUT
+from tests.support.sandbox import Sandbox, start_sandbox
 
 PAGES = {
     str(path): path.read_text("utf-8")

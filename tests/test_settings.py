@@ -1,6 +1,6 @@
 """What each variable takes. The environment is read for real: that is what ``load_settings`` does."""
 
-import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ DEFAULTS = Settings(clerk_jwt_key=SecretStr(PEM)).model_dump()
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty working directory and no variable set."""
     monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
+    for name in [*Settings.model_fields, "workers"]:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
@@ -40,30 +40,24 @@ def problem() -> str:
 # --- Each variable ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "default"),
-    [
-        ("clerk_secret_key", None),
-        ("clerk_api_url", "https://api.clerk.com"),
-        ("clerk_authorized_parties", ()),
-        ("clerk_issuer", None),
-        ("event_log", "-"),
-        ("event_spool_dir", "/var/tmp/clerk-logout"),  # noqa: S108 - see there
-        ("event_spool_max_bytes", 1 << 30),
-        ("event_fsync", False),
-        ("event_client_ip", False),
-        ("event_user_agent", False),
-        ("flood_per_second", 50),
-        ("forwarded_allow_ips", ("127.0.0.1/32", "::1/128")),
-        ("host", "127.0.0.1"),
-        ("port", 8000),
-        ("workers", 1),
-        ("log_level", "info"),
-    ],
-)
-@pytest.mark.usefixtures("env")
-def test_a_variable_that_is_not_set_has_its_default(name: str, default: object) -> None:
-    assert getattr(load_settings(), name) == default
+ENV_EXAMPLE = (Path(__file__).parents[1] / ".env.example").read_text("utf-8")
+
+
+def test_env_example_lists_every_setting_with_its_default() -> None:
+    listed = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
+    assert list(listed) == [name.upper() for name in Settings.model_fields]
+    for name, text in listed.items():
+        shown = as_written(DEFAULTS[name.lower()]) if name != "CLERK_JWT_KEY" else ""
+        assert text == shown
+
+
+def as_written(default: Any) -> str:
+    """A default as it stands in a document."""
+    if isinstance(default, SecretStr):
+        return default.get_secret_value()
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +67,6 @@ def test_a_variable_that_is_not_set_has_its_default(name: str, default: object) 
         ("CLERK_API_URL", "https://clerk.internal:8443", "https://clerk.internal:8443"),
         ("CLERK_API_URL", "http://127.0.0.1:8001", "http://127.0.0.1:8001"),
         ("CLERK_API_URL", "http://[::1]:8001", "http://[::1]:8001"),
-        ("CLERK_API_URL", "http://localhost:8001", "http://localhost:8001"),
         ("CLERK_AUTHORIZED_PARTIES", "https://a.example", ("https://a.example",)),
         (
             "CLERK_AUTHORIZED_PARTIES",
@@ -85,12 +78,8 @@ def test_a_variable_that_is_not_set_has_its_default(name: str, default: object) 
         ("CLERK_AUTHORIZED_PARTIES", "https://a.example:65535", ("https://a.example:65535",)),
         ("CLERK_AUTHORIZED_PARTIES", ",", ()),
         ("CLERK_ISSUER", "https://clerk.example.com", "https://clerk.example.com"),
-        ("EVENT_LOG", "-", "-"),
         ("EVENT_LOG", "/var/log/events.jsonl", "/var/log/events.jsonl"),
-        ("EVENT_SPOOL_DIR", "/var/spool/clerk-logout", "/var/spool/clerk-logout"),
         ("EVENT_SPOOL_MAX_BYTES", "1048576", 1 << 20),
-        ("EVENT_FSYNC", "true", True),
-        ("FLOOD_PER_SECOND", "1000", 1000),
         ("EVENT_CLIENT_IP", "true", True),
         ("EVENT_CLIENT_IP", "0", False),
         ("EVENT_USER_AGENT", "yes", True),
@@ -103,7 +92,6 @@ def test_a_variable_that_is_not_set_has_its_default(name: str, default: object) 
         ("HOST", "::", "::"),
         ("PORT", "0", 0),
         ("PORT", "65535", 65535),
-        ("WORKERS", "64", 64),
         ("LOG_LEVEL", "WARNING", "warning"),
         ("LOG_LEVEL", "critical", "critical"),
     ],
@@ -120,19 +108,19 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
         pytest.param("CLERK_SECRET_KEY", "sk_test_ab c", "is not a Clerk secret key", id="a key with a space"),
         pytest.param("CLERK_SECRET_KEY", "sk_test_abc\n", "is not a Clerk secret key", id="a key with a newline"),
         pytest.param("CLERK_SECRET_KEY", "sk_test_äbc", "is not a Clerk secret key", id="a key that is not ASCII"),
-        pytest.param("CLERK_API_URL", "api.clerk.com", "write it as https://host", id="a URL without a scheme"),
-        pytest.param("CLERK_API_URL", "ftp://api.clerk.com", "write it as https://host", id="another scheme"),
-        pytest.param("CLERK_API_URL", "https://", "write it as https://host", id="a URL without a host"),
-        pytest.param("CLERK_API_URL", "https://api.clerk.com/v1", "write it as https://host", id="a path"),
-        pytest.param("CLERK_API_URL", "https://api.clerk.com?v=1", "write it as https://host", id="a query"),
-        pytest.param("CLERK_API_URL", "https://u:p@api.clerk.com", "must not hold a user name", id="a password"),
+        pytest.param("CLERK_API_URL", "api.clerk.com", "must be https://host", id="a URL without a scheme"),
+        pytest.param("CLERK_API_URL", "ftp://api.clerk.com", "must be https://host", id="another scheme"),
+        pytest.param("CLERK_API_URL", "https://", "must be https://host", id="a URL without a host"),
+        pytest.param("CLERK_API_URL", "https://api.clerk.com/v1", "must be https://host", id="a path"),
+        pytest.param("CLERK_API_URL", "https://api.clerk.com?v=1", "must be https://host", id="a query"),
+        pytest.param("CLERK_API_URL", "https://u:p@api.clerk.com", "must not contain a user name", id="a password"),
         pytest.param("CLERK_API_URL", "http://api.clerk.com", "must be https", id="plain http"),
         pytest.param("CLERK_API_URL", "http://10.0.0.1", "must be https", id="plain http inside the network"),
         pytest.param("CLERK_API_URL", "https://[::1", "", id="an open bracket"),
         pytest.param("CLERK_API_URL", "https://api.clerk.com:port", "", id="a port that is no number"),
         pytest.param("CLERK_API_URL", "https://api.clerk.com:65536", "", id="a port that is too high"),
         pytest.param("CLERK_API_URL", "https://api clerk.com", "", id="a host with a space"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "*", "is '*', which is no origin", id="any origin"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "*", "cannot be '*'", id="any origin"),
         pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example/", "is not an origin", id="a slash at the end"),
         pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example/app", "is not an origin", id="an origin and path"),
         pytest.param("CLERK_AUTHORIZED_PARTIES", "a.example", "is not an origin", id="an origin without a scheme"),
@@ -141,15 +129,15 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
         pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.b:65536", "is not an origin", id="a port too high"),
         pytest.param("CLERK_AUTHORIZED_PARTIES", "null", "is not an origin", id="the null origin"),
         pytest.param("CLERK_AUTHORIZED_PARTIES", "https://*.a.example", "is not an origin", id="a wildcard"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example:443", "browsers leave it out", id="https port"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "http://a.example:80", "browsers leave it out", id="http port"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example:443", "as browsers do", id="https port"),
+        pytest.param("CLERK_AUTHORIZED_PARTIES", "http://a.example:80", "as browsers do", id="http port"),
         pytest.param("CLERK_AUTHORIZED_PARTIES", "https://ok.example,x", "entry 2 is not an origin", id="the second"),
         pytest.param("CLERK_AUTHORIZED_PARTIES", f"https://{'a' * 250}", "is not an origin", id="258 characters"),
         pytest.param(
             "CLERK_AUTHORIZED_PARTIES", ",".join(f"https://{n}.example" for n in range(65)), "at most 64", id="65"
         ),
-        pytest.param("CLERK_ISSUER", "https://clerk.example.com ", "must be visible ASCII", id="a space at the end"),
-        pytest.param("CLERK_ISSUER", "https://clérk.example.com", "must be visible ASCII", id="not ASCII"),
+        pytest.param("CLERK_ISSUER", "https://clerk.example.com ", "only ASCII", id="a space at the end"),
+        pytest.param("CLERK_ISSUER", "https://clérk.example.com", "only ASCII", id="not ASCII"),
         *(
             pytest.param("CLERK_WEBHOOK_SIGNING_SECRET", odd, "is not a signing secret", id=f"secret: {name}")
             for name, odd in {
@@ -163,27 +151,25 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
         pytest.param("REVOCATIONS_FAIL", "ajar", "'closed' or 'open'", id="neither closed nor open"),
         pytest.param("REVERIFICATION_MAX_AGE_MINUTES", "0", "must be at least 1", id="no age"),
         pytest.param("REVERIFICATION_MAX_AGE_MINUTES", "soon", "must be a whole number", id="an age in words"),
-        pytest.param("EVENT_SPOOL_DIR", "a\tb", "holds a control character", id="a tab in the spool's path"),
+        pytest.param("EVENT_SPOOL_DIR", "a\tb", "must not contain control characters", id="a tab in the spool's path"),
         pytest.param("EVENT_SPOOL_MAX_BYTES", "1000", "must be at least 1048576", id="a spool too small"),
         pytest.param("FLOOD_PER_SECOND", "0", "must be at least 1", id="no rate at all"),
-        pytest.param("EVENT_LOG", "a\tb", "holds a control character", id="a tab"),
+        pytest.param("EVENT_LOG", "a\tb", "must not contain control characters", id="a tab"),
         pytest.param("EVENT_CLIENT_IP", "perhaps", "", id="neither true nor false"),
         pytest.param("EVENT_USER_AGENT", "2", "", id="a number"),
-        pytest.param("FORWARDED_ALLOW_IPS", "*", "is '*', which would let every caller", id="any proxy"),
-        pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.0/33", "is neither an IP address nor a network", id="a mask of 33"),
-        pytest.param("FORWARDED_ALLOW_IPS", "proxy", "is neither an IP address nor a network", id="a proxy by name"),
+        pytest.param("FORWARDED_ALLOW_IPS", "*", "every caller could then choose", id="any proxy"),
+        pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.0/33", "is not an IP address or a network", id="a mask of 33"),
+        pytest.param("FORWARDED_ALLOW_IPS", "proxy", "is not an IP address or a network", id="a proxy by name"),
         pytest.param("HOST", "h" * 256, "", id="a host of 256 characters"),
         pytest.param("PORT", "65536", "", id="too high"),
         pytest.param("PORT", "-1", "", id="negative"),
         pytest.param("PORT", "http", "", id="a name"),
-        pytest.param("WORKERS", "0", "", id="no worker"),
-        pytest.param("WORKERS", "65", "", id="65 workers"),
+        pytest.param("WORKERS", "2", "run replicas that share one Redis", id="two workers"),
+        pytest.param("WORKERS", "auto", "run replicas that share one Redis", id="workers in words"),
         pytest.param("LOG_LEVEL", "verbose", "", id="an unknown level"),
     ],
 )
-def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(
-    env: pytest.MonkeyPatch, variable: str, value: str, says: str
-) -> None:
+def test_a_bad_value_is_refused_in_one_line(env: pytest.MonkeyPatch, variable: str, value: str, says: str) -> None:
     env.setenv(variable, value)
     text = problem()
     assert text.startswith(f"{variable}: ")
@@ -193,8 +179,17 @@ def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(
 
 @pytest.mark.parametrize("path", ["a\0b", "a\nb", "a\x1b[31mb", "a\udcffb"])
 def test_a_path_that_would_spoil_a_terminal_is_refused(path: str) -> None:
-    with pytest.raises(ValidationError, match="holds a control character, or is not UTF-8"):
+    with pytest.raises(ValidationError, match="must not contain control characters, and must be UTF-8"):
         Settings(clerk_jwt_key=SecretStr(PEM), event_log=path)
+
+
+@pytest.mark.parametrize("value", ["", "1"])
+def test_one_worker_is_what_there_is(env: pytest.MonkeyPatch, value: str) -> None:
+    """``WORKERS`` was a setting once; a guard ignores it, being served by somebody else."""
+    env.setenv("WORKERS", value)
+    assert load_settings().model_dump() == DEFAULTS
+    env.setenv("WORKERS", "8")
+    assert load_settings(for_guard=True).port == DEFAULTS["port"]
 
 
 def test_a_value_of_another_type_is_refused() -> None:
@@ -279,28 +274,17 @@ def test_a_dotenv_file_holds_a_pem(tmp_path: Path, written: str, expected: str) 
 
 def test_the_environment_goes_before_the_dotenv_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
     env.setenv("PORT", "1")
-    (tmp_path / ".env").write_text("PORT=2\nWORKERS=3\n", encoding="utf-8")
+    (tmp_path / ".env").write_text("PORT=2\nHOST=::\n", encoding="utf-8")
     settings = load_settings()
-    assert (settings.port, settings.workers) == (1, 3)
+    assert (settings.port, settings.host) == (1, "::")
 
 
-def test_an_empty_variable_is_not_set(env: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_not_set(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         if name != "clerk_jwt_key":
             env.setenv(name.upper(), "")
-    assert load_settings().model_dump() == DEFAULTS
-
-
-@pytest.mark.usefixtures("env")
-def test_an_empty_line_in_the_dotenv_file_is_not_set(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("PORT=\nCLERK_ISSUER=\n", encoding="utf-8")
-    assert load_settings().model_dump() == DEFAULTS
-
-
-def test_an_empty_variable_lets_the_dotenv_file_speak(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    env.setenv("PORT", "")
-    (tmp_path / ".env").write_text("PORT=2\n", encoding="utf-8")
-    assert load_settings().port == 2
+    (tmp_path / ".env").write_text("PORT=2\nCLERK_ISSUER=\n", encoding="utf-8")
+    assert load_settings().model_dump() == DEFAULTS | {"port": 2}
 
 
 def test_unknown_variables_are_ignored(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -311,7 +295,7 @@ def test_unknown_variables_are_ignored(env: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_a_dotenv_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"CLERK_ISSUER=\xff\xfe\n")
-    assert problem() == ".env: is not UTF-8 text"
+    assert problem() == ".env: is not UTF-8 text; save it as UTF-8"
 
 
 def test_a_dotenv_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -328,9 +312,9 @@ def test_a_directory_of_that_name_is_no_dotenv_file(tmp_path: Path) -> None:
 
 def test_settings_themselves_ignore_environment_and_dotenv_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
     env.setenv("PORT", "1")
-    (tmp_path / ".env").write_text("WORKERS=3\n", encoding="utf-8")
+    (tmp_path / ".env").write_text("HOST=::\n", encoding="utf-8")
     settings = Settings(clerk_secret_key=SecretStr(SECRET))
-    assert (settings.clerk_jwt_key, settings.port, settings.workers) == (None, 8000, 1)
+    assert (settings.clerk_jwt_key, settings.port, settings.host) == (None, 8000, "127.0.0.1")
 
 
 # --- As a value ------------------------------------------------------------------------------------------------------
@@ -341,12 +325,6 @@ def test_settings_do_not_change() -> None:
     settings: Any = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
         settings.port = 1
-
-
-def test_settings_survive_the_way_to_a_worker(env: pytest.MonkeyPatch) -> None:
-    env.setenv("CLERK_AUTHORIZED_PARTIES", "https://a.example")
-    settings = load_settings()
-    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - what multiprocessing does
 
 
 # --- The revocation list's URL ---------------------------------------------------------------------------------------
@@ -362,6 +340,8 @@ def test_settings_survive_the_way_to_a_worker(env: pytest.MonkeyPatch) -> None:
         "redis://[::1]:6379/0",
         "redis://:p%40ss@redis.internal:6379/0",
         "rediss://user:password@redis.internal",
+        "rediss://redis.internal/1?ssl_ca_certs=/etc/ssl/redis.pem&ssl_certfile=c.pem&ssl_keyfile=k.pem",
+        "unix:///run/redis.sock?db=3&password=p%40ss",
     ],
 )
 def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
@@ -376,7 +356,8 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
         "memory://x",
         "localhost:6379",
         "http://localhost",
-        "unix:///run/redis.sock",
+        "unix://",
+        "unix://run/redis.sock?db=0#1",
         "redis://",
         "redis://:6379",
         "redis://localhost:port",
@@ -399,5 +380,5 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
 def test_another_revocations_url_is_refused_and_not_shown(env: pytest.MonkeyPatch, url: str) -> None:
     env.setenv("REVOCATIONS_URL", url)
     assert problem().startswith("REVOCATIONS_URL: ")
-    hint = "write memory://, or redis://user:password@host:6379/0 (rediss:// with TLS)"
+    hint = "must be memory://, redis://user:password@host:6379/0 (rediss:// for TLS) or unix:///path?db=0"
     assert url not in problem().replace(hint, "")

@@ -49,7 +49,7 @@ _BAD_SIGNATURE = Verdict(
     Auth.REJECTED,
     Reason.TOKEN_INVALID_SIGNATURE,
     None,
-    Finding("signature", "an RS256 signature by that key", "another"),
+    Finding("signature", "an RS256 signature by that key", "one that this key does not verify"),
 )
 _matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
 

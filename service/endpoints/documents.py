@@ -1,4 +1,4 @@
-"""``GET /openapi.json`` and ``GET /v1/events/schema``: what binds callers and consumers, as documents.
+"""``GET /``, ``GET /openapi.json`` and ``GET /v1/events/schema``: what this is, and what callers and consumers rely on.
 
 The OpenAPI document is written by hand, in ``openapi.json`` beside this.
 """
@@ -42,6 +42,33 @@ def _responses(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
 @cache
 def _rendered() -> bytes:
     return orjson.dumps(document())
+
+
+@cache
+def overview() -> dict[str, Any]:
+    """Give what somebody who has only the address needs to go on."""
+    found = document()
+    return {
+        "name": found["info"]["title"],
+        "version": __version__,
+        "description": found["info"]["summary"],
+        "paths": {
+            f"{method.upper()} {path}": operation["summary"]
+            for path, operations in found["paths"].items()
+            for method, operation in operations.items()
+            if method != "parameters"
+        },
+        "documentation": {
+            "openapi": "/openapi.json",
+            "events": "/v1/events/schema",
+            "guide": "README.md and docs/ in the source repository",
+        },
+    }
+
+
+async def index(_: Request) -> Response:
+    """Answer what this service is, its paths, and where its documentation is."""
+    return JSONResponse(overview())
 
 
 async def openapi(_: Request) -> Response:

@@ -1,19 +1,10 @@
 """``GET /healthz``, ``GET /readyz`` and ``GET /metrics``. They ask nobody, wait for nothing and write no event."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import NoReturn
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import state_of
-from service.resources import Resources
-
-LOOK_EVERY = 5.0
-"""Seconds between two looks at the parts for the metric."""
 
 
 async def healthz(_: Request) -> Response:
@@ -39,22 +30,3 @@ async def metrics(request: Request) -> Response:
     """Answer as Prometheus text or OpenMetrics, by what the caller accepts, at most a second old."""
     text, content_type = state_of(request)["resources"].metrics.text(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type})
-
-
-@asynccontextmanager
-async def readiness_counted(
-    resources: Resources, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-) -> AsyncIterator[None]:
-    """Keep the metric ``clerk_logout_ready`` true while the context lasts."""
-    looking = asyncio.create_task(_look(resources, sleep), name="readiness")
-    try:
-        yield
-    finally:
-        looking.cancel()
-        await asyncio.wait({looking})
-
-
-async def _look(resources: Resources, sleep: Callable[[float], Awaitable[object]]) -> NoReturn:
-    while True:
-        resources.metrics.ready.set(resources.is_ready)
-        await sleep(LOOK_EVERY)

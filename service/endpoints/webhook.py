@@ -20,6 +20,7 @@ from service.endpoints.responses import JSONResponse
 from service.endpoints.state import RequestState, state_of
 from service.events.client_address import parse_address
 from service.events.request_facts import client_network, printable, trace_id
+from service.events.request_head import NONE, Headers
 from service.events.types import Facts, SessionEnded, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
 from service.telemetry.diagnostics import where
@@ -33,12 +34,12 @@ SMALL_BODY = 16_384
 MAX_LARGE_BODIES = 32
 """Bodies above that which are read at the same time."""
 MAX_DIGITS = 18
-"""Of a Content-Length that is believed; without one the bytes are counted."""
+"""Of a Content-Length that is believed; the bytes are counted in any case."""
 TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
 
 
 async def webhook(request: Request) -> Response:
-    """Verify, record, have the session's tokens refused, and only then answer."""
+    """Verify the webhook, record the event, put the session on the revocation list, and only then answer."""
     state = state_of(request)
     count = state["resources"].metrics.webhooks.labels
     try:
@@ -67,7 +68,7 @@ async def _read(request: Request, state: RequestState) -> tuple[Delivery, EndedS
     if reader is None:
         raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
     try:
-        _check_length(request)
+        _check_length(state["head"].headers)
         delivery = read_delivery(state["head"].headers)
         return delivery, reader.read(delivery, await _read_body(request, state["large_bodies"]))
     except WebhookRefusedError as error:
@@ -126,10 +127,10 @@ def _answer(status: int, message: str) -> Response:
     return JSONResponse({"success": False, "message": message}, status_code=status)
 
 
-def _check_length(request: Request) -> None:
-    """Refuse what says of itself that it is too large, before any of it is read."""
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdecimal() and len(length) <= MAX_DIGITS and int(length) > MAX_BODY:
+def _check_length(headers: Headers) -> None:
+    """Refuse a body that is announced as too large before any of it is read."""
+    length = headers.get(b"content-length", NONE)[0]
+    if length.isdigit() and len(length) <= MAX_DIGITS and int(length) > MAX_BODY:
         raise HTTPException(413, TOO_LARGE)
 
 

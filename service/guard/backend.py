@@ -9,10 +9,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from service.events.request_head import read_head
-from service.guard.opening import OpenedOnce
-from service.sessions.check import SessionCheck
+from service.guard.opening import LazyCheck
+from service.sessions.check import SessionCheck, SessionUser
 from service.sessions.refusal import ABSENT_REFUSED, Refusal
-from service.sessions.user import SessionUser
 
 
 class SessionRefusedError(AuthenticationError):
@@ -24,7 +23,7 @@ class SessionRefusedError(AuthenticationError):
 
 
 class SessionBackend(AuthenticationBackend):
-    """For Starlette's ``AuthenticationMiddleware``: who sends no token is nobody, who sends a bad one is refused.
+    """For Starlette's ``AuthenticationMiddleware``: no token is an unauthenticated user, a bad one is refused.
 
     Routes ask for a user with ``@requires("authenticated")``::
 
@@ -38,8 +37,7 @@ class SessionBackend(AuthenticationBackend):
     """
 
     def __init__(self, check: SessionCheck | None = None) -> None:
-        self._check = check
-        self._own = OpenedOnce()
+        self._check = LazyCheck(check)
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SessionUser] | None:
         """Give the user of a request; None where it carries no token.
@@ -47,7 +45,7 @@ class SessionBackend(AuthenticationBackend):
         Raises:
             SessionRefusedError: it carries one that does not count, or nobody can say whether it does.
         """
-        outcome = await (self._check or self._own.check or await self._own.get())(read_head(conn.scope))
+        outcome = await (await self._check.get())(read_head(conn.scope))
         if not isinstance(outcome, Refusal):
             return AuthCredentials(["authenticated"]), outcome
         if outcome == ABSENT_REFUSED:
@@ -64,8 +62,7 @@ class SessionBackend(AuthenticationBackend):
     async def lifespan(self, _: Any) -> AsyncIterator[None]:  # noqa: ANN401 - any application
         """Open before the application starts, close after it: for its ``lifespan`` argument."""
         try:
-            if self._check is None:
-                await self._own.get()
+            await self._check.get()
             yield
         finally:
-            await self._own.close()
+            await self._check.close()

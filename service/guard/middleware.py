@@ -8,7 +8,7 @@ from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.events.request_head import read_head
-from service.guard.opening import OpenedOnce, open_session_check
+from service.guard.opening import LazyCheck, open_session_check
 from service.sessions.check import SessionCheck
 from service.sessions.refusal import Refusal
 from service.settings import ConfigurationError
@@ -25,18 +25,17 @@ class SessionGuard:
     An admitted request finds a ``SessionUser`` in ``request.user``, and ``@requires("authenticated")`` holds for it.
     Any other gets 401, or 503 where it cannot be decided now, as JSON with a reason code; a WebSocket gets 403.
 
-    Three kinds of requests pass without a look, as nobody (``request.user.is_authenticated`` is False): to the paths in
-    ``public``; CORS preflights, which browsers send without credentials (Fetch standard, "CORS-preflight fetch"), so
-    do nothing in an ``OPTIONS`` handler that needs a user; and ASGI messages that are no requests.
+    Requests to the paths in ``public`` pass unchecked, with an unauthenticated user. So do CORS preflights, which
+    browsers send without credentials (Fetch standard, "CORS-preflight fetch").
 
-    Without ``check`` it reads the service's environment variables and opens what it needs when the application starts,
-    and closes it when it ends. Where no ``lifespan`` reaches it (the server runs none; the guard is on an application
-    mounted in another) it opens with the first request, and the process's end closes it.
+    Without ``check`` it reads the service's environment variables, opens what it needs when the application starts, and
+    closes it when it ends. Where no ``lifespan`` reaches it (an application mounted in another, a server without) it
+    opens with the first request.
 
     Args:
         app: what is protected.
-        public: whole paths that anybody may ask for, exactly as in ``scope["path"]``: decoded, from the server's root
-            also in a mounted application, ``/health`` without ``/health/``.
+        public: whole paths that anybody may ask for, exactly as in ``scope["path"]``: decoded, and from the server's
+            root also in a mounted application.
         check: a check that somebody else opens and closes, such as ``open_session_check``.
         registry: of prometheus-client, such as its ``REGISTRY``: shows the guard's numbers with the application's.
     """
@@ -53,12 +52,11 @@ class SessionGuard:
             raise TypeError('public is a collection of paths, such as {"/healthz"}')
         self._app = app
         self._public = frozenset(public)
-        self._check = check
-        self._own = OpenedOnce(partial(open_session_check, registry=registry))
+        self._check = LazyCheck(check, partial(open_session_check, registry=registry))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "lifespan" and self._check is None:
+        if scope["type"] == "lifespan" and self._check.is_own:
             await self._lifespan(scope, receive, send)
             return
         if scope["type"] not in {"http", "websocket"}:
@@ -68,7 +66,7 @@ class SessionGuard:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
             await self._app(scope, receive, send)
             return
-        outcome = await (self._check or self._own.check or await self._own.get())(read_head(scope))
+        outcome = await (await self._check.get())(read_head(scope))
         if not isinstance(outcome, Refusal):
             # Of this request alone: the application may add scopes to it.
             scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])
@@ -82,7 +80,7 @@ class SessionGuard:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open before the application starts, close when it has ended, but before the server is told so and exits."""
         try:
-            await self._own.get()
+            await self._check.get()
         except ConfigurationError as error:
             await receive()  # lifespan.startup
             await send({"type": "lifespan.startup.failed", "message": f"clerk-logout: {error}"})
@@ -90,13 +88,13 @@ class SessionGuard:
 
         async def close_before_the_end(message: Message) -> None:
             if message["type"] != "lifespan.startup.complete":
-                await self._own.close()
+                await self._check.close()
             await send(message)
 
         try:
             await self._app(scope, receive, close_before_the_end)
         finally:
-            await self._own.close()
+            await self._check.close()
 
 
 def _is_preflight(scope: Scope) -> bool:

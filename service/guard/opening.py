@@ -22,7 +22,7 @@ async def open_session_check(
     """Open keys, revocation list and event log, and give a check over them.
 
     Args:
-        settings: what to open; without them the environment and ``.env`` say it, except how an application is served.
+        settings: what to open; without them the environment and ``.env`` say it.
         registry: shows the guard's numbers with its own while the check is open.
 
     Raises:
@@ -32,7 +32,9 @@ async def open_session_check(
     check_clerk_api(settings)
     check_spool(settings)
     if settings.revocations_url.get_secret_value() == "memory://":
-        logger.warning("REVOCATIONS_URL is memory://: this guard learns of no logout; name the service's redis://")
+        logger.warning(
+            "REVOCATIONS_URL is memory://, so this guard learns of no logout; set the service's redis:// URL"
+        )
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         if registry is not None:
@@ -42,21 +44,24 @@ async def open_session_check(
         yield resources.session_check
 
 
-class OpenedOnce:
-    """A check that is opened when it is first needed, and closed once.
+class LazyCheck:
+    """A check that is opened when it is first needed; one that somebody else opened is left to them.
 
     Args:
-        open_check: opens it.
+        opened: a check that is open already.
+        opening: opens one otherwise.
     """
 
     def __init__(
-        self, open_check: Callable[[], AbstractAsyncContextManager[SessionCheck]] = open_session_check
+        self,
+        opened: SessionCheck | None = None,
+        opening: Callable[[], AbstractAsyncContextManager[SessionCheck]] = open_session_check,
     ) -> None:
-        self._open_check = open_check
+        self.is_own = opened is None
+        self._check = opened
+        self._opening = opening
         self._stack = AsyncExitStack()
-        self.check: SessionCheck | None = None
-        """The check, while it is open."""
-        self._opening = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def get(self) -> SessionCheck:
         """Give the check.
@@ -64,13 +69,15 @@ class OpenedOnce:
         Raises:
             ConfigurationError: it cannot be opened.
         """
-        async with self._opening:
-            # Another request may have opened it meanwhile.
-            if self.check is None:
-                self.check = await self._stack.enter_async_context(self._open_check())
-            return self.check
+        if self._check is not None:
+            return self._check
+        async with self._lock:
+            if self._check is None:  # else another request has opened it meanwhile
+                self._check = await self._stack.enter_async_context(self._opening())
+            return self._check
 
     async def close(self) -> None:
-        """Close what was opened; a later request opens it anew."""
-        self.check = None
-        await self._stack.aclose()
+        """Close what was opened here; a later request opens it anew."""
+        if self.is_own:
+            self._check = None
+            await self._stack.aclose()

@@ -1,29 +1,54 @@
 """The service and its stand-in for Clerk in one process, for ``python -m service sandbox``."""
 
-import asyncio
-import os
-from contextlib import suppress
+import socket
 from pathlib import Path
 
 import click
 import httpx
+from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
+from service.events.outputs import Output
+from service.resources import open_event_log
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.sandbox.webhooks import post_to
-from service.server import Server, configure, listen, url_of
+from service.server import Server, configure, exit_cleanly_on_signals, listen, url_of
 from service.settings import Settings
-from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
 
-async def run_sandbox(port: int, clerk_port: int, event_log: Path) -> None:
+class PageOutput:
+    """An output that keeps each line which another one has taken, for the page to show."""
+
+    def __init__(self, output: Output) -> None:
+        self.name, self.max_write, self.may_block = output.name, output.max_write, output.may_block
+        self.fileno, self.close = output.fileno, output.close
+        self._write = output.write
+        self.lines: list[str] = []
+
+    def write(self, lines: bytes) -> int:
+        """Write lines to the other output, and keep those it took."""
+        taken = self._write(lines)
+        self.lines += lines[:taken].decode().splitlines()
+        return taken
+
+
+class _SandboxServer(Server):
+    banner = ""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say how to use it only when a signal would already end it in order."""
+        await super().startup(sockets)
+        click.echo(self.banner, err=True, nl=False)
+
+
+def run_sandbox(port: int, clerk_port: int, spool: Path) -> None:
     """Run both until a signal ends them.
 
     Args:
         port: of the service; 0 for any.
         clerk_port: of the stand-in; 0 for any.
-        event_log: the file that the lines go to, and are copied to standard output from.
+        spool: directory for events that standard output does not take.
 
     Raises:
         ConfigurationError: a port cannot be had.
@@ -41,81 +66,56 @@ async def run_sandbox(port: int, clerk_port: int, event_log: Path) -> None:
             clerk_authorized_parties=(clerk_url, clerk_url.replace("127.0.0.1", "localhost"), "http://localhost:3000"),
             clerk_issuer=clerk_url,
             clerk_webhook_signing_secret=instance.webhook_secret,
-            event_log=str(event_log),
-            event_spool_dir=str(event_log.with_name("spool")),
+            event_spool_dir=str(spool),
         )
-        reader = EventReader(event_log)
-        async with httpx.AsyncClient(trust_env=False) as client:
-            clerk = create_sandbox(
-                instance,
-                service_url=service_url,
-                read_events=reader.after,
-                hosts=("127.0.0.1", "localhost"),
-                deliver=post_to(client, f"{service_url}/v1/webhooks/clerk"),
-            )
-            servers = [
-                Server(configure(clerk, log_level="warning", shutdown_timeout=1)),
-                Server(configure(create_app(settings), log_level="warning", shutdown_timeout=1)),
-            ]
-            click.echo(_BANNER.format(service=service_url, clerk=clerk_url), err=True)
-            await asyncio.gather(
-                servers[0].serve([clerk_socket]), servers[1].serve([service_socket]), reader.print_for_ever()
-            )
+        output = PageOutput(open_event_log(settings))
+        service = create_app(settings, event_log=output)
+        clerk = create_sandbox(
+            instance,
+            service_url=service_url,
+            events=output.lines,
+            hosts=("127.0.0.1", "localhost"),
+            deliver=post_to(httpx.AsyncClient(trust_env=False), f"{service_url}/v1/webhooks/clerk"),
+        )
+        own_port = clerk_socket.getsockname()[1]
+
+        async def either(scope: Scope, receive: Receive, send: Send) -> None:
+            is_for_clerk = scope["type"] == "http" and scope["server"][1] == own_port
+            await (clerk if is_for_clerk else service)(scope, receive, send)
+
+        exit_cleanly_on_signals()
+        server = _SandboxServer(configure(either, log_level="warning", shutdown_timeout=1))
+        server.banner = _BANNER.format(service=service_url, clerk=clerk_url)
+        server.run(sockets=[service_socket, clerk_socket])
 
 
 _BANNER = """\
-The service runs at {service}, its stand-in for Clerk at {clerk}.
-Everything stays on this machine. Tokens are really signed and really verified; only the users are invented.
+clerk-logout is running at {service}, with a stand-in for Clerk at {clerk}.
+Nothing leaves this machine. The tokens are really signed and verified; only the users are made up.
 
-In a browser (sign in, log out, watch the events):  {clerk}/
+Open this page to sign in, log out and see the event:
 
-Log out with a valid token:
+  {clerk}/
+
+Or call it from another terminal. Log out with a valid token:
 
   curl -i -X DELETE {service}/v1/auth/session -H "Authorization: Bearer $(curl -s -X POST {clerk}/sandbox/token)"
 
-Log out without one:
+Log out without a token:
 
   curl -i -X DELETE {service}/v1/auth/session
 
-Ask whose token it is, and whether it still counts:
+Ask whether a token still counts, and whose it is:
 
   curl -i {service}/v1/auth/session -H "Authorization: Bearer $(curl -s -X POST {clerk}/sandbox/token)"
 
-End a session at Clerk only, as from its dashboard; the service learns of it by a webhook:
+End a session at Clerk only, so that the service learns of it from Clerk's webhook:
 
   curl -i -X POST {clerk}/sandbox/sessions/$(curl -s -X POST {clerk}/sandbox/sessions)/end
 
-The event lines follow here, on standard output. Ctrl-C ends it.
+Have Clerk send that webhook again:
+
+  curl -i -X POST {clerk}/sandbox/webhooks/redeliver
+
+Each event is one line on standard output, below. Press Ctrl-C to stop.
 """
-
-
-class EventReader:
-    """Follows the sandbox's event log, as a consumer would: whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def after(self, position: int) -> tuple[list[str], int]:
-        """Give the lines after a position in bytes, and the position after them."""
-        if not self._path.exists():
-            return [], 0
-        with self._path.open("rb") as file:
-            if position > file.seek(0, os.SEEK_END):
-                position = 0  # a page that is older than this sandbox
-            file.seek(position)
-            new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        return whole.decode("utf-8").splitlines(), position + len(whole)
-
-    async def print_for_ever(self) -> None:
-        """Copy the lines to standard output as they come, for as long as somebody reads it."""
-        output = InheritedDescriptor(1)
-        position, text = 0, b""
-        with suppress(BrokenPipeError):
-            while True:
-                lines, position = self.after(position)
-                text += "".join(f"{line}\n" for line in lines).encode()
-                with suppress(BlockingIOError):
-                    while text:
-                        text = text[output.write(text[:ATOMIC_WRITE]) :]
-                await asyncio.sleep(0.05)

@@ -4,8 +4,8 @@ import secrets
 import string
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -13,50 +13,41 @@ from joserfc.jwk import RSAKey
 from joserfc.jws import JWSRegistry, serialize_compact
 
 TOKEN_LIFETIME = 60
-"""Seconds, as Clerk's session tokens."""
-SESSION_LIFETIME = 7 * 24 * 3600
-"""Seconds until a session expires: Clerk's default of seven days."""
-STATUSES = ("abandoned", "active", "ended", "expired", "pending", "removed", "replaced", "revoked")
+"""Seconds, as of Clerk's session tokens."""
+SESSION_LIFETIME = 7 * 24 * 3600 * 1000
+"""Milliseconds: Clerk's default of seven days."""
 
 _SESSION_CATEGORY = "cl_B7d4PD111AAA"
 _BASE62 = string.ascii_letters + string.digits
-# Clerk's `cat` is no registered header parameter, so the strict registry refuses it.
+# Clerk's `cat` is not a registered header parameter, so the strict registry refuses it.
 _REGISTRY = JWSRegistry(algorithms=["RS256"], strict_check_header=False)
 
 
 def new_id(prefix: str) -> str:
-    """Give an id in Clerk's form, such as ``sess_2…``."""
+    """Make an id in Clerk's form, such as ``sess_2…``."""
     return f"{prefix}_2{''.join(secrets.choice(_BASE62) for _ in range(26))}"
 
 
 @dataclass(slots=True)
 class Session:
-    """A session. Times are milliseconds since 1970, as in Clerk's API."""
+    """A session. Names are those of Clerk's API, times are milliseconds since 1970."""
 
     id: str
     user_id: str
     client_id: str
+    last_active_organization_id: str | None
+    actor: dict[str, str] | None
     created_at: int
     updated_at: int
     status: str = "active"
-    org_id: str | None = None
-    actor_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Give Clerk's Session object."""
-        return {
+        """Return Clerk's Session object."""
+        return asdict(self) | {
             "object": "session",
-            "id": self.id,
-            "user_id": self.user_id,
-            "client_id": self.client_id,
-            "status": self.status,
-            "actor": {"sub": self.actor_id} if self.actor_id else None,
-            "last_active_organization_id": self.org_id,
             "last_active_at": self.updated_at,
-            "expire_at": self.created_at + SESSION_LIFETIME * 1000,
-            "abandon_at": self.created_at + 4 * SESSION_LIFETIME * 1000,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
+            "expire_at": self.created_at + SESSION_LIFETIME,
+            "abandon_at": self.created_at + 4 * SESSION_LIFETIME,
         }
 
 
@@ -64,9 +55,9 @@ class Instance:
     """The state behind the stand-in.
 
     Args:
-        issuer: goes into the tokens as ``iss``.
+        issuer: the tokens' ``iss``.
         secret_key: what callers of the Backend API must show.
-        clock: seconds since 1970.
+        clock: returns seconds since 1970.
     """
 
     def __init__(self, issuer: str, secret_key: str, *, clock: Callable[[], float] = time.time) -> None:
@@ -79,7 +70,7 @@ class Instance:
         self._sessions: dict[str, Session] = {}
 
     def jwks(self) -> dict[str, Any]:
-        """Give the public key as Clerk publishes it."""
+        """Return the public key as Clerk publishes it."""
         public = self._key.as_dict(private=False)
         key = {"use": "sig", "kty": "RSA", "kid": self.kid, "alg": "RS256", "n": public["n"], "e": public["e"]}
         return {"keys": [key]}
@@ -87,32 +78,31 @@ class Instance:
     def sign_in(
         self, user_id: str, *, client_id: str | None = None, org_id: str | None = None, actor_id: str | None = None
     ) -> Session:
-        """Start a session; without a client a new one (a new device)."""
+        """Start a session, on a new device unless a client is given."""
         now = self._milliseconds()
-        client_id = client_id or new_id("client")
-        session = Session(new_id("sess"), user_id, client_id, now, now, org_id=org_id, actor_id=actor_id)
+        actor = {"sub": actor_id} if actor_id else None
+        session = Session(new_id("sess"), user_id, client_id or new_id("client"), org_id, actor, now, now)
         self._sessions[session.id] = session
         return session
 
     def session(self, session_id: str) -> Session | None:
-        """Give a session by its id, whatever its status."""
+        """Return a session by its id, whatever its status."""
         return self._sessions.get(session_id)
 
     def sessions(
         self, *, user_id: str | None = None, client_id: str | None = None, status: str | None = None
     ) -> list[Session]:
-        """Give the matching sessions, the newest first."""
-        wanted: Iterable[Session] = reversed(self._sessions.values())
+        """Return the matching sessions, newest first."""
         return [
             session
-            for session in wanted
+            for session in reversed(self._sessions.values())
             if user_id in {None, session.user_id}
             and client_id in {None, session.client_id}
             and status in {None, session.status}
         ]
 
     def end(self, session: Session, status: str) -> bool:
-        """End a session that is active, and tell whether it was; one that has ended keeps how it ended."""
+        """End a session and return whether it was active; one that had ended already keeps its status."""
         if session.status != "active":
             return False
         session.status = status
@@ -120,7 +110,13 @@ class Instance:
         return True
 
     def session_token(self, session: Session, origin: str, *, age: int = 0) -> str:
-        """Mint a session token v2 of an active session, for the frontend at ``origin``, ``age`` seconds ago."""
+        """Mint a session token (version 2).
+
+        Args:
+            session: whose token it is.
+            origin: of the frontend it is for.
+            age: seconds since it was issued.
+        """
         now = int(self._clock()) - age
         claims: dict[str, Any] = {
             "azp": origin,
@@ -135,10 +131,10 @@ class Instance:
             "sub": session.user_id,
             "v": 2,
         }
-        if session.org_id is not None:
-            claims["o"] = {"id": session.org_id, "slg": "sandbox", "rol": "member"}
-        if session.actor_id is not None:
-            claims["act"] = {"sub": session.actor_id}
+        if session.last_active_organization_id is not None:
+            claims["o"] = {"id": session.last_active_organization_id, "slg": "sandbox", "rol": "member"}
+        if session.actor is not None:
+            claims["act"] = session.actor
         header = {"alg": "RS256", "cat": _SESSION_CATEGORY, "kid": self.kid, "typ": "JWT"}
         return serialize_compact(header, orjson.dumps(claims), self._key, registry=_REGISTRY)
 

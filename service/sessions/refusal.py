@@ -1,7 +1,4 @@
-"""Why a request is not let in, and the answer that says so.
-
-Every text here is ours. What the request sent is in none of them.
-"""
+"""Why a request is not let in, and the answer that says so; nothing that the request sent is in it."""
 
 from dataclasses import dataclass
 
@@ -10,19 +7,19 @@ from starlette.responses import JSONResponse, Response
 from service.clerk.keys import COOL_DOWN
 from service.clerk.verdict import Auth, Verdict
 
-ASK_LIST_AGAIN_AFTER = 5
-"""Seconds; a revocation list that is back is in use again within so many."""
+REVOCATIONS_RETRY_AFTER = 5
+"""Seconds within which a revocation list that is back is in use again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal.
+    """Why a request is not let in.
 
     Attributes:
         status: 401, or 503 where it cannot be decided now.
         reason: the verdict's code, or one of ours below.
-        message: the same in words, for people.
-        retry_after: seconds after which a 503 may have passed.
+        message: the same in words.
+        retry_after: seconds after which to try again, for a 503.
     """
 
     status: int
@@ -31,7 +28,7 @@ class Refusal:
     retry_after: int | None = None
 
     def response(self) -> Response:
-        """Give the answer: JSON with the reason, for nobody to store, and the header that belongs to its status."""
+        """Give the answer: JSON with the reason, and the header that belongs to its status."""
         headers = {"Cache-Control": "no-store"}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
@@ -48,8 +45,8 @@ SESSION_REVOKED = Refusal(401, "session-revoked", "This session is signed out")
 REVOCATIONS_UNAVAILABLE = Refusal(
     503,
     "revocations-unavailable",
-    "Whether this session is signed out cannot be found out at the moment",
-    ASK_LIST_AGAIN_AFTER,
+    "Whether this session is signed out cannot be determined right now",
+    REVOCATIONS_RETRY_AFTER,
 )
 
 
@@ -60,6 +57,6 @@ def refusal_of(verdict: Verdict) -> Refusal:
     if verdict.reason is None:
         raise ValueError("a verified token is no reason to refuse")
     if verdict.auth is Auth.UNVERIFIABLE:
-        return Refusal(503, verdict.reason, "The session token cannot be verified at the moment", int(COOL_DOWN))
+        return Refusal(503, verdict.reason, "The session token cannot be verified right now", int(COOL_DOWN))
     message = "has expired" if verdict.auth is Auth.EXPIRED else "is not accepted"
     return Refusal(401, verdict.reason, f"The session token {message}")

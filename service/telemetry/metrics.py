@@ -12,8 +12,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
-KEPT_FOR = 1.0
-"""Seconds that a text is kept: rendering one costs as much as 50 logouts, and anybody may ask."""
+TEXT_MAX_AGE = 1.0
+"""Seconds that a rendered text is served again: rendering is slow, and anybody may ask."""
 OPENMETRICS = "application/openmetrics-text"
 
 Instrument = TypeVar("Instrument", bound=MetricWrapperBase)
@@ -33,112 +33,70 @@ class Children(dict[tuple[str, ...], Instrument]):
 
 
 class Metrics:
-    """The numbers of the process.
+    """The instruments of one process, in a registry of their own.
 
     Args:
         clock: seconds.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._clock = clock
-        self._kept: dict[str, tuple[float, bytes]] = {}
-        self.events = Counter(
-            "clerk_logout_events",
-            "Events written, to the event log or to the spool.",
-            ["event", "auth", "reason"],
-            registry=registry,
+        self._texts: dict[str, tuple[float, bytes]] = {}
+        count, gauge = self._counter, self._gauge
+        self.events = count("events", "Events written, to the event log or to the spool.", "event", "auth", "reason")
+        self.lost = count("events_lost", "Events that neither the event log nor the spool took.")
+        self.spooled = count("events_spooled", "Events written to the spool, because the event log took none.")
+        self.replayed = count("events_replayed", "Events delivered from the spool to the event log.")
+        self.suppressed = count("calls_suppressed", "Calls that flood control counted instead of recording.", "auth")
+        self.revocations = count(
+            "revocations",
+            "Sessions put on the revocation list (ok), not put (failed), or dropped because full.",
+            "result",
         )
-        self.lost = Counter(
-            "clerk_logout_events_lost", "Events that neither the event log nor the spool took.", registry=registry
-        )
-        self.spooled = Counter(
-            "clerk_logout_events_spooled",
-            "Events written to the spool, because the event log took none.",
-            registry=registry,
-        )
-        self.replayed = Counter(
-            "clerk_logout_events_replayed", "Events delivered from the spool to the event log.", registry=registry
-        )
-        self.suppressed = Counter(
-            "clerk_logout_calls_suppressed",
-            "Calls that flood control counted instead of recording.",
-            ["auth"],
-            registry=registry,
-        )
-        self.revocations = Counter(
-            "clerk_logout_revocations",
-            "Sessions put on the revocation list (ok), or not (failed), or that had to leave it because it was full.",
-            ["result"],
-            registry=registry,
-        )
-        self.revocations_up = Gauge(
-            "clerk_logout_revocations_up",
-            "1 while the revocation list can be asked, else 0.",
-            registry=registry,
-        )
-        self.session_checks = Counter(
-            "clerk_logout_session_checks", "Requests that the guard looked at.", ["result"], registry=registry
-        )
-        self.clerk_requests = Counter(
-            "clerk_logout_clerk_requests",
-            "Calls to Clerk's Backend API about sessions.",
-            ["call", "result"],
-            registry=registry,
-        )
-        self.webhooks = Counter("clerk_logout_webhooks", "Webhooks received.", ["result"], registry=registry)
+        self.revocations_up = gauge("revocations_up", "1 while the revocation list can be asked, else 0.")
+        self.session_checks = count("session_checks", "Requests that the guard looked at.", "result")
+        self.clerk_requests = count("clerk_requests", "Calls to Clerk's Backend API about sessions.", "call", "result")
+        self.webhooks = count("webhooks", "Webhooks received.", "result")
         for result in ("recorded", "ignored", "refused", "failed"):  # at 0 from the start: Prometheus sees the first
             self.webhooks.labels(result)
-        self.spool_bytes = Gauge("clerk_logout_spool_bytes", "Bytes that wait in the spool.", registry=registry)
-        self.ready = Gauge(
-            "clerk_logout_ready",
-            "1 while /readyz answers 200, else 0.",
-            registry=registry,
-        )
-        self.key_fetches = Counter(
-            "clerk_logout_key_fetches", "Fetches of Clerk's JWKS.", ["result"], registry=registry
-        )
+        self.spool_bytes = gauge("spool_bytes", "Bytes that wait in the spool.")
+        self.ready = gauge("ready", "1 while /readyz answers 200, else 0.")
+        self.key_fetches = count("key_fetches", "Fetches of Clerk's JWKS.", "result")
         self.request_duration = Histogram(
             "clerk_logout_request_duration_seconds",
             "Seconds from the request's headers to the response's.",
             ["method", "path", "status"],
             buckets=DURATION_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"clerk_logout_{name}", documentation, labels, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(f"clerk_logout_{name}", documentation, registry=self.registry)
 
     @cached_property
     def keys_fetched_at(self) -> Gauge:
         """Made when a key ring asks for it: a PEM is never fetched, and a 0 would say that no key is at hand."""
-        gauge = Gauge(
-            "clerk_logout_keys_fetched_timestamp_seconds",
+        return self._gauge(
+            "keys_fetched_timestamp_seconds",
             "When the keys were last fetched, in seconds since 1970; 0 while none are at hand. Absent with a PEM.",
-            registry=self.registry,
         )
-        gauge.set(0)
-        return gauge
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Render all numbers, at most a second old.
 
         Args:
-            accept: an ``Accept`` header, which chooses between Prometheus text and OpenMetrics.
+            accept: an ``Accept`` header: OpenMetrics where it names that, else Prometheus text.
 
         Returns:
             The text, and its content type.
         """
-        accepted = _accepted(accept)
-        encode, content_type = choose_encoder(accepted)
-        until, text = self._kept.get(accepted, (-math.inf, b""))
-        if self._clock() >= until:
+        encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept else "")
+        rendered_at, text = self._texts.get(content_type, (-math.inf, b""))
+        if self._clock() >= rendered_at + TEXT_MAX_AGE:
             text = encode(self.registry)
-            self._kept[accepted] = self._clock() + KEPT_FOR, text
+            self._texts[content_type] = self._clock(), text
         return text, content_type
-
-
-def _accepted(accept: str) -> str:
-    """The one of our two formats that an ``Accept`` header asks for, by prometheus-client's rules."""
-    try:
-        _, content_type = choose_encoder(accept)
-    except TypeError:  # prometheus-client's, about a version that is no number
-        return ""
-    return OPENMETRICS if content_type.startswith(OPENMETRICS) else ""

@@ -15,14 +15,15 @@ class InheritedDescriptor:
     ``O_NONBLOCK`` on it would be seen by every process that shares it. So it is opened anew where the system allows it
     (pipes, terminals); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, no
     /proc) is polled before each write, which is good for one writer.
+
+    Args:
+        descriptor: its number.
+
+    Raises:
+        OSError: it is closed.
     """
 
     def __init__(self, descriptor: int) -> None:
-        """Open it.
-
-        Raises:
-            OSError: the descriptor is closed.
-        """
         kind = os.fstat(descriptor).st_mode
         self.may_block = False
         """Whether a write may wait after all."""
@@ -56,8 +57,7 @@ class InheritedDescriptor:
             How many bytes were taken.
 
         Raises:
-            BlockingIOError: nothing was taken, because the reader is behind.
-            OSError: nothing was taken.
+            OSError: nothing was taken; a ``BlockingIOError`` where the reader is behind.
         """
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT)

@@ -1,67 +1,93 @@
+"""``GET /healthz``, ``/readyz`` and ``/metrics``, as probes and Prometheus ask for them."""
+
 import asyncio
+import re
+import subprocess
+from collections.abc import Mapping
 
 import httpx
 import pytest
 import respx
-from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
-from service.endpoints.status import LOOK_EVERY, readiness_counted
-from service.telemetry.metrics import Metrics
+from service.clerk.verdict import Auth, Reason
 from tests.conftest import OpenClient
+from tests.support.debian import need
 from tests.support.lines import EventFile
-from tests.support.signing import jwk, token
+from tests.support.processes import TIMEOUT
+from tests.support.signing import ORIGIN, jwk, token
 
+SESSION = "/v1/auth/session"
 JWKS = "https://api.clerk.com/v1/jwks"
 SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
 WITH_SECRET_KEY = {"clerk_jwt_key": None, "clerk_secret_key": SECRET_KEY}
+FETCHED_AT = "clerk_logout_keys_fetched_timestamp_seconds"
 
 
 async def wait_for_a_fetch(client: httpx.AsyncClient) -> None:
     """A logout with a token waits until the fetch of the start is over."""
-    await client.delete("/v1/auth/session", headers={"Authorization": f"Bearer {token()}"})
+    await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_asking_is_no_event(client: httpx.AsyncClient, events: EventFile, path: str) -> None:
+    for method in ("GET", "HEAD"):
+        assert (await client.request(method, path)).status_code == 200
+    assert events.new() == []
+
+
+# --- Alive -----------------------------------------------------------------------------------------------------------
+
+
+async def test_it_is_alive_while_everything_else_is_down(open_client: OpenClient, respx_mock: respx.MockRouter) -> None:
+    respx_mock.get(JWKS).mock(side_effect=httpx.ConnectError("down"))
+    async with open_client(event_log="/dev/full", **WITH_SECRET_KEY) as client:
+        await client.delete(SESSION)
+        response = await client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+# --- Ready -----------------------------------------------------------------------------------------------------------
 
 
 async def test_with_a_pem_it_is_ready_at_once(client: httpx.AsyncClient) -> None:
     response = await client.get("/readyz")
     assert response.status_code == 200
-    answer = response.json()
-    assert answer.pop("status") == "ready"
-    assert answer["keys"] == "ok"
-    assert set(answer.values()) == {"ok"}
+    assert response.json() == {"status": "ready", "keys": "ok", "spool": "ok", "revocations": "ok"}
+    samples = await scrape(client)
+    assert samples["clerk_logout_ready"] == samples["clerk_logout_revocations_up"] == [({}, 1)]
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_both_methods_of_a_probe_work(client: httpx.AsyncClient, method: str) -> None:
-    assert (await client.request(method, "/readyz")).status_code == 200
-
-
-async def test_without_keys_it_is_not_ready_and_says_why(open_client: OpenClient, respx_mock: respx.MockRouter) -> None:
-    respx_mock.get(JWKS).respond(503)
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [(503, "Clerk answered with status 503"), (401, "Clerk does not accept CLERK_SECRET_KEY (status 401)")],
+)
+async def test_without_keys_it_is_not_ready_and_says_why(
+    open_client: OpenClient, respx_mock: respx.MockRouter, status: int, problem: str
+) -> None:
+    respx_mock.get(JWKS).respond(status, json={"errors": [{"message": SECRET_KEY}]})
     async with open_client(**WITH_SECRET_KEY) as client:
         await wait_for_a_fetch(client)
         response = await client.get("/readyz")
+        assert (await scrape(client))["clerk_logout_ready"] == [({}, 0)]
     assert response.status_code == 503
     assert response.json()["status"] == "not ready"
-    assert response.json()["keys"] == "Clerk answered with status 503"
-
-
-async def test_a_problem_never_holds_the_secret_key(open_client: OpenClient, respx_mock: respx.MockRouter) -> None:
-    respx_mock.get(JWKS).respond(401, json={"errors": [{"message": SECRET_KEY}]})
-    async with open_client(**WITH_SECRET_KEY) as client:
-        await wait_for_a_fetch(client)
-        response = await client.get("/readyz")
-    assert "does not accept CLERK_SECRET_KEY" in response.json()["keys"]
+    assert problem in response.json()["keys"]
     assert SECRET_KEY not in response.text
 
 
-async def test_with_published_keys_it_is_ready(open_client: OpenClient, respx_mock: respx.MockRouter) -> None:
-    respx_mock.get(JWKS).respond(json={"keys": [jwk()]})
+async def test_with_published_keys_it_is_ready_and_asks_nobody(
+    open_client: OpenClient, respx_mock: respx.MockRouter
+) -> None:
+    jwks = respx_mock.get(JWKS).respond(json={"keys": [jwk()]})
     async with open_client(**WITH_SECRET_KEY) as client:
         await wait_for_a_fetch(client)
-        assert (await client.get("/readyz")).status_code == 200
+        for _ in range(20):
+            assert (await client.get("/readyz")).status_code == 200
+    assert jwks.call_count == 1
 
 
-async def test_while_the_first_fetch_hangs_it_answers_and_is_not_ready(
+async def test_while_the_first_fetch_hangs_it_is_not_ready(
     open_client: OpenClient, respx_mock: respx.MockRouter
 ) -> None:
     async def hang(_: httpx.Request) -> httpx.Response:
@@ -77,54 +103,120 @@ async def test_while_the_first_fetch_hangs_it_answers_and_is_not_ready(
 async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: OpenClient) -> None:
     async with open_client(revocations_url="redis://:sesame@127.0.0.1:1/0") as client:
         response = await client.get("/readyz")
-        metrics = (await client.get("/metrics")).text
+        assert (await scrape(client))["clerk_logout_revocations_up"] == [({}, 0)]
     assert response.status_code == 200
     assert response.json()["status"] == "ready"
-    assert response.json()["revocations"].startswith("Redis: it cannot be reached: ")
+    assert "cannot be reached" in response.json()["revocations"]
     assert "sesame" not in response.text
-    assert "clerk_logout_revocations_up 0.0" in metrics
 
 
-async def test_a_revocation_list_in_memory_is_always_up(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/readyz")).json()["revocations"] == "ok"
-    assert "clerk_logout_revocations_up 1.0" in (await client.get("/metrics")).text
+# --- Metrics ---------------------------------------------------------------------------------------------------------
 
 
-async def test_asking_is_no_event_and_asks_nobody(
-    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
-) -> None:
-    jwks = respx_mock.get(JWKS).respond(json={"keys": [jwk()]})
+async def scrape(client: httpx.AsyncClient) -> dict[str, list[tuple[Mapping[str, str], float]]]:
+    """The samples by name."""
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return samples
+
+
+async def test_logouts_are_counted_by_event_verdict_and_reason(client: httpx.AsyncClient) -> None:
+    for headers in ({"Authorization": f"Bearer {token()}"}, {"Authorization": "Bearer x"}, {}, {}):
+        await client.delete(SESSION, headers=headers)
+    counted = {
+        (of["event"], of["auth"], of["reason"]): n for of, n in (await scrape(client))["clerk_logout_events_total"]
+    }
+    assert counted == {
+        ("user_logout", "verified", "none"): 1,
+        ("user_logout", "rejected", "token-invalid"): 1,
+        ("user_logout", "absent", "session-token-missing"): 2,
+    }
+
+
+async def test_labels_hold_nothing_that_a_caller_chose(client: httpx.AsyncClient) -> None:
+    """Every label's values are among those that the code knows, so their number is bounded."""
+    hostile = {"Authorization": f"Bearer {token()}", "User-Agent": "agent", "X-Request-ID": "r", "Origin": "https://o"}
+    for path in (SESSION, "/sess_2abcDEF", "/203.0.113.77", f"{SESSION}?user=user_2xyzUVW"):
+        for method in ("DELETE", "GET", "BREW", "OPTIONS"):
+            await client.request(method, path, headers=hostile)
+    allowed: dict[str, set[str]] = {
+        "event": {"user_logout", "session_used_after_logout"},
+        "auth": set(Auth),
+        "reason": {"none", *Reason},
+        "result": {
+            *("ok", "failed", "dropped", "admitted", "signed_out", "unknown", *Auth),
+            *("recorded", "ignored", "refused"),
+        },
+        "method": {"DELETE", "GET", "HEAD", "OPTIONS", "POST", "other"},
+        "path": {SESSION, "other"},
+    }
+    for samples in (await scrape(client)).values():
+        for labels, _ in samples:
+            for name, value in labels.items():
+                if name == "status":
+                    assert re.fullmatch("[1-5][0-9][0-9]", value)
+                elif name != "le":
+                    assert value in allowed[name]
+
+
+async def test_an_event_that_was_not_recorded_does_not_count(open_client: OpenClient) -> None:
+    async with open_client(event_log="/dev/full", event_spool_dir="/dev/full/spool") as client:
+        answer = (await client.delete(SESSION)).json()
+        counted = (await scrape(client)).get("clerk_logout_events_total", [])
+    assert sum(value for _, value in counted) == answer["recorded"]
+
+
+async def test_it_tells_when_the_keys_were_fetched(open_client: OpenClient, respx_mock: respx.MockRouter) -> None:
+    respx_mock.get(JWKS).respond(503)
     async with open_client(**WITH_SECRET_KEY) as client:
-        for _ in range(20):
-            await client.get("/readyz")
-    assert jwks.call_count <= 1  # that of the start
-    assert events.new() == []
+        await wait_for_a_fetch(client)
+        samples = await scrape(client)
+    assert samples[FETCHED_AT] == [({}, 0)]
+    assert samples["clerk_logout_key_fetches_total"] == [({"result": "ok"}, 0), ({"result": "failed"}, 1)]
 
 
-class Part:
-    """A part with the problem that the test gives it."""
+async def test_numbers_are_there_from_the_start(client: httpx.AsyncClient) -> None:
+    """Prometheus sees an increase only of what it has seen before. Keys of a PEM are never fetched: a 0 would alarm."""
+    samples = await scrape(client)
+    for name in ("events_lost_total", "events_spooled_total", "events_replayed_total", "spool_bytes"):
+        assert samples[f"clerk_logout_{name}"] == [({}, 0)]
+    assert samples.keys().isdisjoint({FETCHED_AT, "clerk_logout_key_fetches_total"})
 
-    problem: str | None = None
+
+CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-async def test_the_metric_follows_the_parts() -> None:
-    keys, spool, metrics = Part(), Part(), Metrics()
-    slept: asyncio.Queue[float] = asyncio.Queue()
-    wake = asyncio.Semaphore(0)
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        pytest.param(None, CLASSIC, id="nothing said"),
+        pytest.param("*/*", CLASSIC, id="anything"),
+        pytest.param("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5", OPENMETRICS, id="Prometheus"),
+        pytest.param("application/openmetrics-text;version=evil", OPENMETRICS, id="an odd version"),
+        pytest.param("text/plain;version=evil", CLASSIC, id="an odd version of text"),
+    ],
+)
+async def test_the_format_is_the_one_that_is_accepted(
+    client: httpx.AsyncClient, accept: str | None, content_type: str
+) -> None:
+    for number in ("1", "2"):  # the second text is one that was kept
+        response = await client.get(
+            "/metrics", headers={"X-Request-ID": number, "Origin": ORIGIN} | ({"Accept": accept} if accept else {})
+        )
+        assert response.status_code == 200
+        assert response.headers["content-type"] == content_type
+        assert response.text.endswith("# EOF\n") == (content_type is OPENMETRICS)
+        assert response.headers.get_list("x-request-id") == [number]
 
-    async def sleep(seconds: float) -> None:
-        slept.put_nowait(seconds)
-        await wake.acquire()
 
-    def shown() -> bool:
-        return b"clerk_logout_ready 1.0" in generate_latest(metrics.registry)
-
-    assert not shown()
-    async with readiness_counted({"keys": keys, "spool": spool}, metrics, sleep):
-        assert await slept.get() == LOOK_EVERY
-        assert shown()
-        spool.problem = "full"
-        wake.release()
-        await slept.get()
-        assert not shown()
-    assert len(asyncio.all_tasks()) == 1
+async def test_promtool_finds_nothing_to_object_to(client: httpx.AsyncClient) -> None:
+    promtool = need("promtool", "prometheus")
+    await client.delete(SESSION)
+    text = (await client.get("/metrics")).content
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=TIMEOUT, check=False)  # noqa: ASYNC221 - nothing else runs
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -1,40 +1,33 @@
 """``POST /v1/webhooks/clerk``, through the app and through a real server."""
 
 import asyncio
-import http.client
+import json
 import logging
 import socket
 import struct
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
-import hypothesis
 import pytest
 from asgi_lifespan import LifespanManager
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.routing import Route
 from starlette.types import Message
 
 from service.app import create_app
-from service.telemetry.throttle import EVERY
-from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY, ClerkWebhook
+from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY
 from service.events.types import Event
-from service.telemetry.metrics import Metrics
-from service.endpoints.middleware import ResponseHeaders
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError
 from service.settings import Settings
+from service.telemetry.throttle import LOG_INTERVAL, LogThrottle
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile
-from tests.support.processes import TIMEOUT, Server, serve
+from tests.support.processes import TIMEOUT, serve
 from tests.support.signing import ORIGIN
 from tests.support.webhooks import (
     ENDED_AT,
@@ -45,13 +38,12 @@ from tests.support.webhooks import (
     SECRET,
     encoded,
     session_event,
-    signature,
     signed,
 )
 
 PATH = "/v1/webhooks/clerk"
 BODY = encoded(session_event())
-HUGE = 10 * 1024 * 1024
+NO_ID = encoded(session_event(id=None))
 
 
 @pytest.fixture
@@ -83,10 +75,8 @@ def of(result: str, count: int = 1) -> dict[str, int]:
     ("cause", "actor", "initiated_by"),
     [
         ("ended", None, "user"),
-        ("removed", None, "user"),
         ("revoked", None, None),
         ("removed", {"sub": "user_2support"}, "admin"),
-        ("revoked", {"sub": "user_2support"}, "admin"),
     ],
 )
 async def test_the_end_of_a_session_is_an_event(
@@ -121,34 +111,20 @@ async def test_the_end_of_a_session_is_an_event(
     assert await counted(client) == of("recorded")
 
 
-async def test_a_webhook_that_comes_again_is_the_same_event_in_any_process(
-    open_client: OpenClient, events: EventFile
-) -> None:
+async def test_a_redelivery_is_the_same_event_in_any_process(open_client: OpenClient, events: EventFile) -> None:
     for age in (200, 100, 0):  # each delivery is signed anew
         async with open_client(clerk_webhook_signing_secret=SECRET) as client:
             assert (await post(client, age=age)).status_code == 204
     assert len({event["event_id"] for event in events.new()}) == 1
 
 
-async def test_another_webhook_about_the_same_session_is_another_event(
-    client: httpx.AsyncClient, events: EventFile
-) -> None:
-    for message_id in ("msg_1", "msg_2"):
-        await post(client, message_id=message_id)
-    first, second = events.new()
-    assert first["event_id"] != second["event_id"]
-    assert first["dedupe_key"] == second["dedupe_key"]
-
-
-async def test_the_embedded_user_and_the_caller_are_not_recorded(client: httpx.AsyncClient, events: EventFile) -> None:
+async def test_embedded_user_and_caller_are_not_recorded(client: httpx.AsyncClient, events: EventFile) -> None:
     await post(client)
     line = events.path.read_text("utf-8")
     assert not [personal for personal in (NAME, MAIL, "203.0.113", "Mozilla") if personal in line]
 
 
-async def test_network_and_user_agent_are_clerks_and_cut_where_asked_for(
-    open_client: OpenClient, events: EventFile
-) -> None:
+async def test_network_and_user_agent_are_clerks_and_cut(open_client: OpenClient, events: EventFile) -> None:
     event = session_event()
     event["event_attributes"]["http_request"]["user_agent"] = "é" + "x" * 300
     asked = {"event_client_ip": True, "event_user_agent": True}
@@ -166,9 +142,7 @@ async def test_what_clerk_does_not_say_is_left_out(open_client: OpenClient, even
     assert {"client_ip", "user_agent"}.isdisjoint(events.one())
 
 
-async def test_request_id_and_trace_id_lead_from_the_line_to_the_request(
-    client: httpx.AsyncClient, events: EventFile
-) -> None:
+async def test_request_id_and_trace_id_are_the_requests_own(client: httpx.AsyncClient, events: EventFile) -> None:
     trace = {"X-Request-ID": "r-1", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
     await client.post(PATH, content=BODY, headers=signed(BODY) | trace)
     event = events.one()
@@ -202,43 +176,30 @@ async def test_a_body_of_the_largest_size_is_taken(client: httpx.AsyncClient, ev
 # --- What is refused -------------------------------------------------------------------------------------------------
 
 
-def without(name: str) -> dict[str, str]:
+def without_signature() -> dict[str, str]:
     headers = signed(BODY)
-    del headers[name]
+    del headers["svix-signature"]
     return headers
 
 
 @pytest.mark.parametrize(
     ("sign", "reason"),
     [
-        pytest.param(lambda: (BODY, {}), "the header svix-id is missing", id="unsigned"),
-        pytest.param(
-            lambda: (BODY, without("svix-signature")), "the header svix-signature is missing", id="no signature"
-        ),
-        pytest.param(
-            lambda: (BODY, signed(BODY) | {"svix-signature": "secret"}), "no signature matches", id="malformed"
-        ),
-        pytest.param(
-            lambda: (BODY, signed(BODY) | {"svix-timestamp": "secret"}), "is malformed", id="a malformed time"
-        ),
+        pytest.param(lambda: (BODY, without_signature()), "the header svix-signature is missing", id="no signature"),
         pytest.param(lambda: (BODY, signed(BODY, age=320)), "more than 5 minutes old", id="stale"),
-        pytest.param(lambda: (BODY, signed(BODY, age=-320)), "more than 5 minutes in the future", id="future"),
         pytest.param(lambda: (BODY, signed(BODY, secret=OTHER_SECRET)), "no signature matches", id="wrong secret"),
-        pytest.param(
-            lambda: (BODY.replace(b"sess_", b"sesS_"), signed(BODY)), "no signature matches", id="a changed byte"
-        ),
-        pytest.param(lambda: (b"\xff", signed(b"\xff")), "the body is not UTF-8", id="invalid UTF-8"),
         pytest.param(lambda: (b"secret", signed(b"secret")), "the body is not JSON", id="invalid JSON"),
-        pytest.param(lambda: (b"{}", signed(b"{}")), "type is missing", id="no type"),
+        pytest.param(lambda: (NO_ID, signed(NO_ID)), "data.id is not 1-128 visible ASCII characters", id="no session"),
     ],
 )
-async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason_and_no_event(
+async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason(
     client: httpx.AsyncClient,
     events: EventFile,
     caplog: pytest.LogCaptureFixture,
     sign: Callable[[], tuple[bytes, dict[str, str]]],
     reason: str,
 ) -> None:
+    """``tests/clerk/test_webhook.py`` has all that can be wrong."""
     body, headers = sign()
     answer = await client.post(PATH, content=body, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
@@ -247,13 +208,6 @@ async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason_and_no_event(
     assert events.new() == []
     assert await counted(client) == of("refused")
     assert [text for text in ("secret ", "sess_", "whsec_") if text in answer.text + caplog.text] == []
-
-
-@pytest.mark.parametrize("field", ["id", "user_id"])
-async def test_a_signed_webhook_without_a_field_is_400_and_names_it(client: httpx.AsyncClient, field: str) -> None:
-    no_id: Any = None
-    answer = await post(client, encoded(session_event(**{field: no_id})))
-    assert (answer.status_code, answer.json()["message"]) == (400, f"data.{field} is missing")
 
 
 @pytest.mark.parametrize("content_length", [str(MAX_BODY + 1), "9" * 18])
@@ -274,7 +228,7 @@ async def test_a_length_that_is_none_is_not_believed(client: httpx.AsyncClient, 
         assert (await client.post(PATH, content=body, headers=sent)).status_code == status
 
 
-async def test_a_body_without_a_length_is_read_no_further_than_is_allowed(
+async def test_a_body_without_a_length_is_read_up_to_its_limit(
     settings: Callable[..., Settings],
 ) -> None:
     pieces = [{"type": "http.request", "body": b" " * 65_536, "more_body": True} for _ in range(100)]
@@ -293,7 +247,7 @@ async def test_an_unsigned_body_is_not_read(settings: Callable[..., Settings]) -
     assert messages[0]["status"] == 400
 
 
-async def test_without_a_secret_webhooks_are_not_implemented_and_not_read(
+async def test_without_a_secret_webhooks_are_501_and_not_read(
     settings: Callable[..., Settings],
 ) -> None:
     messages = await call(settings(), signed(BODY), receive=unread)
@@ -311,12 +265,6 @@ async def test_a_sender_that_leaves_is_no_exception(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info] == []
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_another_method_is_405(client: httpx.AsyncClient, method: str) -> None:
-    answer = await client.request(method, PATH)
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-
-
 async def test_no_page_may_call_it(client: httpx.AsyncClient) -> None:
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "svix-id"}
     answer = await client.options(PATH, headers=asked)
@@ -324,12 +272,11 @@ async def test_no_page_may_call_it(client: httpx.AsyncClient) -> None:
     assert "post" not in answer.headers["access-control-allow-methods"].lower()
 
 
-async def test_refusals_are_told_once_a_minute(
-    caplog: pytest.LogCaptureFixture, settings: Callable[..., Settings]
-) -> None:
+async def test_refusals_are_told_once_a_minute(caplog: pytest.LogCaptureFixture, open_client: OpenClient) -> None:
     now = 0.0
-    async with endpoint(settings, clock=lambda: now) as client:
-        for now in (0.0, 1.0, EVERY - 0.1, EVERY, EVERY + 1):  # noqa: B007 - the clock reads it
+    state = {"throttle": LogThrottle(clock=lambda: now)}
+    async with open_client(clerk_webhook_signing_secret=SECRET, state=state) as client:
+        for now in (0.0, 1.0, LOG_INTERVAL - 0.1, LOG_INTERVAL, LOG_INTERVAL + 1):  # noqa: B007 - the clock reads it
             await client.post(PATH)
     assert caplog.messages == ["a webhook was refused: the header svix-id is missing"] * 2
 
@@ -359,57 +306,37 @@ class Store(MemoryStore):
         self._recorder = recorder
         self._error = error
 
-    async def add(self, session_ids: Any, *, at: float, seconds: int) -> None:
+    async def add(self, session_ids: Any, *, at: float, seconds: float) -> None:
         if self._error is not None:
             raise self._error
-        self._recorder.done.append(f"revoked {','.join(session_ids)} at {at} for {seconds} s")
+        self._recorder.done.append(f"revoked {','.join(session_ids)} at {at}")
         await super().add(session_ids, at=at, seconds=seconds)
 
 
-@asynccontextmanager
-async def endpoint(
-    settings: Callable[..., Settings],
-    recorder: Recorder | None = None,
-    store: MemoryStore | None = None,
-    clock: Callable[[], float] = lambda: 0.0,
-) -> AsyncIterator[httpx.AsyncClient]:
-    """The endpoint alone, with these parts behind it."""
-    metrics = Metrics()
-    webhook = ClerkWebhook(settings(clerk_webhook_signing_secret=SECRET), metrics, clock=clock)
-    state = {
-        "recorder": recorder or Recorder(),
-        "revocations": RevocationList(MemoryStore() if store is None else store, metrics),
-    }
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        yield state
-
-    routes = [Route(PATH, webhook.post, methods=["POST"])]
-    app = Starlette(routes=routes, middleware=[Middleware(ResponseHeaders)], lifespan=lifespan)
-    async with LifespanManager(app) as manager:
-        transport = httpx.ASGITransport(manager.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            yield client
+def parts(recorder: Recorder, store: Store) -> dict[str, Any]:
+    """Settings and resources for ``open_client``."""
+    resources = {"recorder": recorder, "revocations": RevocationList(store)}
+    return {"clerk_webhook_signing_secret": SECRET, "resources": resources}
 
 
-async def test_the_session_is_revoked_after_the_event_was_recorded(settings: Callable[..., Settings]) -> None:
+async def test_the_session_is_revoked_after_the_event_was_recorded(open_client: OpenClient) -> None:
     recorder = Recorder()
-    async with endpoint(settings, recorder, Store(recorder)) as client:
+    async with open_client(**parts(recorder, Store(recorder))) as client:
         assert (await post(client)).status_code == 204
-    assert recorder.done == ["session_ended", f"revoked sess_2abcDEF at {ENDED_AT / 1000} for 75 s"]
+    assert recorder.done == ["session_ended", f"revoked sess_2abcDEF at {ENDED_AT / 1000}"]
 
 
 @pytest.mark.parametrize("outcome", [False, RuntimeError("a secret")], ids=["not taken", "an unexpected error"])
-async def test_what_was_not_recorded_is_503_and_its_session_is_over_all_the_same(
-    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture, outcome: bool | Exception
+async def test_what_was_not_recorded_is_503_and_revoked_all_the_same(
+    open_client: OpenClient, caplog: pytest.LogCaptureFixture, outcome: bool | Exception
 ) -> None:
     recorder = Recorder(outcome=outcome)
-    async with endpoint(settings, recorder, Store(recorder)) as client:
+    async with open_client(**parts(recorder, Store(recorder))) as client:
         answer = await post(client)
+        assert await counted(client) == of("failed")
     assert answer.status_code == 503
     assert answer.json() == {"success": False, "message": "the event was not recorded; deliver it again"}
-    assert recorder.done == ["session_ended", f"revoked sess_2abcDEF at {ENDED_AT / 1000} for 75 s"]
+    assert recorder.done == ["session_ended", f"revoked sess_2abcDEF at {ENDED_AT / 1000}"]
     assert "a secret" not in caplog.text
     unexpected = [message for message in caplog.messages if message.startswith("a webhook was not recorded: Runtime")]
     assert len(unexpected) == (outcome is not False)
@@ -417,24 +344,12 @@ async def test_what_was_not_recorded_is_503_and_its_session_is_over_all_the_same
 
 @pytest.mark.parametrize("error", [RevocationsUnavailableError("down"), RuntimeError("a secret")])
 async def test_a_revocation_list_that_fails_does_not_change_the_204(
-    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture, error: Exception
+    open_client: OpenClient, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     recorder = Recorder()
-    async with endpoint(settings, recorder, Store(recorder, error)) as client:
+    async with open_client(**parts(recorder, Store(recorder, error))) as client:
         assert (await post(client)).status_code == 204
     assert "a secret" not in caplog.text
-
-
-async def test_neither_log_nor_spool_is_503_and_counted(open_client: OpenClient, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    broken = {"event_log": "/dev/full", "event_spool_dir": str(tmp_path / "file")}
-    async with open_client(clerk_webhook_signing_secret=SECRET, **broken) as client:
-        assert (await post(client)).status_code == 503
-        assert await counted(client) == of("failed")
-
-
-async def test_all_results_are_counted_from_zero(client: httpx.AsyncClient) -> None:
-    assert await counted(client) == of("recorded", 0)
 
 
 # --- Whatever arrives ------------------------------------------------------------------------------------------------
@@ -464,13 +379,6 @@ async def call(settings: Settings, headers: dict[str, str], *, receive: Any) -> 
     return messages
 
 
-_values = st.binary(max_size=40) | st.sampled_from([b"v1,", b"v1,A,", b"1" * 12, b"9" * 400, b"msg_1"])
-_headers = st.lists(
-    st.tuples(
-        st.sampled_from([b"svix-id", b"svix-timestamp", b"svix-signature", b"content-length", b"traceparent"]), _values
-    ),
-    max_size=6,
-)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -490,54 +398,30 @@ _events = st.fixed_dictionaries(
 )
 
 
-Send = Callable[[list[tuple[bytes, bytes]], bytes], int]
-
-
-@pytest.fixture
-def send(open_client: OpenClient) -> Iterator[Send]:
-    """Posts headers and a body to one service for all examples; gives the status."""
+def test_whatever_is_signed_is_taken_or_refused(open_client: OpenClient) -> None:
+    asked = {"event_client_ip": True, "event_user_agent": True, "clerk_webhook_signing_secret": SECRET}
 
     async def open_in(stack: AsyncExitStack) -> httpx.AsyncClient:
-        asked = {"event_client_ip": True, "event_user_agent": True, "clerk_webhook_signing_secret": SECRET}
         return await stack.enter_async_context(open_client(**asked))
 
-    async def post_to(headers: list[tuple[bytes, bytes]], body: bytes) -> int:
-        return (await service.post(PATH, headers=headers, content=body)).status_code
+    @given(event=_events)
+    def holds_for(event: dict[str, Any]) -> None:
+        body = json.dumps(event).encode()
+        assert runner.run(post(service, body)).status_code in {204, 400}
 
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         service = runner.run(open_in(stack))
-        yield lambda headers, body: runner.run(post_to(headers, body))
-        runner.run(stack.aclose())
+        try:
+            holds_for()
+        finally:
+            runner.run(stack.aclose())
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
-@given(headers=_headers, body=st.binary(max_size=100))
-def test_whatever_bytes_arrive_are_refused(send: Send, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    assert send(headers, body) in {400, 413}
+# --- Bodies under way ------------------------------------------------------------------------------------------------
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
-@given(event=_events)
-def test_whatever_is_signed_is_taken_or_refused(send: Send, event: dict[str, Any]) -> None:
-    body = encoded(event) if _is_text(event) else b"{}"
-    headers = [(name.encode(), value.encode()) for name, value in signed(body).items()]
-    assert send(headers, body) in {204, 400}
-
-
-def _is_text(event: dict[str, Any]) -> bool:
-    """Whether UTF-8 can hold it: hypothesis knows lone surrogates."""
-    try:
-        encoded(event)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-# --- A real server ---------------------------------------------------------------------------------------------------
-
-
-async def test_large_bodies_are_read_32_at_a_time_and_small_ones_always(settings: Callable[..., Settings]) -> None:
+async def test_large_bodies_are_read_32_at_a_time(open_client: OpenClient) -> None:
     """Nobody has signed them yet: strangers must not fill the memory with them."""
     waiting, all_wait, go_on = 0, asyncio.Event(), asyncio.Event()
 
@@ -550,7 +434,7 @@ async def test_large_bodies_are_read_32_at_a_time_and_small_ones_always(settings
         await go_on.wait()
         yield b" "
 
-    async with endpoint(settings) as client:
+    async with open_client(clerk_webhook_signing_secret=SECRET) as client:
 
         async def status(body: bytes | AsyncIterator[bytes]) -> int:
             return (await client.post(PATH, content=body, headers=signed(BODY))).status_code
@@ -564,17 +448,7 @@ async def test_large_bodies_are_read_32_at_a_time_and_small_ones_always(settings
         assert await status(large_body()) == 400
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server:
-        yield server
-
-
-def test_a_real_server_takes_a_webhook(server: Server) -> None:
-    assert httpx.post(f"{server.url}{PATH}", content=BODY, headers=signed(BODY)).status_code == 204
-
-
-def test_a_sender_that_leaves_in_the_middle_is_no_exception_in_the_log() -> None:
+def test_a_reset_in_the_middle_is_one_line_in_the_log() -> None:
     with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server:
         server.wait_for("Application startup complete")
         with socket.create_connection(server.address, TIMEOUT) as sender:
@@ -588,33 +462,3 @@ def test_a_sender_that_leaves_in_the_middle_is_no_exception_in_the_log() -> None
         assert server.diagnostics[-1]["message"] == "a webhook was refused: the body ended too soon"
         assert server.stop() == 0
         assert [line for line in server.diagnostics if line["level"] == "error"] == []
-
-
-@pytest.mark.parametrize("with_length", [True, False], ids=["with a length", "in chunks"])
-def test_10_mb_are_refused_and_never_held(server: Server, with_length: bool) -> None:
-    memory = server_memory(server)
-    connection = http.client.HTTPConnection(*server.address)
-    body = b" " * HUGE
-    if with_length:
-        connection.request("POST", PATH, body, signed(body))
-    else:
-        pieces = (body[start : start + 65_536] for start in range(0, HUGE, 65_536))
-        connection.request("POST", PATH, pieces, signed(body), encode_chunked=True)
-    answer = connection.getresponse()
-    assert (answer.status, answer.headers["content-type"]) == (413, "application/json")
-    assert b"larger than 262144 bytes" in answer.read()
-    connection.close()
-    assert server_memory(server) - memory < HUGE / 2
-
-
-def server_memory(server: Server) -> int:
-    status = Path(f"/proc/{server.process.pid}/status").read_text("ascii")
-    (most,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(most) * 1024
-
-
-def test_a_second_signature_by_the_new_secret_is_enough(server: Server) -> None:
-    headers = signed(BODY)
-    old = signature(BODY, at=int(headers["svix-timestamp"]), secret=OTHER_SECRET)
-    headers["svix-signature"] = f"{old} {headers['svix-signature']}"
-    assert httpx.post(f"{server.url}{PATH}", content=BODY, headers=headers).status_code == 204

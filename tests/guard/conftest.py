@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +27,11 @@ async def started(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that a server has started, and stops."""
     async with LifespanManager(app) as manager, client_of(manager.app) as client:
         yield client
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has a file open."""
+    return any(link.resolve() == path for link in Path("/proc/self/fd").iterdir())
 
 
 @pytest.fixture

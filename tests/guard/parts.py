@@ -5,17 +5,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from starlette.types import Scope
-
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
+from service.events.request_head import RequestHead, read_head
 from service.events.types import Event, Facts, SessionUsedAfterLogout
-from service.sessions.check import SessionCheck
-from service.telemetry.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError
+from service.sessions.check import SessionCheck
+from service.telemetry.metrics import Metrics
 from tests.support.signing import ORIGIN, claims, pem, token
 
 USER, SESSION = "user_2xyzUVW", "sess_2abcDEF"
@@ -67,7 +66,6 @@ class Store(MemoryStore):
 
     out_of_reach = False
     asked = 0
-
     takes = 0.0
     """Seconds for each answer, if it gets them."""
 
@@ -83,7 +81,7 @@ class Store(MemoryStore):
             raise RevocationsUnavailableError("out of reach")
         return await super().find(session_id)
 
-    async def claim(self, session_id: str, *, seconds: float, within: float | None = None) -> bool:
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         await self._take_time(within)
         return await super().claim(session_id, seconds=seconds)
 
@@ -105,29 +103,30 @@ class CountingVerifier:
         return await self._verifier.verify_one(token, patience)
 
 
-def facts(scope: Scope) -> Facts:
-    del scope
-    return {"request_id": "r-1", "trace_id": None, "origin": None}
+def facts(head: RequestHead) -> Facts:
+    return {"request_id": head.request_id, "trace_id": None, "origin": None}
 
 
 class Parts:
     """A session check with everything that it stands on within reach."""
 
     def __init__(
-        self, fail: Literal["closed", "open"] = "closed", recorder: FakeRecorder | None = None, **changes: Any
+        self,
+        fail: Literal["closed", "open"] = "closed",
+        recorder: FakeRecorder | None = None,
+        store: Store | None = None,
+        **changes: Any,
     ) -> None:
-        self.store = Store()
+        self.store = Store() if store is None else store
         self.metrics = Metrics()
         self.revocations = RevocationList(self.store)
         self.recorder = recorder or FakeRecorder()
         self.verifier = CountingVerifier()
-        parts: dict[str, Any] = {"verifier": self.verifier, "facts": facts} | changes
-        self.check = SessionCheck(
-            revocations=self.revocations, recorder=self.recorder, fail=fail, metrics=self.metrics, **parts
-        )
+        parts: dict[str, Any] = {"verifier": self.verifier, "recorder": self.recorder, "facts": facts} | changes
+        self.check = SessionCheck(revocations=self.revocations, fail=fail, metrics=self.metrics, **parts)
 
     async def outcome(self, headers: Mapping[str, str] | None = None, **changes: Any) -> Any:
-        return await self.check(scope(headers, **changes))
+        return await self.check(read_head(scope(headers, **changes)))
 
     def counted(self) -> dict[str, float]:
         """The decisions, by their results."""

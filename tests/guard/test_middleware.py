@@ -1,12 +1,11 @@
 """``SessionGuard`` around applications as people write them."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from fastapi import FastAPI
-from fastapi import Request as FastAPIRequest
 from starlette.applications import Starlette
 from starlette.authentication import requires
 from starlette.middleware import Middleware
@@ -20,7 +19,7 @@ from starlette.websockets import WebSocket
 from service.guard import SessionGuard
 from service.revocations.memory_store import MemoryStore
 from service.settings import ConfigurationError
-from tests.guard.conftest import client_of, started
+from tests.guard.conftest import client_of, is_open, started
 from tests.guard.parts import SESSION, USER, Parts, bearer, cookies, expired, of_session, scope
 from tests.support.lines import EventFile
 from tests.support.signing import ORIGIN
@@ -72,26 +71,19 @@ async def answered(app: Any, request: Scope) -> list[Message]:
 # --- Requests --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_with_a_session_that_counts_reaches_the_application_with_its_user() -> None:
+async def test_an_admitted_request_reaches_the_application() -> None:
+    """With its user, its body, and the scope that ``requires`` asks for."""
     async with client_of(guarded()) as client:
         response = await client.get("/", headers=bearer(of_session()))
-    assert response.json() == {"user": USER, "authenticated": True}
-
-
-async def test_the_body_of_an_admitted_request_reaches_the_application() -> None:
-    async with client_of(guarded()) as client:
-        response = await client.post("/upload", headers=bearer(of_session()), content=b"x" * 100_000)
-    assert response.text == "100000"
-
-
-async def test_an_admitted_request_holds_the_scope_that_requires_asks_for() -> None:
+        assert response.json() == {"user": USER, "authenticated": True}
+        uploaded = await client.post("/upload", headers=bearer(of_session()), content=b"x" * 100_000)
+        assert uploaded.text == "100000"
+        assert (await client.get("/member", headers=bearer(of_session()))).text == USER
     async with client_of(guarded(public={"/member"})) as client:
         assert (await client.get("/member")).status_code == 403
-    async with client_of(guarded()) as client:
-        assert (await client.get("/member", headers=bearer(of_session()))).text == USER
 
 
-async def test_a_scope_that_the_application_adds_to_a_request_is_not_held_by_the_next() -> None:
+async def test_a_scope_added_to_a_request_is_not_held_by_the_next() -> None:
     async def promote(request: Request) -> Response:
         request.auth.scopes.append("admin")
         return JSONResponse(request.auth.scopes)
@@ -103,31 +95,17 @@ async def test_a_scope_that_the_application_adds_to_a_request_is_not_held_by_the
 
 
 @pytest.mark.parametrize(
-    ("headers", "reason", "asks"),
+    ("headers", "reason"),
     [
-        pytest.param({}, "session-token-missing", "Bearer", id="nothing sent"),
-        pytest.param(
-            bearer("garbage"),
-            "token-invalid",
-            'Bearer error="invalid_token", error_description="token-invalid"',
-            id="garbage",
-        ),
-        pytest.param(
-            bearer(expired()),
-            "token-expired",
-            'Bearer error="invalid_token", error_description="token-expired"',
-            id="expired",
-        ),
+        pytest.param({}, "session-token-missing", id="nothing sent"),
+        pytest.param(bearer("garbage"), "token-invalid", id="garbage"),
+        pytest.param(bearer(expired()), "token-expired", id="expired"),
     ],
 )
-async def test_any_other_is_refused_and_never_reaches_the_application(
-    headers: dict[str, str], reason: str, asks: str
-) -> None:
+async def test_any_other_never_reaches_the_application(headers: dict[str, str], reason: str) -> None:
     async with client_of(SessionGuard(unreachable, check=Parts().check)) as client:
         response = await client.get("/", headers=headers)
-    assert response.status_code == 401
-    assert response.json()["reason"] == reason
-    assert response.headers["www-authenticate"] == asks
+    assert (response.status_code, response.json()["reason"]) == (401, reason)
     assert response.headers["cache-control"] == "no-store"
 
 
@@ -135,24 +113,17 @@ async def unreachable(*_: object) -> None:
     raise AssertionError("the guard let it pass")
 
 
-async def test_a_session_that_is_signed_out_is_refused_from_the_next_request_on() -> None:
+async def test_a_signed_out_session_is_refused_from_then_on() -> None:
     parts = Parts()
     sent = bearer(of_session())
     async with client_of(guarded(parts)) as client:
-        before = await client.get("/", headers=sent)
+        assert (await client.get("/", headers=sent)).status_code == 200
         await parts.revocations.revoke([SESSION])
-        after = await client.get("/", headers=sent)
-    assert (before.status_code, after.status_code) == (200, 401)
-    assert after.json() == {"success": False, "message": "This session is signed out", "reason": "session-revoked"}
-
-
-async def test_while_the_list_is_out_of_reach_it_says_when_to_come_again() -> None:
-    parts = Parts()
-    parts.store.out_of_reach = True
-    async with client_of(guarded(parts)) as client:
-        response = await client.get("/", headers=bearer(of_session()))
-    assert (response.status_code, response.json()["reason"]) == (503, "revocations-unavailable")
-    assert response.headers["retry-after"] == "5"
+        refused = await client.get("/", headers=sent)
+        assert (refused.status_code, refused.json()["reason"]) == (401, "session-revoked")
+        parts.store.out_of_reach = True
+        unknown = await client.get("/", headers=sent)
+        assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "5")
 
 
 # --- What passes without a look --------------------------------------------------------------------------------------
@@ -173,7 +144,7 @@ async def test_only_the_whole_path_is_public(path: str) -> None:
     assert start["status"] == 401
 
 
-async def test_a_public_path_in_a_mounted_application_is_the_whole_path() -> None:
+async def test_a_public_path_when_mounted_is_the_whole_path() -> None:
     app = Starlette(routes=[Mount("/api", app=guarded(public={"/api/healthz"}))])
     async with client_of(app) as client:
         assert (await client.get("/api/healthz")).status_code == 200
@@ -248,11 +219,7 @@ def on_its_own(**options: Any) -> Starlette:
     return app
 
 
-def is_open(path: Path) -> bool:
-    return any(link.resolve() == path for link in Path("/proc/self/fd").iterdir())
-
-
-async def test_it_opens_what_the_environment_names_for_as_long_as_the_application_lives(
+async def test_it_is_open_for_as_long_as_the_application_lives(
     in_environment: Callable[..., None], events: EventFile
 ) -> None:
     in_environment()
@@ -263,41 +230,26 @@ async def test_it_opens_what_the_environment_names_for_as_long_as_the_applicatio
     assert not is_open(events.path)
 
 
-async def test_fastapi_is_guarded_in_the_same_way(in_environment: Callable[..., None]) -> None:
-    in_environment()
-    app = FastAPI()
-    app.add_middleware(SessionGuard)
-
-    @app.get("/me")
-    async def me(request: FastAPIRequest) -> dict[str, str]:
-        return {"session": request.user.session_id}
-
-    async with started(app) as client:
-        assert (await client.get("/me", headers=bearer(of_session()))).json() == {"session": SESSION}
-        assert (await client.get("/me", headers=bearer("garbage"))).json()["reason"] == "token-invalid"
-        assert (await client.get("/openapi.json")).status_code == 401
-
-
-async def test_the_applications_own_lifespan_runs_inside() -> None:
-    seen: list[str] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["type"] == "lifespan"
-        assert (await receive())["type"] == "lifespan.startup"
-        seen.append("started")
-        await send({"type": "lifespan.startup.complete"})
-        assert (await receive())["type"] == "lifespan.shutdown"
-        seen.append("stopped")
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async with started(SessionGuard(app, check=Parts().check)):
-        assert seen == ["started"]
-    assert seen == ["started", "stopped"]
-
-
-async def test_all_is_closed_before_the_server_hears_that_it_may_end(
+async def test_the_applications_own_lifespan_runs_inside(
     in_environment: Callable[..., None], events: EventFile
 ) -> None:
+    open_at: list[bool] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        open_at.append(is_open(events.path))
+        yield
+        open_at.append(is_open(events.path))
+
+    in_environment()
+    for check in (None, Parts().check):
+        app = Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard, check=check)], lifespan=lifespan)
+        async with started(app):
+            pass
+    assert open_at == [True, True, False, False]
+
+
+async def test_all_is_closed_before_the_server_may_end(in_environment: Callable[..., None], events: EventFile) -> None:
     """A server ends its event loop as soon as it hears so."""
     in_environment()
     coming: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
@@ -313,7 +265,7 @@ async def test_all_is_closed_before_the_server_hears_that_it_may_end(
     assert open_at == {"lifespan.startup.complete": True, "lifespan.shutdown.complete": False}
 
 
-async def test_a_setting_that_cannot_be_used_stops_the_start_with_one_clear_line(
+async def test_an_unusable_setting_stops_the_start_with_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("CLERK_JWT_KEY", "CLERK_SECRET_KEY"):
@@ -334,7 +286,7 @@ async def test_a_setting_that_cannot_be_used_stops_the_start_with_one_clear_line
     assert message["message"].startswith("clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY")
 
 
-async def test_an_application_that_knows_no_lifespan_leaves_nothing_open(
+async def test_an_application_without_lifespan_leaves_nothing_open(
     in_environment: Callable[..., None], events: EventFile
 ) -> None:
     in_environment()
@@ -344,27 +296,20 @@ async def test_an_application_that_knows_no_lifespan_leaves_nothing_open(
     assert not is_open(events.path)
 
 
-async def test_without_a_lifespan_it_opens_with_the_first_request(
+async def test_in_a_mounted_application_it_opens_with_a_request(
     in_environment: Callable[..., None], events: EventFile
 ) -> None:
+    """No lifespan reaches it there."""
     in_environment()
     guard = SessionGuard(Starlette(routes=ROUTES))
-    async with client_of(guard) as client:
-        assert not is_open(events.path)
-        assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
-        assert is_open(events.path)
-    await guard._own.close()
-
-
-async def test_a_mounted_application_can_have_a_guard_of_its_own(in_environment: Callable[..., None]) -> None:
-    in_environment()
-    guard = SessionGuard(Starlette(routes=ROUTES))
-    app = Starlette(routes=[Route("/", hello_public), Mount("/api", app=guard)])
-    async with started(app) as client:
+    async with started(Starlette(routes=[Route("/", hello_public), Mount("/api", app=guard)])) as client:
         assert (await client.get("/")).text == "public"
+        assert not is_open(events.path)
         assert (await client.get("/api/")).status_code == 401
         assert (await client.get("/api/", headers=bearer(of_session()))).status_code == 200
-    await guard._own.close()
+        assert is_open(events.path)
+    async with started(guard):
+        pass  # closes it
 
 
 async def hello_public(_: Request) -> Response:
@@ -378,14 +323,12 @@ async def test_a_list_of_its_own_is_warned_of(
     async with started(on_its_own()):
         pass
     (warning,) = [record.message for record in caplog.records if record.name == "service.guard"]
-    assert warning.startswith("REVOCATIONS_URL is memory://: this guard learns of no logout")
+    assert warning.startswith("REVOCATIONS_URL is memory://, so this guard learns of no logout")
 
 
 async def test_what_it_records_tells_of_the_request_around_it(
     in_environment: Callable[..., None], events: EventFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In an application that has a request id of its own kind, which means nothing to us."""
-
     async def signed_out(_: MemoryStore, session_id: str, **__: float) -> float:
         assert session_id == SESSION
         return 1_790_000_000.0
@@ -398,8 +341,7 @@ async def test_what_it_records_tells_of_the_request_around_it(
         "Origin": ORIGIN,
         "User-Agent": "curl/8",
     }
-    app = Starlette(routes=ROUTES, middleware=[Middleware(OwnRequestId), Middleware(SessionGuard)])
-    async with started(app) as client:
+    async with started(on_its_own()) as client:
         assert (await client.get("/", headers=headers)).json()["reason"] == "session-revoked"
     event = events.one()
     assert (event["event"], event["session_id"]) == ("session_used_after_logout", SESSION)
@@ -407,14 +349,3 @@ async def test_what_it_records_tells_of_the_request_around_it(
     assert event["issued_after_logout"] is True
     assert (event["request_id"], event["origin"], event["user_agent"]) == ("req-42", ORIGIN, "curl/8")
     assert (event["trace_id"], event["client_ip"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "127.0.0.0")
-
-
-class OwnRequestId:
-    """Somebody else's middleware."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["request_id"] = 42
-        await self._app(scope, receive, send)

@@ -1,3 +1,5 @@
+"""What a guard opens by itself, and when."""
+
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -6,9 +8,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.guard.opening import OpenedOnce, open_session_check
-from service.sessions.check import SessionCheck
-from service.sessions.user import SessionUser
+from service.events.request_head import read_head
+from service.guard.opening import LazyCheck, open_session_check
+from service.sessions.check import SessionCheck, SessionUser
 from service.settings import ConfigurationError, Settings, load_settings
 from tests.guard.parts import Parts, bearer, of_session, scope
 from tests.support.lines import EventFile
@@ -31,37 +33,33 @@ class Opened:
 
 async def test_many_requests_at_once_open_one_check() -> None:
     opened = Opened()
-    once = OpenedOnce(opened)
-    checks = await asyncio.gather(*(once.get() for _ in range(10)))
+    lazy = LazyCheck(opening=opened)
+    checks = await asyncio.gather(*(lazy.get() for _ in range(10)))
     assert (len(set(map(id, checks))), opened.opened) == (1, 1)
 
 
-async def test_closing_twice_closes_once() -> None:
+async def test_it_is_closed_once_and_opened_anew() -> None:
     opened = Opened()
-    once = OpenedOnce(opened)
-    await once.get()
-    await once.close()
-    await once.close()
-    assert (opened.opened, opened.closed) == (1, 1)
-
-
-async def test_after_it_was_closed_it_opens_anew() -> None:
-    opened = Opened()
-    once = OpenedOnce(opened)
-    for _ in range(2):
-        await once.get()
-        await once.close()
-    assert (opened.opened, opened.closed) == (2, 2)
+    lazy = LazyCheck(opening=opened)
+    for times in (1, 2):
+        await lazy.get()
+        await lazy.close()
+        await lazy.close()
+        assert (opened.opened, opened.closed) == (times, times)
 
 
 async def test_what_could_not_be_opened_is_tried_again(settings: Callable[..., Settings], events: EventFile) -> None:
     tries = iter([settings(event_log=str(events.path / "no directory")), settings()])
-    once = OpenedOnce(lambda: open_session_check(next(tries)))
+    lazy = LazyCheck(opening=lambda: open_session_check(next(tries)))
     with pytest.raises(ConfigurationError, match=r"^EVENT_LOG: cannot be opened"):
-        await once.get()
-    check = await once.get()
-    assert isinstance(await check(scope(bearer(of_session()))), SessionUser)
-    await once.close()
+        await lazy.get()
+    assert isinstance(await admitted_by(await lazy.get()), SessionUser)
+    await lazy.close()
+
+
+async def admitted_by(check: SessionCheck) -> object:
+    """The outcome for a token that counts."""
+    return await check(read_head(scope(bearer(of_session()))))
 
 
 async def test_a_pem_that_cannot_be_used_leaves_nothing_open(
@@ -75,7 +73,7 @@ async def test_a_pem_that_cannot_be_used_leaves_nothing_open(
 
 async def test_a_spool_that_cannot_be_used_is_named(settings: Callable[..., Settings], events: EventFile) -> None:
     events.path.touch()
-    with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: cannot be written to"):
+    with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: cannot be written to: .* is not a directory"):
         async with open_session_check(settings(event_spool_dir=str(events.path))):
             pass
 
@@ -88,26 +86,26 @@ async def test_a_list_that_several_share_is_not_warned_of(
     assert [record for record in caplog.records if record.name == "service.guard"] == []
 
 
-async def test_its_numbers_are_shown_by_the_applications_registry_while_it_is_open(
+async def test_its_numbers_are_in_the_applications_registry(
     settings: Callable[..., Settings],
 ) -> None:
     registry = CollectorRegistry()
     async with open_session_check(settings(), registry) as check:
-        await check(scope(bearer(of_session())))
+        await admitted_by(check)
         assert registry.get_sample_value("clerk_logout_session_checks_total", {"result": "admitted"}) == 1
     assert registry.get_sample_value("clerk_logout_session_checks_total", {"result": "admitted"}) is None
 
 
-async def test_how_the_application_is_served_is_not_the_guards_to_judge(
+async def test_how_the_application_is_served_is_not_judged(
     in_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     in_environment()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("HOST=\nWORKERS=auto\n", "utf-8")
+    (tmp_path / ".env").write_text("HOST=\nWORKERS=4\n", "utf-8")
     for name, value in {"PORT": "tcp://10.0.0.1:80", "LOG_LEVEL": "trace"}.items():
         monkeypatch.setenv(name, value)
     async with open_session_check() as check:
-        assert isinstance(await check(scope(bearer(of_session()))), SessionUser)
+        assert isinstance(await admitted_by(check), SessionUser)
 
 
 def test_a_guards_spool_is_not_the_services(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,14 +135,6 @@ async def test_the_sdk_lists_by_status_and_by_client(instance: Instance, sdk: Cl
     assert [(session.id, session.status) for session in listed] == [(ended.id, models.Status.ENDED)]
 
 
-async def test_paginated_lists_carry_the_total(browser: httpx.AsyncClient, instance: Instance) -> None:
-    for _ in range(3):
-        instance.sign_in("user_alice")
-    query = {"user_id": "user_alice", "limit": "2", "paginated": "true"}
-    answer = await browser.get("/v1/sessions", params=query, headers={"Authorization": f"Bearer {SECRET}"})
-    assert (len(answer.json()["data"]), answer.json()["total_count"]) == (2, 3)
-
-
 async def test_the_sdk_revokes_a_session_and_repeating_it_changes_nothing(instance: Instance, sdk: Clerk) -> None:
     session = instance.sign_in("user_alice")
     for _ in range(2):
@@ -166,12 +158,47 @@ async def test_an_unknown_session_is_not_found(sdk: Clerk, call: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["status=gone", "limit=0", "limit=501", "limit=x", "limit=٣", "limit=000000000000000010", "offset=-1"]
+    ("path", "code", "name"),
+    [
+        ("/v1/sessions?user_id=u&status=gone", "form_param_format_invalid", "status"),
+        ("/v1/sessions?user_id=u&status=pending", "form_param_format_invalid", "status"),
+        ("/v1/sessions?user_id=u&limit=0", "form_param_format_invalid", "limit"),
+        ("/v1/sessions?user_id=u&limit=501", "form_param_format_invalid", "limit"),
+        ("/v1/sessions?user_id=u&limit=٣", "form_param_format_invalid", "limit"),
+        ("/v1/sessions?user_id=u&offset=-1", "form_param_format_invalid", "offset"),
+        ("/v1/sessions", "form_param_missing", "user_id"),
+        ("/v1/sessions?user_id=", "form_param_missing", "user_id"),
+        ("/sandbox/events?from=3", "form_param_unknown", "from"),
+        ("/sandbox/events?after=x", "form_param_format_invalid", "after"),
+    ],
 )
-async def test_wrong_parameters_are_refused_as_clerk_refuses_them(browser: httpx.AsyncClient, query: str) -> None:
-    refused = await browser.get(f"/v1/sessions?{query}", headers={"Authorization": f"Bearer {SECRET}"})
+async def test_wrong_parameters_are_refused_by_name(
+    browser: httpx.AsyncClient, path: str, code: str, name: str
+) -> None:
+    refused = await browser.get(path, headers={"Authorization": f"Bearer {SECRET}"})
+    (error,) = refused.json()["errors"]
+    assert (refused.status_code, error["code"], error["meta"]) == (422, code, {"param_name": name})
+    assert name in error["long_message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/sandbox/sign-in?user=alice", "user"),
+        ("/sandbox/token?userid=alice", "userid"),
+        ("/sandbox/token?expired=yes", "expired"),
+        ("/sandbox/token?session_id=sess_1&user_id=alice", "user_id"),
+        ("/sandbox/sessions?expired=true", "expired"),
+        ("/sandbox/sessions/sess_1/end?cause=expired", "cause"),
+        ("/sandbox/webhooks/redeliver?count=2", "count"),
+    ],
+)
+async def test_a_shortcut_refuses_a_parameter_that_it_would_ignore(
+    browser: httpx.AsyncClient, path: str, name: str
+) -> None:
+    refused = await browser.post(path)
     assert refused.status_code == 422
-    assert refused.json()["errors"][0]["code"].startswith("form_param_")
+    assert name in refused.json()["errors"][0]["long_message"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +210,7 @@ async def test_the_backend_api_wants_the_secret_key(
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization.encode()}
     refused = await browser.request(method, path, headers=headers)  # type: ignore[arg-type] # bytes are fine
-    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, "secret_key_invalid")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, "clerk_key_invalid")
 
 
 async def test_other_hosts_are_not_answered(instance: Instance) -> None:
@@ -199,17 +226,38 @@ async def test_other_paths_do_not_exist(browser: httpx.AsyncClient) -> None:
 
 async def test_the_page_knows_where_the_service_is(browser: httpx.AsyncClient) -> None:
     page = await browser.get("/")
-    assert '<code id="service">http://service.test</code>' in page.text
+    assert 'data-service="http://service.test"' in page.text
+    assert "connect-src 'self' http://service.test;" in page.headers["content-security-policy"]
 
 
-async def test_the_page_is_told_the_events(instance: Instance) -> None:
-    app = create_sandbox(instance, read_events=lambda position: (["{}"], position + 3))
+async def test_the_page_is_told_the_events_that_it_has_not_seen(instance: Instance) -> None:
+    app = create_sandbox(instance, events=["one", "two"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as page:
-        assert (await page.get("/sandbox/events?after=4")).json() == {"lines": ["{}"], "next": 7}
+        assert (await page.get("/sandbox/events")).json() == {"lines": ["one", "two"], "next": 2}
+        assert (await page.get("/sandbox/events?after=1")).json() == {"lines": ["two"], "next": 2}
+        # One that has seen an earlier sandbox starts over.
+        assert (await page.get("/sandbox/events?after=9")).json() == {"lines": ["one", "two"], "next": 2}
 
 
-async def test_without_a_reader_there_are_no_events(browser: httpx.AsyncClient) -> None:
-    assert (await browser.get("/sandbox/events")).json() == {"lines": [], "next": 0}
+@pytest.mark.parametrize("ended", [False, True])
+async def test_an_expired_token_is_one_of_the_session_that_is_named(
+    browser: httpx.AsyncClient, instance: Instance, clock: Clock, sdk: Clerk, *, ended: bool
+) -> None:
+    session = instance.sign_in("user_alice")
+    if ended:
+        instance.end(session, "removed")
+    token = (await browser.post(f"/sandbox/token?expired=true&session_id={session.id}")).content
+    verdict = await (await verifier_of(instance, clock, sdk)).verify([token])
+    assert verdict.auth is Auth.EXPIRED
+    assert verdict.identity is not None
+    assert (verdict.identity.user_id, verdict.identity.session_id) == ("user_alice", session.id)
+
+
+async def test_a_session_that_has_ended_gets_no_other_token(browser: httpx.AsyncClient, instance: Instance) -> None:
+    session = instance.sign_in("user_alice")
+    assert (await browser.post(f"/sandbox/token?session_id={session.id}")).status_code == 200
+    instance.end(session, "removed")
+    assert (await browser.post(f"/sandbox/token?session_id={session.id}")).status_code == 404
 
 
 def test_how_a_session_ended_stays(instance: Instance) -> None:

@@ -1,35 +1,22 @@
-"""The decision itself, over real tokens and a real list."""
+"""Whether a session counts, over real tokens and a real list; and the answers to those that do not."""
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
 
 from service.clerk.errors import KeysUnavailableError
-from service.clerk.keys import PemKey
-from service.clerk.verdict import Auth
+from service.clerk.verdict import ABSENT, Auth, Reason, Verdict
 from service.clerk.verifier import Verifier
-from service.sessions.refusal import ABSENT_REFUSED, REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal
-from service.sessions.check import ENDS_WITHIN, REPORT_EVERY
-from service.sessions.user import SessionUser
-from service.revocations.redis_commands import RedisCommands
-from service.revocations.redis_store import RedisStore
-from service.revocations.revocation_list import LEAST_SECONDS
-from service.revocations.store import WITHIN, RevocationsUnavailableError
-from tests.clerk.test_bad_input import VECTORS, Vector
+from service.sessions.check import SIGN_OUT_TOLERANCE, SessionUser
+from service.sessions.refusal import ABSENT_REFUSED, REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
 from tests.guard.parts import OTHER, SESSION, USER, FakeRecorder, Parts, bearer, cookies, expired, of_session
-from tests.support.redis_server import RedisServer, redis_server
-from tests.support.signing import ISSUER, ORIGIN, claims, pem, private_key, token
+from tests.support.signing import claims, private_key, token
 
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
+FORGED = token(key=private_key("forger"))
 
 # --- Who is let in ---------------------------------------------------------------------------------------------------
 
@@ -37,129 +24,80 @@ def redis() -> Iterator[RedisServer]:
 async def test_a_token_that_counts_admits_its_user() -> None:
     issued = int(time.time())
     sent = token(claims(now=issued, o={"id": "org_2abc"}, act={"sub": "user_2support"}))
-    assert await Parts().outcome(bearer(sent)) == SessionUser(USER, SESSION, "org_2abc", "user_2support", issued + 60)
-
-
-async def test_a_cookie_is_as_good_as_a_header() -> None:
-    assert isinstance(await Parts().outcome(cookies(of_session())), SessionUser)
+    user = SessionUser(USER, SESSION, "org_2abc", "user_2support", issued + 60)
+    assert await Parts().outcome(bearer(sent)) == await Parts().outcome(cookies(sent)) == user
 
 
 @pytest.mark.parametrize(
-    ("headers", "status", "reason"),
+    ("headers", "reason"),
     [
-        pytest.param({}, 401, "session-token-missing", id="nothing sent"),
-        pytest.param({"Authorization": "Basic dTpw"}, 401, "session-token-missing", id="another scheme"),
-        pytest.param(bearer("garbage"), 401, "token-invalid", id="garbage"),
-        pytest.param(bearer(expired()), 401, "token-expired", id="expired"),
-        pytest.param(bearer(token(key=private_key("forger"))), 401, "token-invalid-signature", id="forged"),
+        pytest.param({}, "session-token-missing", id="nothing sent"),
+        pytest.param({"Authorization": "Basic dTpw"}, "session-token-missing", id="another scheme"),
+        pytest.param(bearer("garbage"), "token-invalid", id="garbage"),
+        pytest.param(bearer(expired()), "token-expired", id="expired"),
+        pytest.param(bearer(FORGED), "token-invalid-signature", id="forged"),
+        pytest.param(cookies(expired(), "garbage"), "token-expired", id="the better of two"),
+        pytest.param(cookies("garbage", expired()), "token-expired", id="the better of two, turned round"),
     ],
 )
-async def test_a_token_that_does_not_count_is_refused_with_the_verdicts_reason(
-    headers: dict[str, str], status: int, reason: str
-) -> None:
-    outcome = await Parts().outcome(headers)
-    assert isinstance(outcome, Refusal)
-    assert (outcome.status, outcome.reason) == (status, reason)
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
-async def test_every_hostile_token_gets_what_its_verdict_says(vector: Vector, caplog: pytest.LogCaptureFixture) -> None:
-    """Those of ``tests.clerk.test_bad_input``; the issuer is checked there."""
-    parts = Parts(verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER))
-    outcome = await parts.outcome(raw=vector.headers)
-    if vector.auth == "verified":
-        assert isinstance(outcome, SessionUser)
-    else:
+async def test_a_token_that_does_not_count_is_refused(headers: dict[str, str], reason: str) -> None:
+    parts = Parts()
+    for _ in range(3):
+        outcome = await parts.outcome(headers)
         assert isinstance(outcome, Refusal)
-        assert (outcome.status, outcome.reason) == (401, vector.reason)
+        assert (outcome.status, outcome.reason) == (401, reason)
+    assert parts.store.asked == 0, "only a verified token is looked up"
     assert parts.recorder.events == []
-    assert caplog.records == []
-
-
-class NoKeys:
-    def key_at_hand(self, kid: str) -> None:
-        del kid
-
-    async def key_for(self, kid: str, patience: float) -> Any:
-        del kid, patience
-        raise KeysUnavailableError
-
-
-async def test_without_keys_it_cannot_be_decided_now() -> None:
-    outcome = await Parts(verifier=Verifier(NoKeys())).outcome(bearer(of_session()))
-    assert (outcome.status, outcome.reason, outcome.retry_after) == (503, "jwk-failed-to-load", 30)
 
 
 class SlowKeys:
-    """Takes all the time that it is given."""
+    """Takes all the time that it is given, and has none."""
 
     def __init__(self) -> None:
-        self.patiences: list[float] = []
+        self.waited: list[float] = []
 
     def key_at_hand(self, kid: str) -> None:
         del kid
 
     async def key_for(self, kid: str, patience: float) -> Any:
         del kid
-        self.patiences.append(patience)
+        self.waited.append(patience)
         await asyncio.sleep(patience)
         raise KeysUnavailableError
 
 
-async def test_all_tokens_of_a_request_share_one_patience() -> None:
+async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
     keys = SlowKeys()
-    await Parts(verifier=Verifier(keys)).outcome(cookies(*(of_session(f"sess_{number}") for number in range(4))))
-    assert len(keys.patiences) == 4
-    assert sum(keys.patiences) < 0.3
+    sent = cookies(*(of_session(f"sess_{number}") for number in range(4)))
+    outcome = await Parts(verifier=Verifier(keys)).outcome(sent)
+    assert (outcome.status, outcome.reason, outcome.retry_after) == (503, "jwk-failed-to-load", 30)
+    assert len(keys.waited) == 4
+    assert sum(keys.waited) < 0.3
 
 
-# --- Signed-out sessions ---------------------------------------------------------------------------------------------
+# --- What is remembered ----------------------------------------------------------------------------------------------
 
 
-async def test_a_signed_out_session_is_refused() -> None:
+async def test_a_verified_token_is_remembered_but_looked_up() -> None:
     parts = Parts()
-    await parts.revocations.revoke([SESSION])
-    assert await parts.outcome(bearer(of_session())) == SESSION_REVOKED
-
-
-async def test_a_token_that_is_remembered_is_refused_as_soon_as_its_session_is_signed_out() -> None:
-    parts = Parts()
-    sent = bearer(of_session())
-    assert isinstance(await parts.outcome(sent), SessionUser)
-    await parts.revocations.revoke([SESSION])
-    assert await parts.outcome(sent) == SESSION_REVOKED
-    assert parts.verifier.verifications == 1
-
-
-async def test_a_token_is_not_verified_twice() -> None:
-    parts = Parts()
-    sent = bearer(of_session())
+    sent = bearer(of_session(jti="1"))
     assert [type(await parts.outcome(sent)) for _ in range(5)] == [SessionUser] * 5
     assert (parts.verifier.verifications, parts.store.asked) == (1, 5)
-
-
-async def test_another_token_of_the_same_session_is_verified_by_itself() -> None:
-    parts = Parts()
-    for sent in [bearer(of_session(jti="1")), bearer(of_session(jti="2"))] * 2:
-        await parts.outcome(sent)
+    await parts.outcome(bearer(of_session(jti="2")))
     assert parts.verifier.verifications == 2
+    await parts.revocations.revoke([SESSION])
+    assert await parts.outcome(sent) == SESSION_REVOKED
 
 
-@pytest.mark.parametrize("sent", ["garbage", expired(), token(key=private_key("forger"))])
-async def test_a_token_that_is_not_verified_is_judged_each_time_and_takes_up_no_room(sent: str) -> None:
+@pytest.mark.parametrize("sent", ["garbage", expired(), FORGED], ids=["garbage", "expired", "forged"])
+async def test_any_other_token_is_judged_each_time(sent: str) -> None:
     parts = Parts()
     for _ in range(3):
-        assert isinstance(await parts.outcome(bearer(sent)), Refusal)
-    assert (parts.verifier.verifications, len(parts.check._remembered)) == (3, 0)
+        await parts.outcome(bearer(sent))
+    assert parts.verifier.verifications == 3
 
 
-async def test_what_cannot_be_verified_now_is_not_remembered() -> None:
-    parts = Parts(verifier=Verifier(NoKeys()))
-    assert isinstance(await parts.outcome(bearer(of_session())), Refusal)
-    assert len(parts.check._remembered) == 0
-
-
-async def test_no_request_can_change_the_user_of_the_next_one_with_the_same_token() -> None:
+async def test_no_request_can_change_the_user_of_the_next_one() -> None:
     parts = Parts()
     sent = bearer(of_session())
     user = await parts.outcome(sent)
@@ -169,70 +107,58 @@ async def test_no_request_can_change_the_user_of_the_next_one_with_the_same_toke
     assert (await parts.outcome(sent)).user_id == USER
 
 
-async def test_another_session_of_the_same_user_is_not_refused() -> None:
+# --- Signed-out sessions ---------------------------------------------------------------------------------------------
+
+
+async def test_a_signed_out_session_is_refused_and_no_other() -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
+    assert await parts.outcome(bearer(of_session())) == SESSION_REVOKED
     assert isinstance(await parts.outcome(bearer(of_session(OTHER))), SessionUser)
 
 
-async def test_a_token_that_is_not_verified_is_never_looked_up() -> None:
-    parts = Parts()
-    for headers in (bearer("garbage"), bearer(expired()), {}):
-        await parts.outcome(headers)
-    assert parts.store.asked == 0
-
-
-@pytest.mark.parametrize("signed_out_first", [True, False])
-async def test_of_two_sessions_the_one_that_counts_admits_and_nothing_is_reported(*, signed_out_first: bool) -> None:
+@pytest.mark.parametrize("order", [1, -1], ids=["signed out first", "signed out last"])
+async def test_of_two_sessions_the_one_that_counts_admits(order: int) -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
-    tokens = [of_session(SESSION), of_session(OTHER)][:: 1 if signed_out_first else -1]
-    outcome = await parts.outcome(cookies(*tokens))
+    outcome = await parts.outcome(cookies(*[of_session(SESSION), of_session(OTHER)][::order]))
     assert outcome.session_id == OTHER
     assert parts.recorder.events == []
 
 
 @pytest.mark.parametrize("other", ["garbage", expired()], ids=["garbage", "expired"])
 @pytest.mark.parametrize("order", [1, -1])
-async def test_signed_out_says_more_than_any_token_that_is_not_verified(other: str, order: int) -> None:
+async def test_signed_out_says_more_than_a_bad_token(other: str, order: int) -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
     assert await parts.outcome(cookies(*[of_session(), other][::order])) == SESSION_REVOKED
 
 
-async def test_of_two_bad_tokens_the_better_one_gives_the_reason() -> None:
-    for tokens in ((expired(), "garbage"), ("garbage", expired())):
-        assert (await Parts().outcome(cookies(*tokens))).reason == "token-expired"
-
-
 # --- The list is out of reach ----------------------------------------------------------------------------------------
 
 
-async def test_closed_refuses_while_the_list_is_out_of_reach_and_admits_again_after() -> None:
-    parts = Parts()
-    parts.store.out_of_reach = True
-    assert await parts.outcome(bearer(of_session())) == REVOCATIONS_UNAVAILABLE
-    parts.store.out_of_reach = False
-    assert isinstance(await parts.outcome(bearer(of_session())), SessionUser)
-
-
-async def test_open_lets_pass_while_the_list_is_out_of_reach() -> None:
-    parts = Parts(fail="open")
+@pytest.mark.parametrize("fail", ["closed", "open"])
+async def test_while_the_list_is_out_of_reach_the_setting_decides(fail: Literal["closed", "open"]) -> None:
+    parts = Parts(fail=fail)
     await parts.revocations.revoke([SESSION])
     parts.store.out_of_reach = True
-    assert isinstance(await parts.outcome(bearer(of_session())), SessionUser)
+    outcome = await parts.outcome(bearer(of_session()))
+    assert outcome == REVOCATIONS_UNAVAILABLE if fail == "closed" else isinstance(outcome, SessionUser)
+    assert (await parts.outcome(bearer("garbage"))).reason == "token-invalid"
+    assert await parts.outcome() == ABSENT_REFUSED
     parts.store.out_of_reach = False
     assert await parts.outcome(bearer(of_session())) == SESSION_REVOKED
 
 
-@pytest.mark.parametrize("fail", ["closed", "open"])
-async def test_a_bad_token_is_refused_as_such_also_while_the_list_is_out_of_reach(
-    fail: Literal["closed", "open"],
-) -> None:
-    parts = Parts(fail=fail)
-    parts.store.out_of_reach = True
-    assert (await parts.outcome(bearer("garbage"))).reason == "token-invalid"
-    assert await parts.outcome() == ABSENT_REFUSED
+async def test_all_questions_of_a_request_share_one_budget() -> None:
+    parts = Parts()
+    sessions = [f"sess_{number}" for number in range(4)]
+    await parts.revocations.revoke(sessions)
+    parts.store.takes = 0.02
+    await parts.outcome(cookies(*(of_session(session_id) for session_id in sessions)))
+    assert len(parts.store.within) == 5
+    assert parts.store.within == sorted(parts.store.within, reverse=True)
+    assert parts.store.within[-1] <= max(0.0, parts.store.within[0] - 4 * parts.store.takes)
 
 
 # --- What is reported ------------------------------------------------------------------------------------------------
@@ -244,7 +170,7 @@ async def test_a_use_after_logout_says_who_when_and_where() -> None:
     await parts.revocations.revoke([SESSION])
     sent = of_session(now=issued, o={"id": "org_2abc"}, act={"sub": "user_2support"})
     before = time.time()
-    await parts.outcome(bearer(sent))
+    await parts.outcome(bearer(sent) | {"X-Request-ID": "r-1"})
     (event,) = parts.recorder.events
     line = event.fields()
     assert (line["user_id"], line["session_id"], line["org_id"]) == (USER, SESSION, "org_2abc")
@@ -255,17 +181,9 @@ async def test_a_use_after_logout_says_who_when_and_where() -> None:
     assert not event.issued_after_logout
 
 
-@pytest.mark.parametrize(
-    ("later", "says"),
-    [
-        pytest.param(-60, False, id="made before the logout"),
-        pytest.param(ENDS_WITHIN, False, id="made before Clerk can have ended it"),
-        pytest.param(ENDS_WITHIN + 1, True, id="made when Clerk should have ended it"),
-    ],
-)
-async def test_a_token_made_after_the_logout_means_that_clerk_never_ended_the_session(
-    later: int, *, says: bool
-) -> None:
+@pytest.mark.parametrize(("later", "says"), [(-60, False), (SIGN_OUT_TOLERANCE, False), (SIGN_OUT_TOLERANCE + 1, True)])
+async def test_a_token_made_long_after_the_logout_is_told_apart(later: int, *, says: bool) -> None:
+    """It means that Clerk never ended the session; only seconds after, it may have been about to."""
     parts = Parts()
     issued = int(time.time()) - 5
     await parts.store.add([SESSION], at=issued - later, seconds=75)
@@ -273,44 +191,26 @@ async def test_a_token_made_after_the_logout_means_that_clerk_never_ended_the_se
     assert [event.issued_after_logout for event in parts.recorder.events] == [says]
 
 
-async def test_a_session_is_reported_once_in_a_window_whatever_token_comes() -> None:
-    parts = Parts()
-    await parts.revocations.revoke([SESSION, OTHER])
-    for session_id in (SESSION, OTHER, SESSION, SESSION, OTHER):
-        await parts.outcome(bearer(of_session(session_id)))
-    assert [event.fields()["session_id"] for event in parts.recorder.events] == [SESSION, OTHER]
-
-
-async def test_two_guards_over_one_store_report_once() -> None:
-    first, second = Parts(), Parts()
-    second.revocations._store = first.store
-    await first.revocations.revoke([SESSION])
+async def test_a_session_is_reported_once_in_a_window() -> None:
+    """Whatever token comes, and over all guards that share the store."""
+    first = Parts()
+    second = Parts(store=first.store)
+    await first.revocations.revoke([SESSION, OTHER])
     for parts in (first, second):
-        assert await parts.outcome(bearer(of_session())) == SESSION_REVOKED
-    assert (len(first.recorder.events), len(second.recorder.events)) == (1, 0)
+        for session_id in (SESSION, OTHER, SESSION, SESSION, OTHER):
+            assert await parts.outcome(bearer(of_session(session_id))) == SESSION_REVOKED
+    assert [event.fields()["session_id"] for event in first.recorder.events] == [SESSION, OTHER]
+    assert second.recorder.events == []
 
 
-def test_the_window_is_longer_than_a_session_is_usually_on_the_list() -> None:
-    assert REPORT_EVERY >= LEAST_SECONDS
-
-
-async def test_who_was_not_signed_out_is_not_reported() -> None:
-    parts = Parts()
-    for headers in (bearer(of_session()), bearer("garbage"), bearer(expired()), {}):
-        await parts.outcome(headers)
-    assert parts.recorder.events == []
-
-
-async def test_a_time_that_no_calendar_knows_is_reported_as_the_nearest() -> None:
+async def test_a_time_that_no_calendar_knows_is_the_nearest() -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
     await parts.outcome(bearer(of_session(iat=-(10**300))))
     assert parts.recorder.events[0].token_issued_at == "0001-01-01T00:00:00.000000Z"
 
 
-async def test_a_recorder_that_fails_changes_no_refusal_and_is_told_without_what_was_sent(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_recorder_that_fails_changes_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
     sent = of_session()
     parts = Parts(recorder=FakeRecorder(ValueError(f"broken by {sent}")))
     await parts.revocations.revoke([SESSION])
@@ -321,47 +221,6 @@ async def test_a_recorder_that_fails_changes_no_refusal_and_is_told_without_what
     assert not [part for part in sent.split(".") if part in message]
 
 
-async def test_a_session_is_reported_also_where_nobody_can_say_whether_it_was(redis: RedisServer) -> None:
-    """A claim that Redis took but did not answer for must not silence the event for the rest of its window."""
-    commands = LateClaims(redis.url, within=5)
-    store = RedisStore(commands)
-    await store.start()
-    parts = Parts()
-    parts.revocations._store = store
-    await parts.revocations.revoke([SESSION])
-    for _ in range(3):
-        assert await parts.outcome(bearer(of_session())) == SESSION_REVOKED
-    assert [event.fields()["session_id"] for event in parts.recorder.events] == [SESSION]
-    assert commands.claims == 1
-    await store.close()
-
-
-class LateClaims(RedisCommands):
-    """Redis takes a claim, and its answer is late."""
-
-    claims = 0
-
-    async def claim(self, session_id: str, *, seconds: int) -> float:
-        self.claims += 1
-        await super().claim(session_id, seconds=seconds)
-        raise RevocationsUnavailableError("late")
-
-
-async def test_all_questions_of_a_request_share_one_patience() -> None:
-    parts = Parts()
-    sessions = [f"sess_{number}" for number in range(4)]
-    await parts.revocations.revoke(sessions)
-    parts.store.takes = 0.02
-    await parts.outcome(cookies(*(of_session(session_id) for session_id in sessions)))
-    assert len(parts.store.within) == 5
-    assert parts.store.within[0] == WITHIN
-    assert parts.store.within == sorted(parts.store.within, reverse=True)
-    assert parts.store.within[-1] == 0.0
-
-
-# --- What is counted -------------------------------------------------------------------------------------------------
-
-
 async def test_each_decision_is_counted_by_its_result() -> None:
     parts = Parts()
     await parts.revocations.revoke([OTHER])
@@ -369,12 +228,40 @@ async def test_each_decision_is_counted_by_its_result() -> None:
         await parts.outcome(headers)
     parts.store.out_of_reach = True
     await parts.outcome(bearer(of_session()))
-    assert parts.counted() == {
-        "admitted": 1,
-        "signed_out": 1,
-        "expired": 1,
-        "rejected": 1,
-        "absent": 2,
-        "unknown": 1,
-    }
-    assert set(parts.counted()) <= {"admitted", "signed_out", "unknown", *(auth.value for auth in Auth)}
+    assert parts.counted() == {"admitted": 1, "signed_out": 1, "expired": 1, "rejected": 1, "absent": 2, "unknown": 1}
+
+
+# --- The answers -----------------------------------------------------------------------------------------------------
+
+EXPIRED = refusal_of(Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED))
+REJECTED = refusal_of(Verdict(Auth.REJECTED, Reason.TOKEN_INVALID_SIGNATURE))
+UNVERIFIABLE = refusal_of(Verdict(Auth.UNVERIFIABLE, Reason.JWK_FAILED_TO_LOAD))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "challenge"),
+    [
+        (refusal_of(ABSENT), 401, "Bearer"),
+        *(
+            (refusal, 401, f'Bearer error="invalid_token", error_description="{refusal.reason}"')
+            for refusal in (EXPIRED, REJECTED, SESSION_REVOKED)
+        ),
+        (UNVERIFIABLE, 503, None),
+        (REVOCATIONS_UNAVAILABLE, 503, None),
+    ],
+    ids=lambda value: value.reason if isinstance(value, Refusal) else "",
+)
+def test_a_refusal_is_json_that_nobody_stores(refusal: Refusal, status: int, challenge: str | None) -> None:
+    response = refusal.response()
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers.get("www-authenticate") == challenge
+    assert (int(response.headers.get("retry-after", 0)) >= 1) == (status == 503)
+    body = {"success": False, "message": refusal.message, "reason": refusal.reason}
+    assert json.loads(bytes(response.body)) == body
+
+
+def test_a_verified_token_is_refused_for_nothing() -> None:
+    with pytest.raises(ValueError, match="no reason to refuse"):
+        refusal_of(Verdict(Auth.VERIFIED))

@@ -1,38 +1,22 @@
+"""What is said on stderr: JSON lines that are bounded, and that nobody waits for."""
+
 import json
 import logging
-import pickle
-import subprocess
-import sys
+import os
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 import structlog
 
-from service.telemetry.diagnostics import MAX_WAITING, StderrHandler, configure_logging, logging_config, where
-from service.events.log import EventLog
-from service.events.outputs import LogFile
-from service.events.recorder import Recorder
-from service.events.spool import Spool
-from service.events.types import UserLogout, new_event_id, now
-from service.telemetry.metrics import Metrics
+from service.telemetry import diagnostics
+from service.telemetry.diagnostics import MAX_WAITING, StderrHandler, configure_logging, where
 from service.telemetry.nonblocking import InheritedDescriptor
-from tests.support.lines import EventFile
 
-
-@pytest.fixture
-def root() -> Iterator[logging.Logger]:
-    """The root logger, which the test may configure."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield root
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in logging_config("info")["loggers"]:
-        logging.getLogger(name).setLevel(logging.NOTSET)
+logger = logging.getLogger("service.test")
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 def close_handlers() -> None:
@@ -43,9 +27,8 @@ def close_handlers() -> None:
 
 
 @pytest.fixture
-def said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], dict[str, Any]]:
+def said(capfd: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], dict[str, Any]]:
     """Does something and gives the one line that was said about it on stderr."""
-    del root
 
     def while_(doing: Callable[[], object]) -> dict[str, Any]:
         configure_logging("info")
@@ -60,9 +43,6 @@ def said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> Callable[[C
     return while_
 
 
-logger = logging.getLogger("service.test")
-
-
 def test_a_diagnostic_is_a_json_line_on_stderr(said: Any) -> None:
     line = said(lambda: logger.warning("%d were lost", 3))
     assert line.pop("timestamp").endswith("Z")
@@ -72,12 +52,6 @@ def test_a_diagnostic_is_a_json_line_on_stderr(said: Any) -> None:
 def test_control_characters_in_a_diagnostic_are_escaped(said: Any) -> None:
     text = "one\r\ntwo\x1b[31m\x00"
     assert said(lambda: logger.warning("kid: %s", text))["message"] == f"kid: {text}"
-
-
-def test_an_exception_becomes_part_of_its_line(said: Any) -> None:
-    line = said(lambda: logger.error("it failed", exc_info=ValueError("broken")))
-    assert line["message"] == "it failed"
-    assert "ValueError: broken" in line["exception"]
 
 
 def test_a_value_that_is_no_json_is_shown_as_text(said: Any) -> None:
@@ -102,19 +76,44 @@ def test_of_a_long_traceback_the_end_is_kept(said: Any) -> None:
     assert said(fail)["exception"].endswith("the end")
 
 
+def test_strangers_and_clients_fill_no_log(said: Any) -> None:
+    def talk() -> None:
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+        logging.getLogger("httpx").info("HTTP Request: GET …")
+        logging.getLogger("httpcore.connection").debug("connect_tcp.started")
+        logger.warning("said")
+
+    assert said(talk)["message"] == "said"
+
+
+def test_a_log_call_that_is_wrong_fails_nobody(said: Any) -> None:
+    def mistake() -> None:
+        logger.warning("%d", "three")
+        logger.warning("said")
+
+    assert said(mistake)["message"] == "said"
+
+
+def test_a_pipe_that_nobody_reads_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit is dropped; what is written is whole lines."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(diagnostics, "InheritedDescriptor", lambda _: InheritedDescriptor(writer))
+    configure_logging("info")
+    for _ in range(1000):
+        logger.warning("x" * 300)
+    close_handlers()
+    os.close(writer)
+    with open(reader, "rb") as pipe:  # noqa: PTH123 - a descriptor
+        lines = pipe.read().splitlines()
+    assert 0 < len(lines) < 1000
+    assert all(json.loads(line)["message"] == "x" * 300 for line in lines)
+
+
 def test_a_closed_handler_says_nothing_and_can_be_closed_again(capfd: pytest.CaptureFixture[str]) -> None:
     """`logging` closes its handlers when it is configured anew and once more at the end."""
     handler = StderrHandler()
     handler.close()
     handler.close()
-    handler.emit(logging.makeLogRecord({"msg": "late"}))
-    assert capfd.readouterr().err == ""
-
-
-def test_a_closed_handler_of_a_pipe_says_nothing_either(capfd: pytest.CaptureFixture[str]) -> None:
-    handler = StderrHandler()
-    handler.close()
-    handler._thread = None  # what is not a file has none
     handler.emit(logging.makeLogRecord({"msg": "late"}))
     assert capfd.readouterr().err == ""
 
@@ -131,7 +130,7 @@ def test_a_file_that_does_not_answer_holds_nobody_up(
         return len(line)
 
     monkeypatch.setattr(InheritedDescriptor, "write", hang)
-    monkeypatch.setattr("service.diagnostics.CLOSE_WITHIN", 0)
+    monkeypatch.setattr(diagnostics, "CLOSE_TIMEOUT", 0)
     handler = StderrHandler()
     handler.emit(logging.makeLogRecord({"msg": "first"}))
     assert writing.wait(30)
@@ -142,64 +141,19 @@ def test_a_file_that_does_not_answer_holds_nobody_up(
     assert capfd.readouterr().err == ""
 
 
-def test_what_is_below_the_level_is_not_said(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_below_the_level_is_not_said(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("error")
     logger.warning("not said")
     logger.error("said")
     close_handlers()
-    assert root.level == logging.ERROR
     assert json.loads(capfd.readouterr().err)["message"] == "said"
 
 
-@pytest.mark.usefixtures("root")
-def test_the_http_client_does_not_tell_of_every_request(capfd: pytest.CaptureFixture[str]) -> None:
-    configure_logging("debug")
-    logging.getLogger("httpx").info("HTTP Request: GET …")
-    logging.getLogger("httpcore.connection").debug("connect_tcp.started")
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.usefixtures("root")
-async def test_no_level_filters_an_event(events: EventFile, tmp_path: Path) -> None:
-    configure_logging("critical")
-    log = EventLog(LogFile(str(events.path)), Spool(str(tmp_path / "spool"), 1 << 30), Metrics())
-    await log.start()
-    logout = UserLogout(
-        event_id=new_event_id(),
-        timestamp=now(),
-        auth="absent",
-        reason="session-token-missing",
-        who=None,
-        facts={"request_id": "r", "trace_id": None, "origin": None},
-    )
-    assert await Recorder(log, "1").record(logout)
-    await log.close()
-    assert events.one()["event_id"] == logout.event_id
-
-
-def test_the_configuration_survives_the_way_to_a_worker() -> None:
-    """In a fresh process, as uvicorn's workers are."""
-    program = (
-        "import sys, pickle, logging, logging.config;"
-        "logging.config.dictConfig(pickle.load(sys.stdin.buffer));"
-        "logging.getLogger('service').info('hello')"
-    )
-    pickled = pickle.dumps(logging_config("info"))
-    process = subprocess.run([sys.executable, "-c", program], input=pickled, capture_output=True, check=True)
-    assert orjson.loads(process.stderr)["message"] == "hello"
-
-
-def test_an_error_is_placed_where_it_was_raised_without_its_message() -> None:
+def test_an_error_is_named_by_type_and_place_only() -> None:
     with pytest.raises(orjson.JSONDecodeError) as caught:
         orjson.loads(b"eyJ.secret.token")
     assert where(caught.value).startswith("JSONDecodeError in test_diagnostics.py:")
     assert "secret" not in where(caught.value)
-
-
-def test_the_innermost_frame_is_the_place() -> None:
-    with pytest.raises(json.JSONDecodeError) as caught:
-        json.loads("nonsense")
-    assert where(caught.value).startswith("JSONDecodeError in decoder.py:")
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:

@@ -1,20 +1,18 @@
-"""The instruments of one process; those of several workers are in test_worker_metrics.py."""
+"""The instruments of one process, and the text that shows them."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from prometheus_client import generate_latest
-
-from service.telemetry.metrics import Children, Metrics
+from service.telemetry.metrics import TEXT_MAX_AGE, Children, Metrics
 
 
-def test_two_sets_of_metrics_in_one_process_do_not_count_together() -> None:
+def test_two_sets_of_metrics_do_not_count_together() -> None:
     one, other = Metrics(), Metrics()
     one.lost.inc()
-    assert b"events_lost_total 1.0" in generate_latest(one.exposed)
-    assert b"events_lost_total 0.0" in generate_latest(other.exposed)
+    assert b"events_lost_total 1.0" in one.text("")[0]
+    assert b"events_lost_total 0.0" in other.text("")[0]
 
 
 def test_a_child_is_the_one_that_the_library_gives() -> None:
@@ -24,11 +22,27 @@ def test_a_child_is_the_one_that_the_library_gives() -> None:
     assert children["ok",] is children["ok",] is metrics.key_fetches.labels("ok")
 
 
-def test_the_time_of_the_last_fetch_is_there_once_it_was_asked_for() -> None:
+def test_the_time_of_the_last_fetch_is_shown_on_demand() -> None:
+    assert b"keys_fetched" not in Metrics().text("")[0]
     metrics = Metrics()
-    assert b"keys_fetched" not in generate_latest(metrics.registry)
     metrics.keys_fetched_at.set(5)
-    assert b"clerk_logout_keys_fetched_timestamp_seconds 5.0" in generate_latest(metrics.registry)
+    assert b"clerk_logout_keys_fetched_timestamp_seconds 5.0" in metrics.text("")[0]
+
+
+def test_a_text_is_rendered_once_a_second_for_each_format() -> None:
+    now = 100.0
+    metrics = Metrics(clock=lambda: now)
+
+    def shows_a_loss(accept: str) -> bool:
+        return b"clerk_logout_events_lost_total 1.0" in metrics.text(accept)[0]
+
+    assert not shows_a_loss("text/plain")
+    metrics.lost.inc()
+    now += TEXT_MAX_AGE / 2
+    assert not shows_a_loss("text/plain")
+    assert shows_a_loss("application/openmetrics-text")
+    now += TEXT_MAX_AGE / 2
+    assert shows_a_loss("text/plain")
 
 
 APPLICATION = """
@@ -53,11 +67,11 @@ def shown_by(program: str, **environment: str) -> str:
     ).stdout
 
 
-def test_an_application_that_imports_the_guard_counts_as_it_did_before() -> None:
+def test_importing_the_guard_changes_no_other_counter() -> None:
     assert "orders_created" in shown_by(APPLICATION + SHOW)
 
 
-def test_in_workers_of_an_application_the_guard_counts_as_the_application_does(tmp_path: Path) -> None:
+def test_a_guard_in_workers_counts_as_its_application_does(tmp_path: Path) -> None:
     shown = shown_by(APPLICATION + TOGETHER + SHOW, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert "orders_total 1.0" in shown
     assert 'clerk_logout_session_checks_total{result="admitted"} 1.0' in shown

@@ -1,0 +1,125 @@
+"""Clerk's Backend API, the calls that the service makes, and errors in Clerk's form.
+
+See https://clerk.com/docs/reference/backend-api. Endpoints, here and in ``frontend_api``, find the instance and its
+webhooks in ``app.state``.
+"""
+
+import hmac
+import re
+from collections.abc import Iterable
+
+from starlette.background import BackgroundTasks
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.sandbox.instance import Instance, Session
+
+ANY = ".*"
+STATUSES = "abandoned|active|ended|expired|removed|replaced|revoked"
+"""What a list can be filtered by: Clerk's sessions may be ``pending``, too, but not its filter."""
+
+
+class ClerkError(HTTPException):
+    """An error as Clerk answers it, about one parameter where it names one."""
+
+    def __init__(self, status: int, code: str, message: str, long_message: str = "", parameter: str = "") -> None:
+        super().__init__(status, message)
+        self.error: dict[str, object] = {"message": message, "long_message": long_message or message, "code": code}
+        if parameter:
+            self.error["meta"] = {"param_name": parameter}
+
+
+async def error_response(_: Request, error: Exception) -> Response:
+    """Answer with an error; Starlette's own, for an unknown path or method, in the same form."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    if not isinstance(error, ClerkError):
+        error = ClerkError(error.status_code, "resource_not_found", error.detail)
+    return JSONResponse({"errors": [error.error]}, status_code=error.status_code)
+
+
+def parameters(request: Request, **patterns: str) -> dict[str, str]:
+    """Return the query's parameters, or refuse one that has no pattern here or does not match it."""
+    for name, value in request.query_params.items():
+        if (pattern := patterns.get(name)) is None:
+            text = f"{name} is not a valid parameter for this request."
+            raise ClerkError(422, "form_param_unknown", "is unknown", text, name)
+        if not re.fullmatch(pattern, value):
+            raise ClerkError(422, "form_param_format_invalid", "is invalid", f"{name} must match {pattern}", name)
+    return dict(request.query_params)
+
+
+def instance_of(request: Request) -> Instance:
+    """Return the instance that a request is for."""
+    instance: Instance = request.app.state.instance
+    return instance
+
+
+def find_session(request: Request, session_id: str) -> Session:
+    """Return a session, or answer that there is none."""
+    session = instance_of(request).session(session_id)
+    if session is None:
+        raise not_found()
+    return session
+
+
+def not_found() -> ClerkError:
+    """Make the error for a session that does not exist, or not for this caller."""
+    return ClerkError(404, "resource_not_found", "not found", "Session not found")
+
+
+def end_sessions(request: Request, sessions: Iterable[Session], status: str) -> BackgroundTasks:
+    """End those that are active; the webhooks about that are sent when the response has been."""
+    instance, webhooks = instance_of(request), request.app.state.webhooks
+    sending = BackgroundTasks()
+    for session in sessions:
+        if instance.end(session, status):
+            sending.add_task(webhooks.session_ended, session, request)
+    return sending
+
+
+def _authenticate(request: Request) -> None:
+    shown = request.headers.get("authorization", "")
+    if not hmac.compare_digest(shown.encode(), f"Bearer {instance_of(request).secret_key}".encode()):
+        text = "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct."
+        raise ClerkError(401, "clerk_key_invalid", text)
+
+
+async def _jwks(request: Request) -> Response:
+    _authenticate(request)
+    return JSONResponse(instance_of(request).jwks())
+
+
+async def _list_sessions(request: Request) -> Response:
+    _authenticate(request)
+    number = "[0-9]{1,9}"
+    query = parameters(request, user_id=ANY, client_id=ANY, status=STATUSES, limit=number, offset=number)
+    if not (query.get("user_id") or query.get("client_id")):
+        text = "user_id or client_id must be included."
+        raise ClerkError(422, "form_param_missing", "is missing", text, "user_id")
+    limit, offset = int(query.pop("limit", 10)), int(query.pop("offset", 0))
+    if not 1 <= limit <= 500:  # noqa: PLR2004 - Clerk's bounds
+        raise ClerkError(422, "form_param_format_invalid", "is invalid", "limit must be from 1 to 500", "limit")
+    found = instance_of(request).sessions(**query)
+    return JSONResponse([session.as_json() for session in found[offset : offset + limit]])
+
+
+async def _get_session(request: Request) -> Response:
+    _authenticate(request)
+    return JSONResponse(find_session(request, request.path_params["session_id"]).as_json())
+
+
+async def _revoke_session(request: Request) -> Response:
+    _authenticate(request)
+    session = find_session(request, request.path_params["session_id"])
+    sending = end_sessions(request, [session], "revoked")
+    return JSONResponse(session.as_json(), background=sending)
+
+
+ROUTES = (
+    Route("/v1/jwks", _jwks),
+    Route("/v1/sessions", _list_sessions),
+    Route("/v1/sessions/{session_id}", _get_session),
+    Route("/v1/sessions/{session_id}/revoke", _revoke_session, methods=["POST"]),
+)

@@ -1,0 +1,67 @@
+"""``python -m service sandbox`` as a process, as ``make run`` starts it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from tests.support.lines import read_line
+from tests.support.processes import ROOT, TIMEOUT, environment
+
+
+class Sandbox:
+    """A started sandbox and what it printed."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.banner = ""
+        assert process.stderr is not None
+        for line in process.stderr:
+            self.banner += line.decode()
+            if "Ctrl-C" in self.banner:
+                return
+        raise AssertionError(f"it did not start: {self.banner}")
+
+    @property
+    def service_url(self) -> str:
+        return self._url("is running at")
+
+    @property
+    def clerk_url(self) -> str:
+        return self._url("stand-in for Clerk at")
+
+    @property
+    def curls(self) -> list[str]:
+        return re.findall(r"^ +(curl .*)$", self.banner, re.MULTILINE)
+
+    def next_event(self) -> dict[str, object]:
+        assert self.process.stdout is not None
+        return read_line(self.process.stdout.readline())
+
+    def _url(self, before: str) -> str:
+        (url,) = re.findall(rf"{before} (http://[0-9.]+:[0-9]+)", self.banner)
+        return str(url)
+
+
+@contextmanager
+def start_sandbox(stdout: "int | IO[bytes]" = subprocess.PIPE, /, **variables: str) -> Iterator[Sandbox]:
+    """Start it on free ports, and end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "sandbox", "--port", "0", "--clerk-port", "0"],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield Sandbox(process)
+    finally:
+        process.terminate()
+        process.communicate(timeout=TIMEOUT)
+
+
+def run(command: str) -> str:
+    """Run a command as the banner and the docs show it."""
+    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout  # noqa: S602 - it is what people are asked to do
