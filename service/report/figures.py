@@ -22,15 +22,13 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
         UnusableInputError: there is no event in them.
     """
     load(connection, paths)
-    ((lines, good),) = connection.execute(
-        "SELECT (SELECT count(*) FROM lines), (SELECT count(*) FROM events)"
-    ).fetchall()
-    if not good:
-        raise UnusableInputError(f"no events: {lines} lines, none of them an event" if lines else "no events: the input is empty")
-    connection.execute("SET TimeZone = 'UTC'")
+    lines = connection.execute("SELECT count(*) FROM lines").fetchall()[0][0]
     by_event = ask(connection, "input")
+    if not by_event:
+        found = f"{lines} lines, none of them an event" if lines else "the input is empty"
+        raise UnusableInputError(f"no events: {found}")
     narrow(connection, window)
-    found: Figures = {
+    answers: Figures = {
         "report_version": 1,
         "since": window.since,
         "until": window.until,
@@ -38,7 +36,7 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
         "input": {
             "files": len(paths),
             "lines": lines,
-            "bad_lines": lines - good,
+            "bad_lines": lines - sum(row["lines"] for row in by_event),
             "events": sum(row["events"] for row in by_event),
             "repeated_lines": sum(row["repeated_lines"] for row in by_event),
             "first": min(row["first"] for row in by_event),
@@ -49,8 +47,8 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
     for question in questions():
         if question != "input":
             rows = ask(connection, question)
-            found[question] = rows[0] if question in SINGLE else rows
-    plain: Figures = _plain(found)
+            answers[question] = rows[0] if question in SINGLE else rows
+    plain: Figures = _plain(answers)
     return plain
 
 

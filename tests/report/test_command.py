@@ -60,7 +60,7 @@ def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, event: Path, run:
     (tmp_path / "bad").write_text("torn\n", encoding="utf-8")
     (tmp_path / "cut").write_bytes(gzip.compress(os.urandom(1_000))[:-20])
     (tmp_path / "loop").symlink_to("loop")
-    (tmp_path / "long").write_bytes(b'{"event_id":"' + b"x" * (17 << 20) + b'"}\n')
+    (tmp_path / "long").write_bytes(b'{"event_id":"' + b"x" * (40 << 20) + b'"}\n')
     expected = {
         "missing": "missing: no such file",
         "*.none": "*.none: no such file",
