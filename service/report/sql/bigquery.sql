@@ -131,8 +131,7 @@ ORDER BY day;
 -- logouts_by_hour
 SELECT
     extract(hour FROM logged_out_at) AS hour,
-    count(*) AS logouts,
-    count(DISTINCT user_id) AS people
+    count(*) AS logouts
 FROM clerk_logout.sessions
 GROUP BY hour
 ORDER BY hour;
@@ -233,11 +232,12 @@ SELECT
     min(if(place >= 0.9 * places, milliseconds, NULL)) AS p90_milliseconds,
     min(if(place >= 0.99 * places, milliseconds, NULL)) AS p99_milliseconds
 FROM (
-    SELECT milliseconds, row_number() OVER (ORDER BY milliseconds) AS place, count(*) OVER () AS places
+    SELECT milliseconds, sum(logouts) OVER (ORDER BY milliseconds) AS place, sum(logouts) OVER () AS places
     FROM (
-        SELECT timestamp_diff(ended_at, called_at, MILLISECOND) AS milliseconds
+        SELECT timestamp_diff(ended_at, called_at, MILLISECOND) AS milliseconds, count(*) AS logouts
         FROM clerk_logout.sessions
         WHERE called_at IS NOT NULL AND ended_at IS NOT NULL
+        GROUP BY milliseconds
     ) AS confirmed
 ) AS ranked;
 

@@ -52,8 +52,7 @@ ORDER BY day;
 -- logouts_by_hour
 SELECT
     extract(hour FROM logged_out_at) AS hour,
-    count(*) AS logouts,
-    count(DISTINCT user_id) AS people
+    count(*) AS logouts
 FROM sessions
 GROUP BY hour
 ORDER BY hour;
@@ -154,11 +153,12 @@ SELECT
     min(milliseconds) FILTER (WHERE place >= 0.9 * places) AS p90_milliseconds,
     min(milliseconds) FILTER (WHERE place >= 0.99 * places) AS p99_milliseconds
 FROM (
-    SELECT milliseconds, row_number() OVER (ORDER BY milliseconds) AS place, count(*) OVER () AS places
+    SELECT milliseconds, sum(logouts) OVER (ORDER BY milliseconds) AS place, sum(logouts) OVER () AS places
     FROM (
-        SELECT date_diff('millisecond', called_at, ended_at) AS milliseconds
+        SELECT date_diff('millisecond', called_at, ended_at) AS milliseconds, count(*) AS logouts
         FROM sessions
         WHERE called_at IS NOT NULL AND ended_at IS NOT NULL
+        GROUP BY milliseconds
     ) AS confirmed
 ) AS ranked;
 
