@@ -17,7 +17,7 @@ _BAR = 16
 
 def print_report(figures: Figures, console: Console) -> None:
     """Print the tables of a report's figures. Colours only where the terminal has them."""
-    console.print(Rule(Text("Logouts", style="bold"), align="left"))
+    console.print(Rule(Text("Logouts", style="bold"), align="left", style="dim"))
     console.print(Text(period(figures), style="dim"))
     console.print()
     summary = Grid.grid(padding=(0, 3))
@@ -26,7 +26,7 @@ def print_report(figures: Figures, console: Console) -> None:
     console.print(summary)
     for section, members in tables(figures).items():
         console.print()
-        console.print(Rule(Text(section, style="bold"), align="left"))
+        console.print(Rule(Text(section, style="bold"), align="left", style="dim"))
         for table in members:
             console.print()
             console.print(Text(table.title, style="bold"))
