@@ -14,7 +14,7 @@ import pytest
 from service.events.schemas import schemas
 from service.report.database import questions
 from tests.report.conftest import Report, clickhouse_answers, duckdb_answers
-from tests.report.plan import Plan, make_plan
+from tests.report.plan import Plan, make_plan, timestamp
 
 Line = dict[str, object]
 Lines = Callable[..., Path]
@@ -122,6 +122,28 @@ def test_confirmation_is_that_of_the_plan(planned: Path, plan: Plan, figures: Re
     assert before["logouts"] == sum(each < 0 for each in apart)
     for percent, name in ((50, "p50"), (90, "p90"), (99, "p99")):
         assert found["confirmation_percentiles"][f"{name}_milliseconds"] == apart[-(-percent * len(apart) // 100) - 1]
+
+
+def test_percentiles_are_nearest_ranks_and_buckets_have_bounds(lines: Lines, figures: Report) -> None:
+    delays = [-1, 0, 999, 1_000, 4_999, 5_000, 59_999, 60_000, 3_600_000, 86_400_000]
+    start = datetime(2026, 11, 21, tzinfo=ZoneInfo("UTC"))
+    ends = [timestamp(start + timedelta(milliseconds=delay)) for delay in delays]
+    events = [
+        event
+        for number, end in enumerate(ends)
+        for event in (called(f"s{number}", timestamp(start)), ended(f"s{number}", end))
+    ]
+    found = figures(lines(*events))
+    assert [(row["ended"], row["logouts"]) for row in found["confirmation"]] == [
+        ("before the call", 1),
+        ("within 1 s", 2),
+        ("1 s to 5 s", 2),
+        ("5 s to 1 min", 2),
+        ("1 min to 1 h", 1),
+        ("1 h to 1 day", 1),
+        ("after 1 day", 1),
+    ]
+    assert list(found["confirmation_percentiles"].values()) == [4_999, 3_600_000, 86_400_000]
 
 
 def test_shares_of_lost_calls_and_webhooks_are_exact(lines: Lines, figures: Report) -> None:

@@ -63,6 +63,7 @@ def test_the_page_shows_the_figures(page: Callable[..., Path]) -> None:
     text = page("docs/sample.jsonl.gz").read_text("utf-8")
     assert "<td>call and webhook</td><td class='number'>850</td>" in text
     assert "<b>10.5%</b><span>without a call</span>" in text
+    assert not re.search(r'fill="(?!none|var|transparent)', text), "a colour that does not follow light and dark"
 
 
 def test_what_lines_say_is_text_in_the_page(page: Callable[..., Path], lines: Lines) -> None:

@@ -213,7 +213,7 @@ SELECT
         WHEN milliseconds < 60000 THEN '5 s to 1 min'
         WHEN milliseconds < 3600000 THEN '1 min to 1 h'
         WHEN milliseconds < 86400000 THEN '1 h to 1 day'
-        ELSE 'after 1 day or later'
+        ELSE 'after 1 day'
     END AS ended,
     count(*) AS logouts,
     min(milliseconds) AS min_milliseconds,
