@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``check``, ``sandbox``, ``schema``, ``openapi``. Only here the environment is read."""
+"""The command line: ``serve``, ``check``, ``report`` and others. Only here the environment is read."""
 
 import asyncio
 import json
@@ -157,6 +157,46 @@ def sandbox(port: int, clerk_port: int) -> None:
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
 
         run_sandbox(port, clerk_port, Path(directory))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to FILE.")
+@click.option("--since", metavar="TIME", help="Only logouts from then on: 2026-11-21 or 2026-11-21T06:00+01:00.")
+@click.option("--until", metavar="TIME", help="Only logouts before then.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="What days and hours are of.")
+@click.option("--bad-lines", is_flag=True, help="Print the lines that are no events to stderr, too.")
+def report(
+    files: tuple[str, ...],
+    *,
+    as_json: bool,
+    html: Path | None,
+    since: str | None,
+    until: str | None,
+    timezone: str,
+    bad_lines: bool,
+) -> None:
+    """Report the logouts in event FILEs: plain or gzip, quoted globs, or - for stdin.
+
+    Exit code 2 when a file cannot be read or none has an event.
+    """
+    try:
+        # Here, because it needs packages that the service does not.
+        from service.report.command import report as run_report  # noqa: PLC0415
+        from service.report.command import window_of  # noqa: PLC0415
+        from service.report.inputs import UnusableInputError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        click.echo(
+            f"clerk-logout: {error.name} is missing; the report needs: pip install 'clerk-logout[report]'", err=True
+        )
+        sys.exit(2)
+    try:
+        window = window_of(since, until, timezone)
+        run_report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
+    except UnusableInputError as error:
+        click.echo(f"clerk-logout: {error}", err=True)
+        sys.exit(2)
 
 
 def _setting_shown(settings: Settings, name: str) -> str:
