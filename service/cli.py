@@ -45,6 +45,7 @@ MAX_SHOWN = 120
 """Characters of a claim that is shown."""
 
 _WHEN_NOT_SET = {
+    "clerk_publishable_key": "session cookies of any Clerk application are looked at",
     "clerk_secret_key": "sign out everywhere is off",
     "clerk_authorized_parties": "any azp counts, and browsers on other origins cannot call; set it in production",
     "clerk_audience": "aud is not looked at",
@@ -242,7 +243,8 @@ async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | Non
             click.echo(line)
         if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
             return False
-        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_well
+        is_active = verdict.identity.status == "active"
+        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_active and is_well
 
 
 async def _try_keys(settings: Settings, keys: PemKey | KeyRing) -> bool:
@@ -299,6 +301,8 @@ def _explain_verdict(verdict: Verdict) -> Iterator[str]:
     if verdict.identity is not None:
         yield f"  user:     {verdict.identity.user_id}"
         yield f"  session:  {verdict.identity.session_id}"
+        if verdict.identity.status != "active":
+            yield f"  status:   {_shown(verdict.identity.status)}, so the guard refuses it (session-pending)"
         yield f"  organisation: {verdict.identity.org_id or 'none'}, actor: {verdict.identity.actor_id or 'none'}"
 
 

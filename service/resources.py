@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from service import __version__
+from service.clerk.credentials import session_cookies
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verifier import Verifier
 from service.events.log import EventLog
@@ -34,6 +35,7 @@ class Resources:
 
     Attributes:
         clerk: Clerk's Backend API; None without a secret key.
+        session_cookies: the names of this instance's session cookies; None for any.
         verifier: for whoever lets somebody in, or ends sessions.
         logout_verifier: for the record, where a token without ``azp`` is as good as any.
         session_check: tells whether a request's session counts.
@@ -42,6 +44,7 @@ class Resources:
     settings: Settings
     metrics: Metrics
     clerk: "BackendApi | None"
+    session_cookies: frozenset[bytes] | None
     keys: PemKey | KeyRing
     verifier: Verifier
     logout_verifier: Verifier
@@ -103,14 +106,22 @@ async def open_resources(
             with_client_ip=settings.event_client_ip,
             with_user_agent=settings.event_user_agent,
         )
+        cookies = session_cookies(settings.clerk_publishable_key)
         session_check = SessionCheck(
-            verifier, revocations, recorder, request_facts, fail=settings.revocations_fail, metrics=metrics
+            verifier,
+            revocations,
+            recorder,
+            request_facts,
+            cookies=cookies,
+            fail=settings.revocations_fail,
+            metrics=metrics,
         )
         yield Resources(
             settings=settings,
             metrics=metrics,
             clerk=clerk,
             keys=keys,
+            session_cookies=cookies,
             verifier=verifier,
             logout_verifier=verifier_of(settings, keys, azp_required=False),
             client_address=client_address,

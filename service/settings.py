@@ -110,6 +110,19 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _publishable_key(value: str) -> str:
+    prefix, host = value[:8], value[8:]
+    try:
+        is_one = prefix in {"pk_test_", "pk_live_"} and b64decode(host + "==").endswith(b"$")
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError(
+            "is not a publishable key; copy the one that starts with pk_test_ or pk_live_ (Clerk dashboard, API keys)"
+        )
+    return value
+
+
 def _secret_key(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.startswith("sk_") or not text.isascii() or not text.isprintable() or " " in text:
@@ -190,6 +203,8 @@ class Settings(BaseModel):
 
     clerk_jwt_key: SecretStr | None = None
     """Public key of the Clerk instance, PEM; with it tokens are verified without any network call."""
+    clerk_publishable_key: Annotated[str, AfterValidator(_publishable_key)] | None = None
+    """Tells the session cookies of this instance from those of other Clerk applications on the same host."""
     clerk_secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = None
     """Backend API key, used to fetch the JWKS when there is no ``clerk_jwt_key``."""
     clerk_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.clerk.com"

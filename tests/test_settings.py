@@ -85,6 +85,7 @@ def as_written(default: Any) -> str:
             ("https://app.example.com/__clerk", "https://clerk.satellite.example"),
         ),
         ("CLERK_AZP_REQUIRED", "false", False),
+        ("CLERK_PUBLISHABLE_KEY", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"),
         ("CLERK_CLOCK_SKEW_SECONDS", "0", 0),
         ("CLERK_CLOCK_SKEW_SECONDS", "60", 60),
         ("CLERK_AUDIENCE", " convex, https://api.example.com,", ("convex", "https://api.example.com")),
@@ -168,6 +169,10 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
                 "ftp://clerk.example.com",
                 "*",
             )
+        ),
+        *(
+            pytest.param("CLERK_PUBLISHABLE_KEY", odd, "is not a publishable key", id=f"publishable key {odd}")
+            for odd in ("pk_test_", "pk_test_x", "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20")
         ),
         pytest.param("CLERK_CLOCK_SKEW_SECONDS", "61", "must be at most 60", id="a skew of 61 s"),
         pytest.param("CLERK_CLOCK_SKEW_SECONDS", "-1", "must be at least 0", id="a negative skew"),

@@ -51,6 +51,8 @@ class Identity(NamedTuple):
     """The impersonator, when somebody acts as the user and the token says who."""
     issued_at: int = 0
     """The token's ``iat``, in seconds since 1970."""
+    origin_issued_at: float | None = None
+    """The header's ``oiat``: when Clerk's origin put the claims together; its edge may have signed them anew later."""
     expires_at: int = 0
     """The token's ``exp``, in seconds since 1970."""
     longest_lifetime: int = 0
@@ -59,6 +61,8 @@ class Identity(NamedTuple):
     """The token's ``fva``, unchecked: ``is_fresh`` judges it."""
     authorized_party: str | None = None
     """The token's ``azp``, the origin of the frontend; None also where it is not 1-256 visible ASCII characters."""
+    status: object = "active"
+    """The token's ``sts``, unchecked: ``pending`` while the session has open tasks; ``active`` where there is none."""
     initiated_by: str = "user"
     """``admin`` or ``agent`` where the token has an ``act``, however odd: it was not the user alone."""
 

@@ -28,6 +28,8 @@ logger = logging.getLogger("service.verifier")
 
 LEEWAY = 5
 """Seconds by which clocks may differ unless the settings say otherwise, as in Clerk's SDKs."""
+MAX_CANDIDATES = 4
+"""Tokens of one request that are verified."""
 KEY_TIMEOUT = 0.25
 """Seconds that one request may wait for keys, for all of its tokens together."""
 
@@ -97,12 +99,28 @@ class Verifier:
     async def verify(self, tokens: Sequence[bytes]) -> Verdict:
         """Return the best verdict on the tokens of one request; ``ABSENT`` without any."""
         best, deadline = ABSENT, time.monotonic() + KEY_TIMEOUT
-        for token in tokens:
+        for token in self.most_likely(tokens) if len(tokens) > 1 else tokens:
             verdict = await self.verify_one(token, deadline)
             if verdict.auth is Auth.VERIFIED:
                 return verdict
             best = better(best, verdict)
         return best
+
+    def most_likely(self, tokens: Sequence[bytes]) -> Sequence[bytes]:
+        """Return at most four of a request's tokens, those first whose key is at hand and that end last."""
+        return sorted(tokens, key=self._likelihood, reverse=True)[:MAX_CANDIDATES]
+
+    def _likelihood(self, token: bytes) -> tuple[int, float]:
+        """Look into a token without verifying it; the larger, the likelier it is a good one."""
+        if len(token) > MAX_TOKEN_BYTES:
+            return 0, 0
+        try:
+            header, payload, _ = token.split(b".", 3)
+            kid, _ = _checked_header(header)
+            expires = _json_object(_decoded(payload), "payload").get("exp")
+        except (ValueError, _CheckFailedError):
+            return 0, 0
+        return 1 + (self._keys.key_at_hand(kid) is not None), expires if isinstance(expires, int | float) else 0
 
     async def verify_one(self, token: bytes, deadline: float) -> Verdict:
         """Return the verdict on one token; wait for its key until ``deadline``, a time of ``time.monotonic()``."""
@@ -118,13 +136,13 @@ class Verifier:
             if not dot or b"." in payload:
                 raise _invalid("form", "three parts with dots between them", f"{token.count(b'.') + 1} parts")
             raw_payload, raw_signature = _decoded(payload), _decoded(signature)
-            kid = _checked_header(header)
+            kid, origin_issued_at = _checked_header(header)
             key = self._keys.key_at_hand(kid) or await self._wait_for_key(kid, deadline)
             try:
                 key.verify(raw_signature, signing_input, *_RS256)
             except InvalidSignature:
                 return _BAD_SIGNATURE
-            return self._check_claims(_json_object(raw_payload, "payload"))
+            return self._check_claims(_json_object(raw_payload, "payload"), origin_issued_at)
         except _CheckFailedError as failure:
             return failure.verdict
         except Exception as error:  # noqa: BLE001 - a token that breaks a library is invalid, and a bug of ours
@@ -142,7 +160,7 @@ class Verifier:
                 Reason.JWK_FAILED_TO_LOAD, "key id", "keys from Clerk", "none in time", Auth.UNVERIFIABLE
             ) from None
 
-    def _check_claims(self, claims: dict[str, Any]) -> Verdict:
+    def _check_claims(self, claims: dict[str, Any], origin_issued_at: float | None) -> Verdict:
         """Check claims whose signature is good."""
         for name in ("sub", "sid"):
             if not _is_identifier(claims.get(name)):
@@ -165,7 +183,7 @@ class Verifier:
             raise _CheckFailedError(Reason.TOKEN_IAT_IN_THE_FUTURE, "iat", latest, f"{issued - now:.0f} s ahead")
         if not_before > now + self._skew:
             raise _CheckFailedError(Reason.TOKEN_NOT_ACTIVE_YET, "nbf", latest, f"{not_before - now:.0f} s ahead")
-        identity = _identity(claims, issued, expires, expires - issued + 2 * self._skew)
+        identity = _identity(claims, issued, expires, origin_issued_at, expires - issued + 2 * self._skew)
         if expires <= now - self._skew:
             finding = Finding("exp", f"at most {self._skew} s behind our clock", f"{now - expires:.0f} s behind")
             return Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED, identity, finding)
@@ -200,8 +218,8 @@ def _json_object(raw: bytes, check: str) -> dict[str, Any]:
 
 
 @lru_cache(_CACHED_HEADERS)
-def _checked_header(part: bytes) -> str:
-    """Check the JOSE header and return its ``kid``. Failures are not cached."""
+def _checked_header(part: bytes) -> tuple[str, float | None]:
+    """Check the JOSE header and return its ``kid`` and ``oiat``. Failures are not cached."""
     header = _json_object(_decoded(part), "header")
     if header.get("alg") != "RS256":
         raise _invalid("alg", "RS256", header.get("alg"))
@@ -217,7 +235,9 @@ def _checked_header(part: bytes) -> str:
     if category != SESSION_CATEGORY:
         expected = f"{SESSION_CATEGORY} (a session token), or none"
         raise _CheckFailedError(Reason.TOKEN_CATEGORY_NOT_SUPPORTED, "cat", expected, category)
-    return kid
+    origin_issued_at = header.get("oiat")
+    is_number = isinstance(origin_issued_at, int | float) and not isinstance(origin_issued_at, bool)
+    return kid, origin_issued_at if is_number else None
 
 
 def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -235,25 +255,28 @@ def _names_one_of(audiences: frozenset[str], aud: object) -> bool:
     return all(isinstance(value, str) for value in values) and not audiences.isdisjoint(values)
 
 
-def _identity(claims: Mapping[str, Any], issued: int, expires: int, longest_lifetime: int) -> Identity:
+def _identity(
+    claims: Mapping[str, Any], issued: int, expires: int, origin_issued_at: float | None, longest_lifetime: int
+) -> Identity:
     """Return whom the claims name. ``sub`` and ``sid`` are checked already; of the rest, odd values are left out."""
     act, azp = claims.get("act"), claims.get("azp")
     organization = claims.get("o") if claims.get("v") == 2 else {"id": claims.get("org_id")}  # noqa: PLR2004 - Clerk's token version
+    initiated_by = "user"
+    if act is not None:
+        initiated_by = "agent" if isinstance(act, dict) and act.get("type") == "agent" else "admin"
     return Identity(
         user_id=claims["sub"],
         session_id=claims["sid"],
         org_id=None if organization is None else _member(organization, "id"),
         actor_id=None if act is None else _member(act, "sub"),
         issued_at=issued,
+        origin_issued_at=origin_issued_at,
         expires_at=expires,
         longest_lifetime=longest_lifetime,
         factor_ages=claims.get("fva"),
+        status=claims.get("sts", "active"),
         authorized_party=azp if isinstance(azp, str) and _matches_party(azp) else None,
-        initiated_by="user"
-        if act is None
-        else "agent"
-        if isinstance(act, dict) and act.get("type") == "agent"
-        else "admin",
+        initiated_by=initiated_by,
     )
 
 

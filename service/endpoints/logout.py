@@ -26,8 +26,9 @@ async def logout(request: Request) -> Response:
     verdict = ABSENT
     cookies: tuple[str, ...] = ()
     try:
-        tokens, cookies = read_credentials(state["head"].headers)
-        verdict = await state["resources"].logout_verifier.verify(tokens)
+        resources = state["resources"]
+        tokens, cookies = read_credentials(state["head"].headers, resources.session_cookies)
+        verdict = await resources.logout_verifier.verify(tokens)
         event_id, recorded = await _record(state, verdict, event_id, timestamp)
     except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
         logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()

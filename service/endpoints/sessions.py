@@ -55,7 +55,7 @@ async def sessions(request: Request) -> Response:
     api, max_age = resources.clerk, resources.settings.reverification_max_age_minutes
     if api is None:
         return _refused(501, "not-configured", "Signing out everywhere requires CLERK_SECRET_KEY, which is not set")
-    credentials = read_credentials(head.headers)
+    credentials = read_credentials(head.headers, resources.session_cookies)
     verdict = await resources.verifier.verify(credentials.tokens)
     identity = verdict.identity
     if verdict.auth is not Auth.VERIFIED or identity is None:

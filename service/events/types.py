@@ -185,7 +185,7 @@ class SessionUsedAfterLogout(Event):
     Attributes:
         logged_out_at: when the session was signed out, as ``timestamp``.
         token_issued_at: when Clerk made the token, as ``timestamp``.
-        issued_after_logout: that was after the sign-out, so Clerk has never ended the session.
+        issued_after_logout: its claims are from after the sign-out, so Clerk has hardly ended the session.
     """
 
     name: ClassVar[str] = "session_used_after_logout"

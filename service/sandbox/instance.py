@@ -118,13 +118,14 @@ class Instance:
         session.updated_at = self._milliseconds()
         return True
 
-    def session_token(self, session: Session, origin: str, *, age: int = 0) -> str:
+    def session_token(self, session: Session, origin: str, *, age: int = 0, **changes: object) -> str:
         """Mint a session token (version 2).
 
         Args:
             session: whose token it is.
             origin: of the frontend it is for.
             age: seconds since it was issued.
+            changes: other values of claims; None leaves one out.
         """
         now = int(self._clock()) - age
         claims: dict[str, Any] = {
@@ -136,7 +137,7 @@ class Instance:
             "jti": secrets.token_hex(10),
             "nbf": now - 10,
             "sid": session.id,
-            "sts": "active",
+            "sts": "pending" if session.status == "pending" else "active",
             "sub": session.user_id,
             "v": 2,
         }
@@ -144,6 +145,7 @@ class Instance:
             claims["o"] = {"id": session.last_active_organization_id, "slg": "sandbox", "rol": "member"}
         if session.actor is not None:
             claims["act"] = session.actor
+        claims = {name: value for name, value in (claims | changes).items() if value is not None}
         header = {"alg": "RS256", "cat": _SESSION_CATEGORY, "kid": self.kid, "typ": "JWT"}
         return serialize_compact(header, orjson.dumps(claims), self._key, registry=_REGISTRY)
 

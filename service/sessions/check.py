@@ -16,7 +16,7 @@ from service.events.recorder import Recorder
 from service.events.request import RequestHead
 from service.events.types import Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.revocations.revocation_list import REVOCATIONS_TIMEOUT, RevocationList, RevocationsUnavailableError
-from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
+from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_PENDING, SESSION_REVOKED, Refusal, refusal_of
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Children, Metrics
 
@@ -40,11 +40,14 @@ class SessionUser(BaseUser):
     """The impersonator, when somebody acts as the user."""
     expires_at: int
     """The token's ``exp``, in seconds since 1970."""
+    is_pending: bool
+    """The session has open tasks; only where that is allowed."""
 
     @classmethod
     def of(cls, identity: Identity) -> Self:
         """Give the user of an identity."""
-        return cls(identity.user_id, identity.session_id, identity.org_id, identity.actor_id, identity.expires_at)
+        user_id, session_id, org_id, actor_id = identity[:4]
+        return cls(user_id, session_id, org_id, actor_id, identity.expires_at, identity.status == "pending")
 
     @property
     def is_authenticated(self) -> bool:
@@ -70,6 +73,7 @@ class SessionCheck:
         revocations: knows which sessions are signed out.
         recorder: takes the event about a token that came after its session was signed out.
         facts: finds what the request tells that event.
+        cookies: the names of the session cookies to look at; None for any.
         fail: what happens to a verified token while nobody can say whether its session is signed out: ``closed``
             refuses it, ``open`` lets it pass.
         metrics: counts the decisions.
@@ -82,6 +86,7 @@ class SessionCheck:
         recorder: Recorder,
         facts: Callable[[RequestHead], Facts],
         *,
+        cookies: frozenset[bytes] | None = None,
         fail: Literal["closed", "open"] = "closed",
         metrics: Metrics | None = None,
     ) -> None:
@@ -90,20 +95,24 @@ class SessionCheck:
         self._revocations = revocations
         self._recorder = recorder
         self._facts = facts
+        self._cookies = cookies
         self._fail = fail
         self._results = Children((metrics or Metrics()).session_checks)
 
-    async def __call__(self, head: RequestHead) -> SessionUser | Refusal:
+    async def __call__(self, head: RequestHead, *, allow_pending: bool = False) -> SessionUser | Refusal:
         """Give who sent a request, or a WebSocket's, or why it is refused.
 
         Of several tokens, as cookies of several sessions, any one that counts admits; else the best verdict decides,
-        after "signed out", which is a verified token's. Only what is refused is reported as used after its logout.
+        after "signed out" and "pending", which are a verified token's. Only what is refused is reported as used after
+        its logout. ``allow_pending`` admits a session with open tasks.
 
         All questions to the revocation list share 100 ms, that of the report included.
         """
         best, within, deadline = ABSENT, REVOCATIONS_TIMEOUT, time.monotonic() + KEY_TIMEOUT
         signed_out: tuple[Identity, float] | None = None
-        for token in read_credentials(head.headers).tokens:
+        is_pending = False
+        tokens = read_credentials(head.headers, self._cookies).tokens
+        for token in self._verifier.most_likely(tokens) if len(tokens) > 1 else tokens:
             identity = self._remembered.get(token)
             if identity is None:
                 verdict = await self._verifier.verify_one(token, deadline)
@@ -112,6 +121,9 @@ class SessionCheck:
                     best = better(best, verdict)
                     continue
                 self._remembered.put(token, identity)
+            if identity.status != "active" and not (allow_pending and identity.status == "pending"):
+                is_pending = True
+                continue
             asked_at = time.monotonic()
             try:
                 signed_out_at = await self._revocations.signed_out_at(identity.session_id, within=within)
@@ -127,11 +139,15 @@ class SessionCheck:
             self._results["signed_out",].inc()
             await self._report(head, *signed_out, within)
             return SESSION_REVOKED
+        if is_pending:
+            self._results["pending",].inc()
+            return SESSION_PENDING
         self._results[best.auth.value,].inc()
         return refusal_of(best)
 
     async def _report(self, head: RequestHead, identity: Identity, signed_out_at: float, within: float) -> None:
         """Record, once per session and ``REPORT_INTERVAL``, that a token came after its session was signed out."""
+        made_at = identity.issued_at if identity.origin_issued_at is None else identity.origin_issued_at
         try:
             if await self._revocations.is_first_report(identity.session_id, seconds=REPORT_INTERVAL, within=within):
                 await self._recorder.record(
@@ -140,7 +156,7 @@ class SessionCheck:
                         timestamp=now(),
                         logged_out_at=timestamp_of(signed_out_at),
                         token_issued_at=timestamp_of(identity.issued_at),
-                        issued_after_logout=identity.issued_at > signed_out_at + SIGN_OUT_TOLERANCE,
+                        issued_after_logout=made_at > signed_out_at + SIGN_OUT_TOLERANCE,
                         who=identity,
                         facts=self._facts(head),
                     )

@@ -38,6 +38,7 @@ class Refusal:
 
 
 ABSENT_REFUSED = Refusal(401, "session-token-missing", "A session token is needed")
+SESSION_PENDING = Refusal(401, "session-pending", "This session has open tasks")
 SESSION_REVOKED = Refusal(401, "session-revoked", "This session is signed out")
 REVOCATIONS_UNAVAILABLE = Refusal(
     503,

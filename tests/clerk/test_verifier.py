@@ -27,7 +27,13 @@ OTHER_KID = "ins_2somebodyElse"
 UNREACHABLE_KID = "ins_2notLoadedYet"
 AUDIENCE = "https://api.example.com"
 WHO = Identity(
-    USER, SESSION, None, None, NOW, NOW + 60, longest_lifetime=70, factor_ages=[3, -1], authorized_party=ORIGIN
+    USER,
+    SESSION,
+    issued_at=NOW,
+    expires_at=NOW + 60,
+    longest_lifetime=70,
+    factor_ages=[3, -1],
+    authorized_party=ORIGIN,
 )
 
 
@@ -443,6 +449,50 @@ async def test_nothing_is_verified_after_the_first_verified_token() -> None:
     keys = FakeKeys()
     await verifier(keys=keys).verify([session_token().encode()] * 3)
     assert len(keys.waits) == 1
+
+
+class RingOfOne(FakeKeys):
+    """Has the instance's key at hand, and knows what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
+        return self._key if kid == KID else None
+
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
+        self.asked.append(kid)
+        return await super().key_for(kid, max_wait)
+
+
+FOREIGN = [
+    token(claims(now=NOW, exp=NOW + 600 + number), head=header(kid=f"ins_{number}"), key=private_key("other"))
+    for number in range(10)
+]
+"""Tokens of other Clerk applications on the same host."""
+
+
+async def test_ours_is_found_behind_any_number_of_other_applications_cookies() -> None:
+    keys = RingOfOne()
+    sent = [text.encode() for text in (*FOREIGN, "x", "a.b.c", "...", "x" * 9000, session_token())]
+    assert (await verifier(keys=keys).verify(sent)).auth is Auth.VERIFIED
+    assert keys.asked == []
+
+
+async def test_of_our_own_the_one_that_ends_last_is_verified_first() -> None:
+    ends = [NOW - 60, NOW + 10, NOW - 600, NOW + 50, NOW + 30, NOW - 5, NOW + 1]
+    odd = [session_token(exp="later"), session_token(exp=True), session_token(exp=None), session_token(exp=[1])]
+    sent = [text.encode() for text in (*odd, *(session_token(exp=end) for end in ends))]
+    verdict = await verifier(keys=RingOfOne()).verify(sent)
+    assert verdict.identity is not None
+    assert verdict.identity.expires_at == NOW + 50
+
+
+async def test_at_most_four_signatures_of_a_request_are_checked() -> None:
+    keys = RingOfOne()
+    assert (await verifier(keys=keys).verify([text.encode() for text in FOREIGN])).auth is Auth.REJECTED
+    assert keys.asked == [f"ins_{number}" for number in (9, 8, 7, 6)]
 
 
 async def test_all_tokens_of_a_request_share_the_time_for_keys() -> None:

@@ -221,6 +221,15 @@ async def test_each_session_cookie_is_expired_once(
     assert response.headers.get_list("set-cookie") == [f"{name}=; Max-Age=0; Path=/" for name in expired]
 
 
+async def test_other_applications_cookies_stay_where_ours_is_known(open_client: OpenClient) -> None:
+    cookie = {"Cookie": f"__session=a; __session_zzzzzzzz=b; __session_l2OS3d9k={token()}"}
+    async with open_client(clerk_publishable_key="pk_test_Y2xlcmsuZXhhbXBsZS5jb20k") as client:
+        for method, path, count in (("DELETE", SESSION, 2), ("GET", SESSION, 0)):
+            response = await client.request(method, path, headers=cookie)
+            assert "zzzzzzzz" not in str(response.headers)
+            assert response.headers.get("set-cookie", "").count("__session") == count
+
+
 # --- What is around the request --------------------------------------------------------------------------------------
 
 

@@ -95,6 +95,16 @@ async def test_nothing_of_a_hostile_token_comes_back(
     assert events.new() == []
 
 
+async def test_a_session_with_open_tasks_does_not_count_but_logs_out(
+    client: httpx.AsyncClient, events: EventFile
+) -> None:
+    sent = bearer(token(claims(sts="pending")))
+    response = await client.get(SESSION, headers=sent)
+    assert (response.status_code, response.json()["reason"]) == (401, "session-pending")
+    await client.delete(SESSION, headers=sent)
+    assert (events.one()["auth"], events.new()) == ("verified", [])
+
+
 @pytest.mark.parametrize("required", [True, False])
 async def test_a_token_without_azp_counts_only_where_that_is_allowed(open_client: OpenClient, required: bool) -> None:
     sent = bearer(token(claims(azp=None)))

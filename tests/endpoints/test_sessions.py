@@ -88,6 +88,7 @@ async def alone(
     state = {
         "resources": SimpleNamespace(
             clerk=api,
+            session_cookies=None,
             settings=SimpleNamespace(reverification_max_age_minutes=max_age),
             verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuers=[ISSUER]),
             recorder=recorder or Memory(),
@@ -157,6 +158,18 @@ async def test_all_sessions_are_ended_counted_and_recorded(
         ORIGIN,
     )
     assert event["request_id"] == response.headers["x-request-id"]
+    assert event["authorized_party"] == ORIGIN
+    assert event["token_issued_at"] <= event["timestamp"]
+
+
+@pytest.mark.parametrize(("required", "status"), [(True, 401), (False, 200)])
+async def test_a_token_without_azp_signs_out_everywhere_where_that_is_allowed(
+    clerk: StandIn, open_client: OpenClient, required: bool, status: int
+) -> None:
+    (own,) = clerk.sign_in()
+    async with open_client(clerk_secret_key=SECRET_KEY, clerk_azp_required=required) as service:
+        response = await service.delete(SESSIONS, headers=bearer(token_of(own, azp=None)))
+    assert response.status_code == status
 
 
 async def test_the_others_are_ended_where_they_are_meant(

@@ -121,8 +121,8 @@ class Parts:
         parts: dict[str, Any] = {"verifier": self.verifier, "recorder": self.recorder, "facts": facts} | changes
         self.check = SessionCheck(revocations=self.revocations, fail=fail, metrics=self.metrics, **parts)
 
-    async def outcome(self, headers: Mapping[str, str] | None = None, **changes: Any) -> Any:
-        return await self.check(read_head(scope(headers, **changes)))
+    async def outcome(self, headers: Mapping[str, str] | None = None, *, allow_pending: bool = False) -> Any:
+        return await self.check(read_head(scope(headers)), allow_pending=allow_pending)
 
     def counted(self) -> dict[str, float]:
         """The decisions, by their results."""

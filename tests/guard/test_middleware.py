@@ -109,6 +109,16 @@ async def test_any_other_never_reaches_the_application(headers: dict[str, str], 
     assert response.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize(("allow_pending", "status"), [(False, 401), (True, 200)])
+async def test_a_session_with_open_tasks_passes_where_it_is_allowed(allow_pending: bool, status: int) -> None:
+    sent = bearer(of_session(sts="pending"))
+    async with client_of(guarded(allow_pending=allow_pending)) as client:
+        response = await client.get("/", headers=sent)
+    assert response.status_code == status
+    if status == 401:
+        assert response.json()["reason"] == "session-pending"
+
+
 async def unreachable(*_: object) -> None:
     raise AssertionError("the guard let it pass")
 
