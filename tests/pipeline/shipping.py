@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from tests.pipeline.consumer import TOPIC
 from tests.support.debian import need
@@ -38,21 +38,18 @@ def kafka() -> Iterator[str]:
 
 def values(brokers: str) -> list[bytes]:
     """All that the topic holds, each partition in its order."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "looking", "enable.partition.eof": False})
-    partitions = consumer.list_topics(TOPIC, timeout=TIMEOUT).topics[TOPIC].partitions
     found: list[bytes] = []
-    for partition in partitions:
-        here = TopicPartition(TOPIC, partition)
-        first, end = consumer.get_watermark_offsets(here, timeout=TIMEOUT)
-        here.offset = first
-        consumer.assign([here])
-        while here.offset < end:
-            for message in consumer.consume(end - here.offset, timeout=1):
-                if error := message.error():
-                    raise KafkaException(error)
-                found.append(message.value() or b"")
-                here.offset += 1
-    consumer.close()
+    settings = {"bootstrap.servers": brokers, "group.id": "looking", "enable.partition.eof": True}
+    with Consumer(settings) as consumer:
+        partitions = consumer.list_topics(TOPIC, timeout=TIMEOUT).topics[TOPIC].partitions
+        consumer.assign([TopicPartition(TOPIC, partition, OFFSET_BEGINNING) for partition in partitions])
+        ends = 0
+        while ends < len(partitions):
+            for message in consumer.consume(1000, timeout=0.1):
+                if message.error() is None:
+                    found.append(message.value() or b"")
+                else:
+                    ends += 1
     return found
 
 
@@ -80,7 +77,7 @@ class SyslogNg:
     def start(self) -> None:
         """Start it, after a kill too."""
         own = {"cfgfile": "syslog-ng.conf", "control": "control", "persist-file": "positions", "pidfile": "pid"}
-        command = [need("syslog-ng", "syslog-ng-core"), "--foreground", "--no-caps"]
+        command = [need("syslog-ng", "syslog-ng-mod-rdkafka"), "--foreground", "--no-caps"]
         command += [f"--{option}={self._own / name}" for option, name in own.items()]
         with (self._own / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr)
@@ -90,11 +87,11 @@ class SyslogNg:
         self.process.kill()
         self.process.wait(TIMEOUT)
 
-    def queued(self) -> int:
-        """How many lines it has read and Kafka has not taken."""
-        command = [need("syslog-ng-ctl", "syslog-ng-core"), "stats", f"--control={self.control}"]
+    def has_read(self, lines: int) -> bool:
+        """Whether it has read so many lines since it started, and they may wait for Kafka."""
+        command = [need("syslog-ng-ctl", "syslog-ng-mod-rdkafka"), "stats", f"--control={self.control}"]
         stats = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT).stdout
-        return int(re.findall(r"^dst\.kafka;.*;queued;(\d+)$", stats, re.MULTILINE)[0])
+        return re.findall(r"^dst\.kafka;.*;processed;(\d+)$", stats, re.MULTILINE) == [str(lines)]
 
 
 @contextmanager
@@ -140,11 +137,11 @@ def consumer(brokers: str, warehouse: Path) -> Iterator[ConsumerProcess]:
         running.kill()
 
 
-def rotate(event_logs: Path, shipper: SyslogNg) -> "subprocess.CompletedProcess[str]":
-    """Run logrotate with our stanza over these event files, now."""
+def rotate(event_logs: Path, shipper: SyslogNg, *, attempts: int = 50) -> "subprocess.CompletedProcess[str]":
+    """Run logrotate with our stanza over these event files, now; it looks so often whether all is shipped."""
     control = f"syslog-ng-ctl stats --control={shipper.control}"
     text = STANZA.read_text("utf-8").replace("/var/log/clerk-logout/", f"{event_logs}/")
     stanza = event_logs.parent / "logrotate.conf"
-    stanza.write_text(text.replace("syslog-ng-ctl stats", control).replace("timeout 60", "timeout 10"), "utf-8")
+    stanza.write_text(text.replace("syslog-ng-ctl stats", control).replace("seq 300", f"seq {attempts}"), "utf-8")
     command = [need("logrotate", "logrotate"), "--force", f"--state={event_logs.parent}/logrotate.state", str(stanza)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)

@@ -2,7 +2,6 @@
 
 import gzip
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -58,11 +57,12 @@ def test_every_event_arrives_over_kills_rotation_and_a_torn_line(tmp_path_factor
                 chaos.start()
         outcome = load.result()
         assert outcome.failures == {}
-        recorded = set(outcome.recorded)
-        assert len(recorded) == COUNT
+        # Also those that were not recorded in time, on a busy machine: they are written late.
+        answered = {answer.event_id for answer in outcome.answers}
+        assert len(answered) == COUNT
         wait_until(lambda: consuming.events() >= COUNT, "all events in the table")
     with Warehouse(directory / "warehouse") as warehouse:
-        assert {row["event_id"] for row in warehouse.rows("SELECT event_id FROM events")} == recorded
+        assert {row["event_id"] for row in warehouse.rows("SELECT event_id FROM events")} == answered
         assert warehouse.one("SELECT count() FROM events FINAL") == COUNT
         assert warehouse.rows("SELECT line FROM bad FINAL") == [{"line": TORN.decode()}]
     files = sorted(logs.iterdir())

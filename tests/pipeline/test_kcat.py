@@ -13,6 +13,7 @@ from tests.support.debian import need
 from tests.support.processes import TIMEOUT
 
 SHIP = Path("deploy/pipeline/kcat/ship")
+LONG_AGO = 1_000_000_000
 TEXT = b"".join(line + b"\n" for line in LINES)
 
 
@@ -22,10 +23,10 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("logs")
     for name in ("events-20261126-1.jsonl", "events-20261127-2.jsonl"):
         (logs / name).write_bytes(TEXT)
-        os.utime(logs / name, (0, 0))
+        os.utime(logs / name, (LONG_AGO, LONG_AGO))
     (logs / "events-20261128-3.jsonl").write_bytes(b"just now\n")
     (logs / "events.jsonl").write_bytes(b"current\n")
-    os.utime(logs / "events.jsonl", (0, 0))
+    os.utime(logs / "events.jsonl", (LONG_AGO, LONG_AGO))
     return logs
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.shipping import SyslogNg, kafka, rotate, syslog_ng, values, wait_until
+from tests.pipeline.shipping import kafka, rotate, syslog_ng, values, wait_until
 from tests.support.lines import MAX_LINE
 
 LINES = [
@@ -20,6 +20,7 @@ LINES = [
     b"\xff\xfe no UTF-8",
 ]
 NOBODY = "127.0.0.1:1"
+OLD = "events-20261127-1795755226.jsonl"
 
 
 @pytest.fixture
@@ -63,33 +64,40 @@ def test_a_renamed_file_is_read_to_its_end(brokers: str, directory: Path, logs: 
 def test_what_was_read_and_not_taken_survives_a_kill(brokers: str, directory: Path, logs: Path) -> None:
     (logs / "events.jsonl").write_bytes(b"1\n2\n3\n")
     with syslog_ng(NOBODY, logs, directory / "syslog-ng") as shipper:
-        wait_until(lambda: shipper.queued() == 3, "reading")
+        wait_until(lambda: shipper.has_read(3), "reading")
     with syslog_ng(brokers, logs, directory / "syslog-ng"):
         wait_until(lambda: {*values(brokers)} == {b"1", b"2", b"3"}, "delivery")
 
 
-def files_of(logs: Path) -> list[str]:
-    return sorted(path.suffix for path in logs.iterdir())
-
-
 def test_logrotate_compresses_what_was_rotated_before(brokers: str, directory: Path, logs: Path) -> None:
-    with syslog_ng(brokers, logs, directory / "syslog-ng") as shipper:
-        for suffixes in ([".jsonl"], [".gz", ".jsonl"]):
-            (logs / "events.jsonl").write_bytes(b"1\n")
-            wait_until(lambda: shipper.queued() == 0, "delivery")
-            assert rotate(logs, shipper).stderr == ""
-            assert files_of(logs) == suffixes
-
-
-def test_logrotate_leaves_all_as_it_is_while_lines_wait(directory: Path, logs: Path) -> None:
+    (logs / OLD).write_bytes(b"0\n")
     (logs / "events.jsonl").write_bytes(b"1\n")
-    (logs / "events-20261127-1795755226.jsonl").write_bytes(b"0\n")
+    with syslog_ng(brokers, logs, directory / "syslog-ng") as shipper:
+        wait_until(lambda: {*values(brokers)} == {b"0", b"1"}, "delivery")
+        assert rotate(logs, shipper).stderr == ""
+        old, renamed = sorted(logs.iterdir())
+        assert old.name == f"{OLD}.gz"
+        assert renamed.read_bytes() == b"1\n"
+        assert not (logs / "events.jsonl").exists(), "the service makes the next"
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_logrotate_leaves_all_as_it_is_while_lines_wait(directory: Path, logs: Path, lines: int) -> None:
+    (logs / "events.jsonl").write_bytes(b"1\n" * lines)
+    (logs / OLD).touch()
     with syslog_ng(NOBODY, logs, directory / "syslog-ng") as shipper:
-        wait_until(lambda: shipper.queued() == 2, "reading")
-        assert rotate(logs, shipper).returncode == 1
+        wait_until(lambda: shipper.has_read(lines), "reading")
+        assert rotate(logs, shipper, attempts=3).returncode == 1
+    assert {path.name for path in logs.iterdir()} == {OLD, "events.jsonl"}
+
+
+def test_logrotate_leaves_all_as_it_is_without_syslog_ng(directory: Path, logs: Path) -> None:
+    (logs / "events.jsonl").write_bytes(b"1\n")
+    (logs / OLD).touch()
+    with syslog_ng(NOBODY, logs, directory / "syslog-ng") as shipper:
         shipper.kill()
-        assert rotate(logs, shipper).returncode == 1, "nor where syslog-ng does not run"
-    assert sorted(path.name for path in logs.iterdir()) == ["events-20261127-1795755226.jsonl", "events.jsonl"]
+        assert rotate(logs, shipper, attempts=3).returncode == 1
+    assert {path.name for path in logs.iterdir()} == {OLD, "events.jsonl"}
 
 
 def test_logrotate_has_nothing_to_do_without_a_file(directory: Path, logs: Path) -> None:

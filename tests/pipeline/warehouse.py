@@ -33,7 +33,7 @@ class Warehouse:
         with NamedTemporaryFile() as file:
             file.write(b"\n".join(lines))
             file.flush()
-            self.run(f"INSERT INTO lines SELECT * FROM file('{file.name}', LineAsString)")
+            self.run(f"INSERT INTO lines SELECT * FROM file('{file.name}', LineAsString)")  # noqa: S608 - a name of our own
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Ask."""
