@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``check``, ``sandbox``, ``schema``, ``openapi``. Only here the environment is read."""
+"""The command line, one function a subcommand. Only here the environment is read."""
 
 import asyncio
 import json
@@ -20,6 +20,7 @@ from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason, Verdict
 from service.clerk.verifier import Verifier
 from service.endpoints.documents import document
+from service.events.asyncapi import asyncapi
 from service.events.schemas import schemas
 from service.events.types import timestamp_of
 from service.resources import (
@@ -115,6 +116,12 @@ def schema(event: str | None) -> None:
 def openapi() -> None:
     """Print the OpenAPI document."""
     click.echo(json.dumps(document(), indent=2))
+
+
+@main.command("asyncapi")
+def print_asyncapi() -> None:
+    """Print the events as an AsyncAPI document."""
+    click.echo(json.dumps(asyncapi(), indent=2))
 
 
 @main.command()

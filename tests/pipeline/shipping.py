@@ -142,6 +142,6 @@ def rotate(event_logs: Path, shipper: SyslogNg, *, attempts: int = 50) -> "subpr
     control = f"syslog-ng-ctl stats --control={shipper.control}"
     text = STANZA.read_text("utf-8").replace("/var/log/clerk-logout/", f"{event_logs}/")
     stanza = event_logs.parent / "logrotate.conf"
-    stanza.write_text(text.replace("syslog-ng-ctl stats", control).replace("seq 300", f"seq {attempts}"), "utf-8")
+    stanza.write_text(text.replace("syslog-ng-ctl stats", control).replace("seq 60", f"seq {attempts}"), "utf-8")
     command = [need("logrotate", "logrotate"), "--force", f"--state={event_logs.parent}/logrotate.state", str(stanza)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
