@@ -43,7 +43,7 @@ def _widened(old: Schema, new: Schema) -> Iterator[str]:
     for keyword, is_narrower in NARROWED_BY.items():
         if keyword in old and not (keyword in new and is_narrower(new[keyword], old[keyword])):
             yield keyword
-    if "enum" in old and not set(old["enum"]) <= set(new.get("enum", old["enum"])):
+    if "enum" in old and not set(old["enum"]) <= (set(new["enum"]) if "enum" in new else set()):
         yield "enum"
 
 
