@@ -1,5 +1,6 @@
 """What the standards ask of an event, whichever it is."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,17 +8,19 @@ import orjson
 
 Event = dict[str, Any]
 
+_is_timestamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 
 def read_event(line: bytes) -> Event | None:
-    """Parse a line; None where it is no event: torn, or without ``event``, ``event_id`` or a readable ``timestamp``."""
+    """Parse a line; None where it is none: torn, or without ``event``, ``event_id`` or a ``timestamp`` in our form."""
     try:
         event = orjson.loads(line)
         microseconds(event["timestamp"])
     except (ValueError, TypeError, KeyError):
         return None
-    return event if isinstance(event.get("event"), str) and event.get("event_id") else None
+    named = isinstance(event.get("event"), str) and event.get("event_id")
+    return event if named and _is_timestamp(event["timestamp"]) else None
 
 
 def microseconds(moment: str) -> int:

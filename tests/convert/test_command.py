@@ -47,6 +47,7 @@ def test_what_is_skipped_is_counted() -> None:
         pytest.param(orjson.dumps(EXAMPLES["user_logout"] | {"timestamp": None}), id="no time"),
         pytest.param(orjson.dumps(EXAMPLES["user_logout"] | {"timestamp": "yesterday"}), id="no time in timestamp"),
         pytest.param(orjson.dumps(EXAMPLES["user_logout"] | {"timestamp": "2026-11-21T09:44:18"}), id="no time zone"),
+        pytest.param(orjson.dumps(EXAMPLES["user_logout"] | {"timestamp": "2026-11-21T09:44:18Z"}), id="another form"),
         pytest.param(orjson.dumps(EXAMPLES["user_logout"] | {"event_id": ""}), id="no event_id"),
         pytest.param(orjson.dumps(EXAMPLES["user_logout"] | {"event": 1}), id="no name"),
     ],

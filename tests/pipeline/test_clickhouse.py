@@ -45,10 +45,13 @@ def test_a_line_that_comes_again_is_one_row(warehouse: Warehouse) -> None:
     assert warehouse.rows("SELECT event_id FROM events FINAL") == [{"event_id": EVENT_ID}]
 
 
-def test_a_webhook_that_comes_again_next_month_is_one_row(warehouse: Warehouse) -> None:
+@pytest.mark.parametrize("later_first", [False, True], ids=["in order", "the later one first"])
+def test_of_a_webhook_that_comes_again_the_first_copy_stays(warehouse: Warehouse, *, later_first: bool) -> None:
     line = line_of(made("session_ended", VERIFIED)).rstrip()
-    warehouse.insert([line, line.replace(TIME.encode(), b"2027-01-01T00:00:00.000000Z", 1)])
-    assert warehouse.one("SELECT count() FROM events FINAL") == 1
+    copies = [line, line.replace(TIME.encode(), b"2027-01-01T00:00:00.000000Z", 1)]
+    for copy in reversed(copies) if later_first else copies:
+        warehouse.insert([copy])
+    assert [row["line"].encode() for row in warehouse.rows("SELECT line FROM events FINAL")] == [line]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,8 @@ def test_a_webhook_that_comes_again_next_month_is_one_row(warehouse: Warehouse) 
         pytest.param(b'"text"', id="text"),
         pytest.param(b'{"event_id":"1"}', id="no time"),
         pytest.param(b'{"event_id":"1","timestamp":"yesterday"}', id="no time in timestamp"),
+        pytest.param(LINE.replace(TIME.encode(), b"2026-13-41T00:00:00.000000Z"), id="no date"),
+        pytest.param(LINE.replace(TIME.encode(), b"2026-11-21T09:44:18Z"), id="a time of another form"),
         pytest.param(LINE.replace(EVENT_ID.encode(), b""), id="no event_id"),
         pytest.param("läuft".encode(), id="a message of somebody else"),
     ],

@@ -1,6 +1,7 @@
 -- Raw lines in, typed events out. Insert each line of the event log into `lines`, however often it comes:
 -- `events` keeps one row for each event_id, `bad` what is no event (a torn line), an empty line goes nowhere.
--- Rows that came again are merged in the background: read with FINAL, or OPTIMIZE TABLE events FINAL first.
+-- Copies are merged in the background, and the earliest stays: read with FINAL, or count each event_id once.
+-- A key that a later version adds: ALTER TABLE events ADD COLUMN, with a DEFAULT like the others; old rows have it, too.
 
 CREATE TABLE IF NOT EXISTS lines (line String) ENGINE = Null;
 
@@ -27,21 +28,22 @@ CREATE TABLE IF NOT EXISTS events
     origin LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'origin', 'Nullable(String)'),
     client_ip Nullable(String) DEFAULT JSONExtract(line, 'client_ip', 'Nullable(String)'),
     user_agent Nullable(String) DEFAULT JSONExtract(line, 'user_agent', 'Nullable(String)'),
-    count Nullable(UInt64) DEFAULT JSONExtract(line, 'count', 'Nullable(UInt64)'),
+    count Nullable(Int64) DEFAULT JSONExtract(line, 'count', 'Nullable(Int64)'),
     window_start Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'window_start', 'Nullable(DateTime64(6, \'UTC\'))'),
     window_end Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'window_end', 'Nullable(DateTime64(6, \'UTC\'))'),
     scope LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'scope', 'Nullable(String)'),
-    revoked_sessions Nullable(UInt32) DEFAULT JSONExtract(line, 'revoked_sessions', 'Nullable(UInt32)'),
-    failed_sessions Nullable(UInt32) DEFAULT JSONExtract(line, 'failed_sessions', 'Nullable(UInt32)'),
+    revoked_sessions Nullable(Int64) DEFAULT JSONExtract(line, 'revoked_sessions', 'Nullable(Int64)'),
+    failed_sessions Nullable(Int64) DEFAULT JSONExtract(line, 'failed_sessions', 'Nullable(Int64)'),
     cause LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'cause', 'Nullable(String)'),
     ended_at Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'ended_at', 'Nullable(DateTime64(6, \'UTC\'))'),
     logged_out_at Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'logged_out_at', 'Nullable(DateTime64(6, \'UTC\'))'),
     issued_after_logout Nullable(Bool) DEFAULT JSONExtract(line, 'issued_after_logout', 'Nullable(Bool)'),
     service LowCardinality(String) DEFAULT JSONExtract(line, 'service', 'String'),
-    service_version LowCardinality(String) DEFAULT JSONExtract(line, 'service_version', 'String')
+    service_version LowCardinality(String) DEFAULT JSONExtract(line, 'service_version', 'String'),
+    earliness UInt64 MATERIALIZED bitNot(toUInt64(toUnixTimestamp64Micro(timestamp)))
 )
 -- No partitions: Clerk may deliver a webhook again in the next month, and the event_id is the same.
-ENGINE = ReplacingMergeTree
+ENGINE = ReplacingMergeTree(earliness)
 ORDER BY event_id;
 
 CREATE TABLE IF NOT EXISTS bad (line String) ENGINE = ReplacingMergeTree ORDER BY line;
@@ -51,6 +53,7 @@ SELECT line
 FROM lines
 WHERE isValidJSON(line)
     AND JSONExtractString(line, 'event_id') != ''
+    AND JSONExtractString(line, 'timestamp') LIKE '____-__-__T__:__:__.______Z'
     AND JSONExtract(line, 'timestamp', 'Nullable(DateTime64(6))') IS NOT NULL;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS lines_to_bad TO bad AS
@@ -60,5 +63,6 @@ WHERE line != ''
     AND NOT (
         isValidJSON(line)
         AND JSONExtractString(line, 'event_id') != ''
+        AND JSONExtractString(line, 'timestamp') LIKE '____-__-__T__:__:__.______Z'
         AND JSONExtract(line, 'timestamp', 'Nullable(DateTime64(6))') IS NOT NULL
     );
