@@ -8,7 +8,7 @@ import orjson
 
 Event = dict[str, Any]
 
-_is_timestamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
+_has_our_form = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 
@@ -16,11 +16,23 @@ def read_event(line: bytes) -> Event | None:
     """Parse a line; None where it is none: torn, or without ``event``, ``event_id`` or a ``timestamp`` in our form."""
     try:
         event = orjson.loads(line)
-        microseconds(event["timestamp"])
-    except (ValueError, TypeError, KeyError):
+    except ValueError:
         return None
-    named = isinstance(event.get("event"), str) and event.get("event_id")
-    return event if named and _is_timestamp(event["timestamp"]) else None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not event.get("event_id"):
+        return None
+    if not _is_time(event.get("ended_at")):
+        event.pop("ended_at", None)
+    return event if _is_time(event.get("timestamp")) else None
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, str) or not _has_our_form(value):
+        return False
+    try:
+        microseconds(value)
+    except ValueError:
+        return False
+    return True
 
 
 def microseconds(moment: str) -> int:

@@ -58,6 +58,14 @@ def test_what_is_no_event_is_counted(line: bytes) -> None:
     assert result.stderr == "clerk-logout: 2 converted\nclerk-logout: 1 skipped: no event\n"
 
 
+@pytest.mark.parametrize("ended_at", [None, 5, "yesterday", "2026-13-41T00:00:00.000000Z"])
+@pytest.mark.parametrize("to", STANDARDS)
+def test_an_end_without_a_readable_time_has_the_lines(to: str, ended_at: object) -> None:
+    result = convert(to, [orjson.dumps(EXAMPLES["session_ended"] | {"ended_at": ended_at})])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == golden(to)["session_ended"], "there both times are the same"
+
+
 def test_an_event_of_a_later_version_is_skipped_by_its_name() -> None:
     result = convert("otel", [orjson.dumps(EXAMPLES["user_logout"] | {"event": "later"})])
     assert (result.stdout, result.exit_code) == ("", 0)
