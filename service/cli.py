@@ -36,8 +36,7 @@ from service.resources import (
     open_keys,
     open_revocations,
 )
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
 from service.server import listen
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
@@ -193,7 +192,7 @@ def _setting_shown(settings: Settings, name: str) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value() if value == Settings.model_fields[name].default else "set"
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join("set" if isinstance(entry, SecretStr) else entry for entry in value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -173,6 +173,7 @@ def _path(value: str) -> str:
 
 
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split), Field(max_length=64)]
+SigningSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signing_secret)], ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 
 
@@ -189,8 +190,8 @@ class Settings(BaseModel):
     clerk_authorized_parties: Origins = ()
     """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
     clerk_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
-    clerk_webhook_signing_secret: Annotated[SecretStr, AfterValidator(_signing_secret)] | None = None
-    """Signs Clerk's webhooks; without it none is taken."""
+    clerk_webhook_signing_secret: SigningSecrets = ()
+    """Sign Clerk's webhooks, several while one is being replaced; without any none is taken."""
     event_log: Annotated[str, AfterValidator(_path)] = "-"
     """``-`` for standard output, else the path of a file that is appended to."""
     event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout"  # noqa: S108 - see Spool for what makes a shared directory safe

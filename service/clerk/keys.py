@@ -206,11 +206,17 @@ class KeyRing:
 
 
 def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
-    """Parse the RSA signature keys of a JWKS, by ``kid``; other keys are skipped."""
+    """Parse the RSA signature keys of a JWKS, by ``kid``; other keys are skipped. ``use`` and ``alg`` are optional."""
     keys: dict[str, RSAPublicKey] = {}
     for jwk in jwks:
         kid = jwk.get("kid")
-        if (jwk.get("kty"), jwk.get("use"), jwk.get("alg")) != ("RSA", "sig", "RS256") or not isinstance(kid, str):
+        use, alg = jwk.get("use"), jwk.get("alg")
+        if (
+            jwk.get("kty") != "RSA"
+            or use not in (None, "sig")
+            or alg not in (None, "RS256")
+            or not isinstance(kid, str)
+        ):
             continue
         try:
             # Measured before the import, because joserfc warns about small keys on its own.

@@ -74,6 +74,7 @@ async def sessions(request: Request) -> Response:
         scope=scope,
         facts=resources.request_facts(head),
         resources=resources,
+        limit=state["sign_out_limit"],
     )
     deadline = asyncio.get_running_loop().time() + SIGN_OUT_TIMEOUT
     key = identity.session_id, scope
@@ -105,6 +106,9 @@ def _refused_query(query: QueryParams) -> Response | None:
 
 def _answer(outcome: RecordedSignOut, scope: str) -> Response:
     result = outcome.result
+    if result.stop_reason is StopReason.TOO_MANY_REQUESTS:
+        message = "Too many sign-outs of this user. Retry after the number of seconds in Retry-After"
+        return _refused(429, result.stop_reason, message, retry_after=result.retry_after)
     content: dict[str, object] = {"success": result.succeeded}
     if result.succeeded:
         content["message"] = _SUCCESS[scope]

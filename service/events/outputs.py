@@ -195,7 +195,7 @@ class LogFile:
         size = (self._followed() if self._follow else os.fstat(self._fd)).st_size
         if self._stream is not None:
             return self._stream.write(lines)
-        newline = b"" if self._ends_whole(size) else b"\n"
+        newline = b"" if size == self._end or self._ends_whole(size) else b"\n"
         taken = os.write(self._fd, newline + lines) - len(newline)
         whole = lines.rfind(b"\n", 0, max(taken, 0)) + 1
         self._torn = whole != taken  # -1: not even the newline was taken
@@ -223,7 +223,7 @@ class LogFile:
 
     def _ends_whole(self, size: int) -> bool:
         """Tell whether the file, of this size, ends with a whole line. It is read only where somebody else wrote."""
-        if size in {self._end, 0}:
+        if size == 0:
             return True
         return os.pread(self._fd, 1, size - 1) == b"\n" if self._is_readable else not self._torn
 

@@ -159,6 +159,7 @@ class SessionEnded(Event):
     Attributes:
         cause: ``ended`` (signed out, kept in the client), ``removed`` (signed out) or ``revoked`` (by the application).
         ended_at: Clerk's time of it, as ``timestamp``.
+        initiated_by: ``user``, ``admin`` or ``agent``; None where Clerk does not say.
     """
 
     name: ClassVar[str] = "session_ended"
@@ -166,13 +167,16 @@ class SessionEnded(Event):
 
     cause: str
     ended_at: str
+    initiated_by: str | None
 
     def fields(self) -> dict[str, object]:
-        """Give the line's keys. Who had a session revoked, Clerk does not say."""
-        fields = {**Event.fields(self), "cause": self.cause, "ended_at": self.ended_at}
-        if self.cause == "revoked" and fields["actor_id"] is None:
-            fields["initiated_by"] = None
-        return fields
+        """Give the line's keys."""
+        return {
+            **Event.fields(self),
+            "initiated_by": self.initiated_by,
+            "cause": self.cause,
+            "ended_at": self.ended_at,
+        }
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -17,6 +17,9 @@ TOKEN_LIFETIME = 60
 SESSION_LIFETIME = 7 * 24 * 3600 * 1000
 """Milliseconds: Clerk's default of seven days."""
 
+ALIVE = frozenset({"active", "pending"})
+"""The statuses of sessions that have not ended; ``pending`` ones have open tasks."""
+
 _SESSION_CATEGORY = "cl_B7d4PD111AAA"
 _BASE62 = string.ascii_letters + string.digits
 # Clerk's `cat` is not a registered header parameter, so the strict registry refuses it.
@@ -76,12 +79,18 @@ class Instance:
         return {"keys": [key]}
 
     def sign_in(
-        self, user_id: str, *, client_id: str | None = None, org_id: str | None = None, actor_id: str | None = None
+        self,
+        user_id: str,
+        *,
+        client_id: str | None = None,
+        org_id: str | None = None,
+        actor_id: str | None = None,
+        status: str = "active",
     ) -> Session:
         """Start a session, on a new device unless a client is given."""
         now = self._milliseconds()
         actor = {"sub": actor_id} if actor_id else None
-        session = Session(new_id("sess"), user_id, client_id or new_id("client"), org_id, actor, now, now)
+        session = Session(new_id("sess"), user_id, client_id or new_id("client"), org_id, actor, now, now, status)
         self._sessions[session.id] = session
         return session
 
@@ -102,8 +111,8 @@ class Instance:
         ]
 
     def end(self, session: Session, status: str) -> bool:
-        """End a session and return whether it was active; one that had ended already keeps its status."""
-        if session.status != "active":
+        """End a session and return whether it was alive; one that had ended already keeps its status."""
+        if session.status not in ALIVE:
             return False
         session.status = status
         session.updated_at = self._milliseconds()

@@ -1,6 +1,7 @@
 """The PEM key, and the key ring: with a fake for Clerk and for time, and with the real client over a mocked wire."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from time import monotonic
@@ -356,10 +357,8 @@ UNUSABLE_KEYS = [
     pytest.param(jwk("k", kty="oct"), id="RSA by another name"),
     pytest.param(jwk("k", key=SMALL), id="1024 bits"),
     pytest.param(jwk("k", use="enc"), id="for encryption"),
-    pytest.param(jwk("k", use=None), id="without a use"),
     pytest.param(jwk("k", alg="RS512"), id="for RS512"),
     pytest.param(jwk("k", alg="RSA-OAEP"), id="for RSA-OAEP"),
-    pytest.param(jwk("k", alg=None), id="without an alg"),
     pytest.param(jwk("k") | {"kid": None}, id="without a kid"),
     pytest.param(jwk("k") | {"kid": 5}, id="with a number for a kid"),
     pytest.param(jwk("k", n=None), id="without n"),
@@ -372,6 +371,16 @@ UNUSABLE_KEYS = [
     pytest.param(jwk("k", e="AQ"), id="e of 1"),
     pytest.param(jwk("k", e="AQAC"), id="e even"),
 ]
+
+
+@pytest.mark.parametrize("name", ["use", "alg"])
+@pytest.mark.parametrize("left_out", [True, False], ids=["left out", "null"])
+async def test_use_and_alg_of_a_key_are_optional(name: str, left_out: bool, ring: KeyRing, clerk: FakeClerk) -> None:
+    """As in RFC 7517, sections 4.2 and 4.4."""
+    key = jwk("k", **{name: None})
+    clerk.answer = [{member: value for member, value in key.items() if member != name} if left_out else key]
+    assert await ring.refresh()
+    assert ring.kids == ("k",)
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE_KEYS)
@@ -587,7 +596,8 @@ async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: Back
         pytest.param(httpx.Response(200, text="<html>"), "the answer is not a JWKS", id="HTML"),
         pytest.param(httpx.Response(200, json=[]), "the answer is not a JWKS", id="a list"),
         pytest.param(httpx.Response(200, json={"keys": {}}), "the answer is not a JWKS", id="keys of another type"),
-        pytest.param(httpx.Response(200, json={"keys": [None]}), "the answer is not a JWKS", id="null for a key"),
+        pytest.param(httpx.Response(200, json={"keys": "k"}), "the answer is not a JWKS", id="text for the keys"),
+        pytest.param(httpx.Response(200, json=None), "the answer is not a JWKS", id="null"),
         pytest.param(httpx.ConnectError("refused"), "no connection (ConnectError)", id="refused"),
     ],
 )
@@ -602,10 +612,40 @@ async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
     assert wire.call_count == 1
 
 
-@pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": []}], ids=str)
+@pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": []}, {"keys": [None]}], ids=str)
 async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wire: respx.Route) -> None:
     wire.respond(json=body)
     assert await api.jwks() == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"kid": 5}, id="a number for a kid"),
+        pytest.param({"kid": None, "use": None}, id="nulls"),
+        pytest.param({"kid": "k", "n": ["x"]}, id="a list for n"),
+        pytest.param({"kid": "k", "e": 65537}, id="a number for e"),
+        pytest.param({"x": {"y": "\ud800"}}, id="an object for x"),
+        pytest.param({"k": "NaN"}, id="unknown members"),
+        *(pytest.param(no_object, id=str(no_object)) for no_object in ("key", 5, True, None)),
+        pytest.param([jwk("k")], id="a list"),
+    ],
+)
+async def test_an_odd_key_hides_no_good_one(odd: object, api: BackendApi, wire: respx.Route) -> None:
+    """The SDK refuses the whole JWKS for most of these."""
+    content = json.dumps({"keys": [odd, jwk(), odd], "next": {}})
+    wire.respond(content=content, headers={"Content-Type": "application/json"})
+    ring = KeyRing(api.jwks)
+    assert await ring.refresh()
+    assert ring.kids == (KID,)
+
+
+@pytest.mark.parametrize("content_type", ["application/jwk-set+json", "text/plain", "application/octet-stream"])
+async def test_the_content_type_of_a_jwks_does_not_matter(
+    content_type: str, api: BackendApi, wire: respx.Route
+) -> None:
+    wire.respond(content=json.dumps({"keys": [jwk()]}), headers={"Content-Type": content_type})
+    assert [key["kid"] for key in await api.jwks()] == [KID]
 
 
 async def test_a_cold_start_without_clerk_recovers_over_the_wire(

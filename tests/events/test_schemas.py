@@ -64,6 +64,7 @@ OWN: dict[str, dict[str, Any]] = {
         "origin": None,
         "cause": "removed",
         "ended_at": TIME,
+        "initiated_by": "user",
     },
     "session_used_after_logout": {"logged_out_at": TIME, "token_issued_at": TIME, "issued_after_logout": False},
     "user_logout_suppressed": {"count": 1, "window_start": TIME, "window_end": TIME},
@@ -91,6 +92,8 @@ def made(name: str, values: dict[str, Any]) -> Event:
     own = OWN[name] | {key: value for key, value in values.items() if key in OWN[name] and key not in ABSENT}
     if name == "session_ended":
         own["origin"] = None
+        if "initiated_by" not in values:
+            own["initiated_by"] = "admin" if "actor_id" in values else {"revoked": None}.get(own["cause"], "user")
     if name == "user_logout_suppressed":
         return UserLogoutSuppressed(event_id=EVENT_ID, timestamp=TIME, **own)
     event: Event = EVENTS[name](**told(values | own))
@@ -173,6 +176,12 @@ def test_the_schema_of_a_logout_lists_the_verdicts_values(key: str, values: Any)
         ("session_used_after_logout", VERIFIED | {"issued_after_logout": True}),
         *[("session_ended", values | {"cause": "ended"}) for values in (VERIFIED, IMPERSONATED)],
         *[("session_ended", values | {"cause": "revoked"}) for values in (VERIFIED, IMPERSONATED)],
+        *[
+            ("session_ended", values | {"initiated_by": initiator, "cause": cause})
+            for values in (VERIFIED, IMPERSONATED)
+            for initiator in ("admin", "agent")
+            for cause in ("removed", "revoked")
+        ],
     ],
 )
 def test_a_line_as_it_is_emitted_is_valid(name: str, values: dict[str, Any]) -> None:
@@ -236,9 +245,9 @@ NEVER_EMITTED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         (VERIFIED, {"origin": "https://app.example.com"}),
         *[(VERIFIED, {"cause": value}) for value in ("expired", None)],
         *[(VERIFIED, {"ended_at": value}) for value in (None, 1716883200, "2026-11-21T09:44:18Z")],
-        *[(VERIFIED, {"initiated_by": value}) for value in (None, "admin")],
+        *[(VERIFIED, {"initiated_by": value}) for value in (None, "robot")],
         (VERIFIED | {"cause": "revoked"}, {"initiated_by": "user"}),
-        (IMPERSONATED, {"initiated_by": "user"}),
+        *[(IMPERSONATED, {"initiated_by": value}) for value in (None, "user")],
         (VERIFIED, {"source": "frontend"}),
     ],
     "session_used_after_logout": [

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from service.revocations.expiring_dict import ExpiringDict
+from service.revocations.revocation_list import ExpiringDict
 from tests.revocations.conftest import Clock
 
 
