@@ -1,4 +1,4 @@
-"""The command line, one function a subcommand. Only here the environment is read."""
+"""The command line: ``serve``, ``check``, ``report`` and others. Only here the environment is read."""
 
 import asyncio
 import json
