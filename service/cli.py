@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from prometheus_client import disable_created_metrics
@@ -18,7 +20,9 @@ from service import __version__
 from service.clerk.credentials import read_credentials
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason, Verdict
+from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
+from service.events.asyncapi import asyncapi
 from service.events.schemas import schemas
 from service.events.types import timestamp_of
 from service.resources import (
@@ -116,6 +120,28 @@ def schema(event: str | None) -> None:
 def openapi() -> None:
     """Print the OpenAPI document."""
     click.echo(json.dumps(document(), indent=2))
+
+
+@main.command("asyncapi")
+def print_asyncapi() -> None:
+    """Print the events as an AsyncAPI document."""
+    click.echo(json.dumps(asyncapi(), indent=2))
+
+
+@main.command("convert")
+@click.option("--to", required=True, type=click.Choice(STANDARDS), help="The standard.")
+@click.argument("file", type=click.File("rb"), default="-")
+def print_converted(to: str, file: BinaryIO) -> None:
+    """Print the events of FILE (or stdin) as OCSF, ECS or OpenTelemetry, one JSON object a line.
+
+    What a standard cannot say is skipped, and what is no event too; stderr says how many of each.
+    """
+    counts: Counter[str] = Counter()
+    sys.stdout.buffer.writelines(convert(file, to, counts))
+    sys.stdout.buffer.flush()
+    click.echo(f"clerk-logout: {counts.pop('converted', 0)} converted", err=True)
+    for name, count in sorted(counts.items()):
+        click.echo(f"clerk-logout: {count} skipped: {name}", err=True)
 
 
 @main.command()

@@ -27,7 +27,12 @@ from tests.support.sandbox import Sandbox, start_sandbox
 
 PAGES = {
     str(path): path.read_text("utf-8")
-    for path in [*sorted(Path().glob("*.md")), Path("service/README.md"), *sorted(Path("docs").glob("*.md"))]
+    for path in [
+        *sorted(Path().glob("*.md")),
+        Path("service/README.md"),
+        *sorted(Path("docs").glob("*.md")),
+        Path("deploy/pipeline/README.md"),
+    ]
 }
 README = PAGES["README.md"]
 EVERYTHING = "\n".join(text for path, text in PAGES.items() if path != "CHANGELOG.md")
