@@ -179,6 +179,12 @@ async def test_an_empty_ring_fetches_the_key_that_is_asked_for(ring: KeyRing, cl
     assert clerk.fetches == 1
 
 
+async def test_a_refresh_within_the_cool_down_asks_nobody(ring: KeyRing, clerk: FakeClerk) -> None:
+    assert await ring.refresh()
+    assert await ring.refresh()
+    assert clerk.fetches == 1
+
+
 async def test_a_key_at_hand_is_given_without_a_fetch_however_old_it_is(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:

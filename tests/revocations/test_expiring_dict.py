@@ -73,3 +73,12 @@ def test_no_call_takes_long_however_many_end_at_once(clock: Clock, moved: bool) 
         times.append(time.thread_time() - began)
     assert sorted(times)[-3] < 0.005  # the garbage collector comes by too
     assert len(entries.keys()) <= 1.01 * size
+
+
+def test_an_ended_entry_that_is_still_here_leaves_nothing_to_the_new_one(clock: Clock) -> None:
+    entries = ExpiringDict(1000, clock=clock)
+    for number in range(150):
+        entries.put(str(number), 1.0, 1001 + number / 1000)
+    clock.now = 1010.0
+    entries.put("149", 2.0, 1050)
+    assert entries.get("149") == (2.0, 1050)
