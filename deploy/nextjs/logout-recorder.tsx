@@ -1,0 +1,43 @@
+"use client";
+
+import { useClerk } from "@clerk/nextjs";
+import type { SignedInSessionResource } from "@clerk/nextjs/types";
+import { useEffect, useRef } from "react";
+
+import { recordLogout } from "./record-logout";
+
+export interface LogoutRecorderProps {
+  /** Where clerk-logout runs, instead of `NEXT_PUBLIC_CLERK_LOGOUT_URL`. */
+  url?: string;
+  /** Record also what was ended elsewhere: in another tab, on another device, in Clerk's dashboard. */
+  everyEnd?: boolean;
+  /** Called in each tab when a session of this browser is over, wherever it was ended: clear what belongs to the user. */
+  onLogout?: (ended: { sessionId: string; userId: string | undefined }) => void;
+}
+
+/** Record each session that is signed out in this tab, whichever button does it. Mount it once, in the root layout. */
+export function LogoutRecorder({ url, everyEnd = false, onLogout }: LogoutRecorderProps) {
+  const clerk = useClerk();
+  // Clerk changes its client in place, and the tokens inside its sessions: so the sessions themselves are kept.
+  const known = useRef(new Map<string, SignedInSessionResource>());
+
+  useEffect(
+    () =>
+      clerk.addListener(({ client, session }) => {
+        const sessions = new Map(client.signedInSessions.map((one) => [one.id, one]));
+        const ended = [...known.current.values()].filter(({ id }) => !sessions.has(id));
+        known.current = sessions;
+        for (const one of ended) {
+          // While this tab signs out the session is `undefined`; it is `null` where Clerk has said that it is gone.
+          if (everyEnd || session === undefined) void recordLogout(one, { url, ended: true });
+          try {
+            onLogout?.({ sessionId: one.id, userId: one.user?.id });
+          } catch (error) {
+            reportError(error); // Clerk must not stumble over it
+          }
+        }
+      }),
+    [clerk, url, everyEnd, onLogout],
+  );
+  return null;
+}
