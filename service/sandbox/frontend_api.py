@@ -91,8 +91,6 @@ async def _sign_in_with_clerk(request: Request) -> Response:
 
 async def _token(request: Request) -> Response:
     session = _own_session(request)
-    if session.status != "active":
-        raise ClerkError(401, "signed_out", "Signed out", "You are signed out")
     return JSONResponse({"object": "token", "jwt": instance_of(request).session_token(session, _origin(request))})
 
 
@@ -136,6 +134,20 @@ async def _sign_out_one(request: Request) -> Response:
     session = _own_session(request)
     sending = end_sessions(request, [session], "removed" if request.url.path.endswith("remove") else "ended")
     return _answer(request, _session_of(request, session), sending)
+
+
+async def _devices(request: Request) -> Response:
+    """List the user's sessions on all devices, for ``user.getSessions()``."""
+    mine = instance_of(request).sessions(user_id=_own_user(request), status="active")
+    return JSONResponse([session.as_json() | {"latest_activity": {"id": session.id}} for session in mine])
+
+
+async def _sign_out_of_device(request: Request) -> Response:
+    session = find_session(request, request.path_params["session_id"])
+    if session.user_id != _own_user(request):
+        raise not_found()
+    sending = end_sessions(request, [session], "revoked")
+    return _answer(request, session.as_json(), sending)
 
 
 async def _sign_in(request: Request) -> Response:
@@ -201,11 +213,19 @@ def _client_id(request: Request) -> str | None:
 
 
 def _own_session(request: Request) -> Session:
-    """Return the session that the path names, if it is one of the caller's browser."""
+    """Return the session that the path names, if it is one of the caller's browser and goes on."""
     session = find_session(request, request.path_params["session_id"])
     if session.client_id != _client_id(request):
         raise not_found()
+    if session.status != "active":
+        raise ClerkError(401, "signed_out", "Signed out", "You are signed out")
     return session
+
+
+def _own_user(request: Request) -> str:
+    """Return the user of the session that clerk-js names as the active one."""
+    session = find_session(request, request.query_params.get("_clerk_session_id", ""))
+    return session.user_id if session.client_id == _client_id(request) else ""
 
 
 def _active(request: Request, client_id: str | None) -> list[Session]:
@@ -277,6 +297,8 @@ ROUTES = (
     Route(f"{_SESSION}/end", _sign_out_one, methods=["POST"], middleware=_CORS),
     Route(f"{_SESSION}/verify", _verify, methods=["POST"], middleware=_CORS),
     Route(f"{_SESSION}/verify/attempt_first_factor", _verify, methods=["POST"], middleware=_CORS),
+    Route("/v1/me/sessions/active", _devices, middleware=_CORS),
+    Route("/v1/me/sessions/{session_id}/revoke", _sign_out_of_device, methods=["POST"], middleware=_CORS),
     Route("/sandbox/sign-in", _sign_in, methods=["POST"]),
     Route("/sandbox/token", _any_token, methods=["POST"]),
     Route("/sandbox/sessions", _sign_in_elsewhere, methods=["POST"]),
