@@ -67,7 +67,9 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             resources = await stack.enter_async_context(
                 open_resources(settings, counted, pem_key=pem_key, event_log=event_log)
             )
-            flood = FloodControl(settings.flood_per_second, resources.recorder.record, counted)
+            flood = FloodControl(
+                settings.flood_per_second, settings.flood_per_session, resources.recorder.record, counted
+            )
             stack.push_async_callback(flood.close)
             sign_outs = SingleFlight[RecordedSignOut]()
             stack.push_async_callback(sign_outs.close)

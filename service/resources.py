@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from service import __version__
 from service.clerk.keys import KeyRing, PemKey
@@ -249,15 +249,21 @@ async def open_keys(
 def describe_revocations(settings: Settings) -> str:
     """Say where signed-out sessions are kept, without a user name or password."""
     url = urlsplit(settings.revocations_url.get_secret_value())
-    if url.hostname is None:
+    if url.scheme == "memory":
         return "in memory, of this process alone"
-    tls = " with TLS" if url.scheme == "rediss" else ""
-    return f"Redis at {url.hostname}:{url.port or 6379}, database {url.path.strip('/') or '0'}{tls}"
+    is_socket = url.scheme == "unix"
+    database = parse_qs(url.query).get("db", ["0" if is_socket else url.path.strip("/") or "0"])[0]
+    where = url.path if is_socket else f"{url.hostname}:{url.port or 6379}"
+    return f"Redis at {where}, database {database}{' with TLS' if url.scheme == 'rediss' else ''}"
 
 
 @asynccontextmanager
 async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:
-    """Open the revocation list. Redis need not be there yet."""
+    """Open the revocation list. Redis need not be there yet.
+
+    Raises:
+        ConfigurationError: an option in ``REVOCATIONS_URL`` cannot be used.
+    """
     url = settings.revocations_url.get_secret_value()
     dropped = metrics.revocations.labels("dropped").inc
     if url == "memory://":
@@ -268,7 +274,11 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
     from service.revocations.redis_store import RedisStore  # noqa: PLC0415
 
-    store = RedisStore(RedisCommands(url), on_dropped=dropped, on_change=metrics.revocations_up.set)
+    try:
+        redis = RedisCommands(url)
+    except ValueError as error:
+        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+    store = RedisStore(redis, on_dropped=dropped, on_change=metrics.revocations_up.set)
     await store.start()
     try:
         yield RevocationList(store, metrics)

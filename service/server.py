@@ -1,4 +1,4 @@
-"""uvicorn, set up: sockets, signals, the end, and what a connection may send."""
+"""uvicorn, set up: the listening socket, signals, and the shutdown."""
 
 import asyncio
 import errno
@@ -26,41 +26,37 @@ logger = logging.getLogger("service.server")
 KEEP_ALIVE = 75
 """Seconds that a connection may stay idle after a response: longer than load balancers keep theirs."""
 SHUTDOWN_TIMEOUT = 7
-"""Seconds for what is under way at a shutdown."""
+"""Seconds for the requests under way at a shutdown."""
 BACKLOG = 2048
-COLLECT_AFTER = 50_000
-"""Objects that are alive more than at the last garbage collection when the next one begins; Python's own is 700.
-
-A request leaves nothing behind that only the collector frees, and 512 requests under way are 60,000 objects.
-"""
+"""Connections that may wait to be accepted."""
+GC_THRESHOLD = 50_000
+"""New objects before the garbage collector runs: a request leaves nothing for it, and each run stops the event loop."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server: a second signal ends it at once, and whoever waits to be accepted at the end is answered."""
+    """uvicorn's server, which a second signal ends at once, and which answers those who wait to be accepted."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so only then: from here on a signal finds somebody who ends it in order."""
+        """Start, and only then say where: from here on a signal ends the process in order."""
         await super().startup(sockets)
-        # What was imported and made for the start lives until the end; a collection that looks at it takes 40 ms.
-        gc.freeze()
-        gc.set_threshold(COLLECT_AFTER)
+        gc.freeze()  # what was imported lives until the end, and takes long to look through
+        gc.set_threshold(GC_THRESHOLD)
         for listener in sockets or ():
             logger.info("listening on %s", url_of(listener))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell the app, accept those who wait (the kernel would reset them when the listener closes), and end."""
+        """Tell the app, accept those who wait (closing the listener would reset them), and shut down."""
         if (stop := self.lifespan.state.get("stop")) is not None:
             stop()
         loop = asyncio.get_running_loop()
         for listener in sockets or ():
-            # Nothing is awaited between the last look, which finds nobody, and the closing.
+            # Nothing is awaited between the last look, which finds nobody, and the close.
             while waiting := _accept_all(listener):
-                for connection in waiting:
-                    await loop.connect_accepted_socket(self._protocol, connection)
+                await asyncio.gather(*(loop.connect_accepted_socket(self._protocol, one) for one in waiting))
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal: the first one begins the end, a second one ends the process with 128 + its number."""
+        """Begin the shutdown; a second signal ends the process at once with 128 + its number."""
         if self.should_exit:
             os._exit(128 + sig)
         super().handle_exit(sig, frame)
@@ -132,7 +128,7 @@ def configure(app: ASGIApp, *, log_level: str, shutdown_timeout: int = SHUTDOWN_
 
 
 def allow_open_files() -> None:
-    """Raise the limit of open files, each connection being one, as far as this user may."""
+    """Raise the limit of open files, which bounds the connections, as far as this user may."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -140,8 +136,8 @@ def allow_open_files() -> None:
 def exit_cleanly_on_signals() -> None:
     """Make SIGTERM, SIGINT and SIGHUP end the process with 0.
 
-    uvicorn raises the signal that stopped it once more when it has finished; without a handler the process would then
-    die of it, and a supervisor would see a failure.
+    uvicorn raises the signal that stopped it again when it has finished. Without a handler the process would die of it,
+    and a supervisor would see a failure.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -9,7 +9,7 @@ import re
 from base64 import b64decode
 from difflib import get_close_matches
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -31,6 +31,10 @@ SIMILARITY = 0.82
 """From 0 to 1: how similar an unknown name must be to a setting's to be taken for a typing error."""
 ORIGIN_MAX_LENGTH = 256
 """Characters. Keeps the event line within its 4,096 bytes."""
+REDIS_OPTIONS = {"db", "password"} | {
+    f"ssl_{name}" for name in ("ca_certs", "ca_path", "certfile", "check_hostname", "keyfile", "password")
+}
+"""Those of redis-py's options in REVOCATIONS_URL that say which server it is, and how it proves that."""
 
 _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?")
 
@@ -133,20 +137,23 @@ def _revocations_url(value: SecretStr) -> SecretStr:
         return value
     try:
         url, port = urlsplit(text), urlsplit(text).port
+        options = {name for name, _ in parse_qsl(url.query, keep_blank_values=True)}
     except ValueError:
-        url, port = urlsplit(""), None
-    if not url.hostname or url.scheme not in {"redis", "rediss"} or port == 0 or not text.isprintable() or " " in text:
+        url, port, options = urlsplit(""), None, set()
+    is_socket = url.scheme == "unix" and url.path.startswith("/")
+    is_server = url.scheme in {"redis", "rediss"} and url.hostname and port != 0
+    if not (is_socket or is_server) or not text.isprintable() or " " in text:
         raise ValueError(
-            "must be memory:// or redis://user:password@host:6379/0 (rediss:// for TLS); "
+            "must be memory://, redis://user:password@host:6379/0 (rediss:// for TLS) or unix:///path?db=0; "
             "percent-encode special characters in the user name and password"
         )
     try:
-        url.hostname.encode("idna")
+        (url.hostname or "").encode("idna")
     except UnicodeError:
         raise ValueError("has an invalid host name; a part of it is empty or longer than 63 characters") from None
-    if url.query or url.fragment:
-        raise ValueError("must not have options after ? or #; remove them (timeouts and pool size are fixed)")
-    if not re.fullmatch(r"/?[0-9]{0,9}", url.path):
+    if options - REDIS_OPTIONS or url.fragment:
+        raise ValueError(f"the options after ? can be {', '.join(sorted(REDIS_OPTIONS))}; # must be written as %23")
+    if is_server and not re.fullmatch(r"/?[0-9]{0,9}", url.path):
         raise ValueError("must end after the port, or with a database number such as /0")
     return value
 
@@ -195,6 +202,8 @@ class Settings(BaseModel):
     event_user_agent: bool = False
     flood_per_second: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Calls without a proven identity that one client may have recorded per second; bursts of ten times as many."""
+    flood_per_session: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    """Calls that one session may have recorded at once, and one more each second; 0 for any number."""
     revocations_url: Annotated[SecretStr, AfterValidator(_revocations_url)] = SecretStr("memory://")
     """Where signed-out sessions are kept: ``memory://``, or ``redis://`` for several processes. May hold a password."""
     revocations_fail: Literal["closed", "open"] = "closed"

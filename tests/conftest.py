@@ -1,5 +1,6 @@
 """Fixtures that every room uses. No test reads event lines but through ``tests.support.lines``."""
 
+import functools
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -15,8 +16,9 @@ from asgi_lifespan import LifespanManager
 from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import resources
 from service.app import create_app
-from service.events import log
+from service.events.log import EventLog, Timeouts
 from service.settings import Settings
 from tests.support.lines import EventFile, read_lines
 from tests.support.signing import ORIGIN, pem
@@ -44,11 +46,11 @@ def a_process_of_the_service() -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture(autouse=True)
-def a_slow_machine_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that takes longer than 75 ms goes to the spool; where no test is about that, none shall meet it."""
-    monkeypatch.setattr(log, "LOG_PATIENCE", 20.0)
-    monkeypatch.setattr(log, "ANSWER_WITHIN", 25.0)
+@pytest.fixture
+def patient_event_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's event log takes a slow machine for no stalled disk: it waits longer before it turns to the spool."""
+    patient = functools.partial(EventLog, timeouts=Timeouts(answer=25.0, output=20.0))
+    monkeypatch.setattr(resources, "EventLog", patient)
 
 
 @pytest.fixture
@@ -70,8 +72,9 @@ def events(tmp_path: Path) -> EventFile:
 
 
 @pytest.fixture
-def settings(events: EventFile) -> Callable[..., Settings]:
+def settings(events: EventFile, patient_event_log: None) -> Callable[..., Settings]:
     """Settings with a PEM key, one allowed origin and a file as event log, unless told otherwise."""
+    del patient_event_log  # so that no test that opens the app meets the spool by accident
 
     def build(**changes: Any) -> Settings:
         values: dict[str, Any] = {

@@ -340,6 +340,8 @@ def test_settings_do_not_change() -> None:
         "redis://[::1]:6379/0",
         "redis://:p%40ss@redis.internal:6379/0",
         "rediss://user:password@redis.internal",
+        "rediss://redis.internal/1?ssl_ca_certs=/etc/ssl/redis.pem&ssl_certfile=c.pem&ssl_keyfile=k.pem",
+        "unix:///run/redis.sock?db=3&password=p%40ss",
     ],
 )
 def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
@@ -354,7 +356,8 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
         "memory://x",
         "localhost:6379",
         "http://localhost",
-        "unix:///run/redis.sock",
+        "unix://",
+        "unix://run/redis.sock?db=0#1",
         "redis://",
         "redis://:6379",
         "redis://localhost:port",
@@ -377,5 +380,5 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
 def test_another_revocations_url_is_refused_and_not_shown(env: pytest.MonkeyPatch, url: str) -> None:
     env.setenv("REVOCATIONS_URL", url)
     assert problem().startswith("REVOCATIONS_URL: ")
-    hint = "must be memory:// or redis://user:password@host:6379/0 (rediss:// for TLS)"
+    hint = "must be memory://, redis://user:password@host:6379/0 (rediss:// for TLS) or unix:///path?db=0"
     assert url not in problem().replace(hint, "")

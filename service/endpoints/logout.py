@@ -43,8 +43,9 @@ async def logout(request: Request) -> Response:
 
 async def _record(state: RequestState, verdict: Verdict, event_id: str, timestamp: str) -> tuple[str, bool]:
     """Record the logout, or count it where flood control says so; give the event's id and whether it is recorded."""
-    resources, flood = state["resources"], state["flood"]
-    if verdict.identity is None and not flood.admits(resources.client_address(state["head"])):
+    resources, flood, identity = state["resources"], state["flood"], verdict.identity
+    session_id = None if identity is None else identity.session_id
+    if not flood.admits(session_id, lambda: resources.client_address(state["head"])):
         # Nothing of its own is written, so the answer must not say that it is.
         return flood.suppress(verdict.auth.value), False
     event = UserLogout(
@@ -52,7 +53,7 @@ async def _record(state: RequestState, verdict: Verdict, event_id: str, timestam
         timestamp=timestamp,
         auth=verdict.auth.value,
         reason=verdict.reason.value if verdict.reason else None,
-        who=verdict.identity,
+        who=identity,
         facts=resources.request_facts(state["head"]),
     )
     return event_id, await resources.recorder.record(event)

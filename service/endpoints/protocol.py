@@ -1,7 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with the bounds that it lacks. What else bounds a connection is the proxy's."""
+"""HTTP/1.1 as uvicorn speaks it, with the bounds that it lacks. ``deploy/nginx`` bounds the rest."""
 
 import asyncio
 import math
+import re
 import resource
 from http import HTTPStatus
 
@@ -9,119 +10,129 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 65_536
-"""Bytes of a request line with its headers, counted as they are read: one read may bring 256 KiB."""
+"""Bytes of a request line with its headers, of the trailers, or of what stands between two pieces of a body."""
 MAX_FIELDS = 256
 """Header fields of a request."""
-REQUEST_TIMEOUT = 15.0
-"""Seconds for a first request to begin, for a head to be complete, and for silence within a request."""
+CLIENT_TIMEOUT = 15.0
+"""Seconds for a first request to begin, for a head to be complete, for silence within a body, and to take an answer."""
 LAST_CALL = 0.1
-"""Seconds that an idle connection stays open when the service begins to end: a request may be on its way."""
+"""Seconds that an idle connection stays open at a shutdown: a request may be on its way."""
 RESERVED_FILES = 64
 """Open files that no connection may take: the event log and the spool need some."""
 
+# A request for an upgrade, which is not heeded: the parser would lose the body.
+_upgrade = re.compile(rb"\A((?:[^\r\n]+\r\n)+?)upgrade(?=:)", re.IGNORECASE)
+
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with the bounds that it lacks, for whoever reaches the service without a proxy.
+    """uvicorn's protocol, bounded for whoever reaches the service without a proxy.
 
-    A head is bounded in bytes, fields and time; silence is bounded; chunked trailers are dropped (RFC 9110, section
-    6.5.1); and requests are not pipelined: when one begins before the last one was answered, the connection closes
-    after that answer. Bodies that drip, slow readers and TLS are the proxy's.
+    Heads are bounded in bytes, fields and time, and so is silence. Trailers are dropped (RFC 9110, section 6.5.1). A
+    request that begins before the last one was answered is not heard, and the connection closes after that answer.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a first request."""
+        """Begin to wait for a first request, unless there are too many connections."""
         super().connection_made(transport)
-        self._in_head = self._is_deaf = False
-        self._held = 0  # bytes read since a request began, or a piece of its body came out of the parser
-        self._until = self.loop.time() + REQUEST_TIMEOUT
-        self._timer = self.loop.call_later(REQUEST_TIMEOUT, self._cut_when_late)
+        self._in_body, self._is_deaf, self._unparsed = False, False, 0
+        self._deadline = self.loop.time() + CLIENT_TIMEOUT
+        self._abort_when_late()
         if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES:
             transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the connection."""
         self._timer.cancel()
-        super().connection_lost(exc)
+        super().connection_lost(None)  # told of an error, uvicorn keeps its timer and all that hangs on it
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse what was read."""
         if self._is_deaf:
             return
-        self._held += len(data)
-        if not self._in_head and self._is_answering():
-            self._until = self.loop.time() + REQUEST_TIMEOUT
+        data = _upgrade.sub(rb"\1x-upgrade", data) if b"pgrade" in data and not self._in_body else data
+        self._unparsed += len(data)
         super().data_received(data)
-        if self._held > MAX_HEAD and not self._is_deaf:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if self._unparsed > MAX_HEAD and not self._is_deaf:
+            self.send_400_response("")
+        if self._in_body or (self._deadline == math.inf and not self._is_answering()):
+            self._deadline = self.loop.time() + CLIENT_TIMEOUT
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it, uvicorn gives None
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads it, uvicorn gives None
         """Tell whether a client that sends no more is still to be answered (RFC 9112, section 9.6)."""
         if is_answering := self._is_answering():
             self.cycle.keep_alive = False
         return is_answering
 
     def on_message_begin(self) -> None:
-        """Begin a head, or stop to listen where the request before it is not answered yet."""
+        """Begin a head. An exception in here stops the parser, and uvicorn calls ``send_400_response``."""
         if self._is_answering():
-            self._is_deaf = True
-            self.cycle.keep_alive = False
-            raise ValueError("requests are not pipelined")  # the parser stops
+            raise ValueError("requests are not pipelined")
         super().on_message_begin()
-        self._in_head = True
-        self._until = self.loop.time() + REQUEST_TIMEOUT
+        self._deadline = self.loop.time() + CLIENT_TIMEOUT
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer is none."""
-        if self._in_head:
+        """Take a header, but no trailer."""
+        if not self._in_body and len(self.headers) <= MAX_FIELDS:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin with the request."""
-        self._in_head = False
-        if len(self.headers) > MAX_FIELDS:
-            raise ValueError("too many header fields")
-        self._held = 0
+        if len(self.headers) > MAX_FIELDS or (self._unparsed > MAX_HEAD and _size(self.url, self.headers) > MAX_HEAD):
+            raise ValueError("the head is too large")
         super().on_headers_complete()
+        self._in_body, self._unparsed = True, 0
+        if self.parser.should_upgrade() or self.expect_100_continue:
+            self.cycle.keep_alive = False  # whether a body follows is not known
+            self._is_deaf = self.parser.should_upgrade()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        self._held = 0
+        self._unparsed = 0
         super().on_body(body)
 
-    def on_response_complete(self) -> None:
-        """Wait for the next request, for as long as uvicorn's keep-alive says."""
-        self._until = math.inf
-        super().on_response_complete()
+    def on_message_complete(self) -> None:
+        """Wait for the answer, which has no deadline here, or for the next request."""
+        self._in_body = False
+        self._deadline = math.inf if self._is_answering() else self.loop.time() + self.timeout_keep_alive
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Refuse what the parser does not take; to a request behind an unanswered one nothing is said."""
-        if not self._is_deaf:
-            too_many = len(self.headers or ()) > MAX_FIELDS
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_many else HTTPStatus.BAD_REQUEST)
+        """Hear nothing more. Answer with an error, unless an answer has begun or is due to an earlier request."""
+        self._is_deaf = True
+        if self._is_answering() and (self.cycle.response_started or not self._in_body):
+            self.cycle.keep_alive = False
+            return
+        if not self._in_body or not self.cycle.response_started:
+            is_large = self._unparsed > MAX_HEAD or len(self.headers or ()) > MAX_FIELDS
+            self.transport.write(_error(431 if is_large else 400, self.server_state.default_headers))
+        if self._in_body:
+            self.cycle.disconnected = True  # there is no second answer
+        self.transport.close()
 
     def shutdown(self) -> None:
         """Close after the answer under way; an idle connection has a moment for a request that is on its way."""
-        if self._is_answering():
-            self.cycle.keep_alive = False
-        else:
-            self.loop.call_later(LAST_CALL, super().shutdown)
+        self.loop.call_later(0.0 if self._is_answering() else LAST_CALL, super().shutdown)
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _refuse(self, status: HTTPStatus) -> None:
-        """Answer with an error, unless an answer has begun, and close."""
-        self._is_deaf = True
-        if not (self._is_answering() and self.cycle.response_started):
-            body = orjson.dumps({"success": False, "message": status.phrase})
-            head = f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-            self.transport.write(head.encode() + b"\r\ncache-control: no-store\r\nconnection: close\r\n\r\n" + body)
-        self.transport.close()
-
-    def _cut_when_late(self) -> None:
-        """Cut the connection when its time is over; one timer for a connection, not one for each request."""
-        left = self._until - self.loop.time()
-        if left <= 0:
+    def _abort_when_late(self) -> None:  # one timer for a connection costs less than one for each request
+        now = self.loop.time()
+        if self.transport.is_closing() or self.flow.write_paused:  # the client does not take its answers
+            self._deadline = min(self._deadline, now + CLIENT_TIMEOUT)
+        if now >= self._deadline:
             self.transport.abort()
         else:
-            self._timer = self.loop.call_later(min(left, REQUEST_TIMEOUT), self._cut_when_late)
+            self._timer = self.loop.call_later(min(self._deadline - now, CLIENT_TIMEOUT), self._abort_when_late)
+
+
+def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(url) + sum(len(name) + len(value) for name, value in headers)
+
+
+def _error(code: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+    status = HTTPStatus(code)
+    body = orjson.dumps({"success": False, "message": status.phrase})
+    lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode()), *(b"%s: %s" % header for header in headers)]
+    lines += [b"content-type: application/json", b"content-length: %d" % len(body), b"cache-control: no-store"]
+    return b"\r\n".join([*lines, b"connection: close", b"", body])

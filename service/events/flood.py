@@ -1,7 +1,7 @@
-"""Flood control: what nobody proved can neither fill the disk nor crowd out what somebody did prove.
+"""Flood control: nobody can fill the disk, and calls that prove nothing cannot crowd out those that do.
 
-Whoever shows no valid token may have so many events recorded. What is over that is counted, and the count is an event
-of its own, so that no call goes uncounted.
+A client without a proven identity may have so many events recorded, and so may a session. What is over that is counted,
+and the count is an event of its own, so that no call goes uncounted.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 
+from service.events.client_address import Address
 from service.events.token_buckets import TokenBuckets
 from service.events.types import UserLogoutSuppressed, new_event_id, now
 from service.telemetry.diagnostics import where
@@ -25,8 +26,7 @@ PROCESS_FACTOR = 4
 """How many clients at their limit the whole process records."""
 WINDOW = 10.0
 """Seconds that one summary covers."""
-
-Address = IPv4Address | IPv6Address
+AUTHS = ("verified", "expired", "unverifiable", "rejected", "absent")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,14 +40,16 @@ class _Window:
 
 
 class FloodControl:
-    """Says whether a call without a proven identity is recorded by itself, and counts those that are not.
+    """Tells whether a call is recorded by itself, and counts those that are not.
 
     Every call gets a line of its own or is counted in exactly one summary, the one whose ``event_id`` it was told. A
     summary that was not recorded is tried again as it is, every 10 s; meanwhile the calls gather in one further window,
     which lasts until then.
 
     Args:
-        per_second: what one client (an IPv4 address, an IPv6 /64) may have recorded; ten times as much at once.
+        per_second: what one client (an IPv4 address, an IPv6 /64) without a proven identity may have recorded; ten
+            times as much at once.
+        per_session: what one session may have recorded at once, and one more each second; 0 for any number.
         record: records a summary; tells, when awaited, whether it is recorded.
         metrics: counts what is suppressed.
         clock: gives nanoseconds, and never goes back.
@@ -57,6 +59,7 @@ class FloodControl:
     def __init__(
         self,
         per_second: int,
+        per_session: int,
         record: Callable[[UserLogoutSuppressed], Awaitable[bool]],
         metrics: Metrics,
         *,
@@ -66,30 +69,35 @@ class FloodControl:
         self._clients = TokenBuckets(per_second=per_second, burst=per_second * BURST_SECONDS, clock=clock)
         of_process = per_second * PROCESS_FACTOR
         self._process = TokenBuckets(per_second=of_process, burst=of_process * BURST_SECONDS, clock=clock)
+        self._sessions = TokenBuckets(per_second=1, burst=per_session, clock=clock) if per_session else None
         self._record = record
         # From the start at 0, so that Prometheus sees the first increase, too.
-        self._suppressed = {auth: metrics.suppressed.labels(auth) for auth in ("absent", "rejected", "unverifiable")}
+        self._suppressed = {auth: metrics.suppressed.labels(auth) for auth in AUTHS}
         self._seconds = window
         self._open: _Window | None = None
         self._over: _Window | None = None
         self._closing = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
-    def admits(self, address: Address | None) -> bool:
-        """Tell whether this call is recorded by itself.
+    def admits(self, session_id: str | None, address: Callable[[], Address | None]) -> bool:
+        """Tell whether this call is recorded by itself. A session's first call always is.
 
         Args:
-            address: of the client; all whose address is unknown count as one.
+            session_id: the session that the caller's token proves; None where it proves none.
+            address: finds the client's address, which is asked for only without a session; all whose address is
+                unknown count as one.
         """
-        # Looked at first: no bucket is kept for a client while the process has no room for him anyway. Taken from last:
-        # a client over his own limit uses up nobody else's.
-        return self._process.has_token(None) and self._clients.take(_client(address)) and self._process.take(None)
+        if session_id is not None:
+            return self._sessions is None or self._sessions.take(session_id)
+        # Looked at first: no bucket is kept for a client while the process has no room for it anyway. Taken from last:
+        # a client over its own limit uses up nobody else's.
+        return self._process.has_token(None) and self._clients.take(_client(address())) and self._process.take(None)
 
     def suppress(self, auth: str) -> str:
         """Count a call instead of recording it. Needs a running event loop.
 
         Args:
-            auth: the verdict: ``absent``, ``rejected`` or ``unverifiable``.
+            auth: the verdict.
 
         Returns:
             The ``event_id`` of the summary that counts it.

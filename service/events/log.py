@@ -1,86 +1,125 @@
-"""The event log: takes lines, hands them to the kernel in order, and tells of each whether it is recorded.
-
-A line is recorded when ``write(2)`` has taken it whole, either for the event log itself or, where that fails or takes
-too long, for the spool. What waits in the spool is delivered, oldest first, before any newer line goes to the log.
-"""
+"""The event log: takes lines, hands them to the kernel, and tells of each whether it is recorded."""
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, NoReturn
 
-from service.events.lines import MAX_LINE
-from service.events.outputs import Output
-from service.events.pending import PendingLine, fitting
-from service.events.replay import Replay
-from service.events.reporter import Reporter
+from service.events.outputs import MAX_LINE, Output, whole_lines
 from service.events.spool import Spool
 from service.events.thread import CallThread
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Metrics
+from service.telemetry.throttle import LogThrottle
 
 logger = logging.getLogger("service.events")
-T = TypeVar("T")
 
-ANSWER_WITHIN = 0.1
-"""Seconds after which a line's caller is told, whatever the event log and the spool do."""
-LOG_PATIENCE = 0.075
-"""Seconds of these that the event log gets; the rest is for the spool."""
-GRACE = 0.01
-"""Seconds that a write gets at the least, also when the event loop itself was held up before it."""
-LOOK_AFTER = 5.0
-"""Seconds between two looks at the spool: can it be written to, did another process leave lines in it."""
-START_WITHIN = 1.0
-"""Seconds to wait for the spool's disk at the start."""
-DRAIN_WITHIN = 1.0
-"""Seconds to deliver at shutdown what waits in the spool; the rest is for the next process."""
-CLOSE_WITHIN = 0.25
-"""Seconds to wait for a disk at shutdown."""
-CHUNK = 1 << 16
+READ_BYTES = 1 << 16
 """Bytes read from the spool at once."""
-MAX_KEPT = 10_000
-"""Lines that are kept in memory at the most while the spool's disk does not answer."""
-APPEND = 1 << 20
+APPEND_BYTES = 1 << 20
 """Bytes written to the spool at once."""
+MAX_WAITING = 10_000
+"""Lines kept in memory at the most while the spool's disk does not answer."""
 
 
-class _NotTakenError(Exception):
-    """The event log takes no line now; its text says why."""
+READER_BEHIND = "its reader is behind"
+MIN_WRITE_TIME = 0.01
+"""Seconds that a write to the output gets in any case, also when the event loop itself was held up before it."""
+CLOSE_TIMEOUT = 0.25
+"""Seconds to wait for a disk at shutdown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long what may take, in seconds."""
+
+    answer: float = 0.1
+    """Until a line's caller is answered, whatever the output and the spool do."""
+    output: float = 0.075
+    """Of these for the output; the rest is for the spool."""
+    retry: float = 0.5
+    """Between two attempts to deliver to an output that fails."""
+    look: float = 5.0
+    """Between two looks at the spool: can it be written to, did another process leave lines in it."""
+    hang: float = 1.0
+    """Until the spool's disk counts as hanging."""
+    drain: float = 1.0
+    """To deliver at shutdown what waits in the spool; the rest is for the next process."""
+
+
+class Line(NamedTuple):
+    """A line, and whoever waits to hear whether it is recorded."""
+
+    data: bytes
+    recorded: asyncio.Future[bool]
+    deadline: float
+    """When the caller must be answered, on the event loop's clock."""
+
+    def answer(self, *, recorded: bool) -> None:
+        """Answer the caller, once. A request that was cancelled has cancelled its future; its line is written."""
+        if not self.recorded.done():
+            self.recorded.set_result(recorded)
 
 
 class EventLog:
     """An append-only log over one output, with a spool behind it. Lines leave in the order in which they came.
 
-    Nothing in the event loop ever waits for the output or the spool: what may block is called in a thread. All lines
-    that wait at the same moment go out in one write.
+    A line is recorded when ``write(2)`` has taken it whole, for the output or for the spool. Nothing in the event loop
+    waits for either: what may block is called in a thread. All lines that wait at the same moment go out in one write.
+    ::
+
+                            a write to the output fails or is late,
+                              or the spool holds lines (adopted)
+           DIRECT        ─────────────────────────────────────────►         SPOOLING
+        lines go to                                                  lines go to the spool, and a
+        the output       ◄─────────────────────────────────────────  task delivers the oldest of
+                              nothing waits in the spool, and         them to the output
+                              no late write is still under way
+
+    - A write is late when the oldest of its lines has waited 75 ms. Its lines go to the spool as well, so they may come
+      twice. What the spool refuses of them stays undecided: it is lost only if the late write does not take it either.
+    - While SPOOLING, a caller whose line is not in the spool after 100 ms is answered False. The line is kept, and
+      written as soon as the spool takes it.
+    - What the spool refuses otherwise is lost and counted. Then nothing waits in it, and the output is tried again.
 
     Args:
         output: where the lines belong; ``close`` closes it.
         spool: where they go when the output takes none; ``close`` closes it.
-        metrics: counts what is lost, spooled and replayed.
-        look_after: seconds between two looks at the spool.
+        metrics: counts what is lost, spooled and delivered.
+        timeouts: how long what may take.
     """
 
-    def __init__(self, output: Output, spool: Spool, metrics: Metrics, *, look_after: float = LOOK_AFTER) -> None:
+    def __init__(self, output: Output, spool: Spool, metrics: Metrics, timeouts: Timeouts | None = None) -> None:
         self._output = output
         self._spool = spool
         self._metrics = metrics
-        self._look_after = look_after
+        self._timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
-        self._log_thread = CallThread("event log") if output.may_block else None
+        self._output_thread = CallThread("event log") if output.may_block else None
         self._spool_thread = CallThread("spool")
-        self._fresh: deque[PendingLine] = deque()
-        self._appending: Sequence[PendingLine] = ()
-        self._late: Sequence[PendingLine] = ()
-        self._taken_late = b""
-        self._wake = asyncio.Event()
+        self._waiting: deque[Line] = deque()
+        self._batch: list[Line] = []
+        """Lines that are under way to the output or to the spool."""
+        self._busy = False
+        """Whether ``_write_next`` will be called anyway."""
+        self._spooling = False
+        self._late: list[Line] | None = None
+        """Of a late write that has not come back, the lines."""
+        self._undecided: list[Line] | None = None
+        """The same, once the spool has refused them."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        """Delivers, or waits for a reader that is behind."""
+        self._looking: asyncio.Task[NoReturn] | None = None
         self._idle = asyncio.Event()
-        self._tasks: tuple[asyncio.Task[NoReturn], ...] = ()
+        self._closed = False
         self._spool_hangs = False
-        self._trouble: str | None = None
-        self._reporter = Reporter(output.name)
+        self._output_problem: str | None = None
+        self._throttle = LogThrottle()
         self.lost = 0
         """Lines that neither the output nor the spool took."""
 
@@ -91,18 +130,16 @@ class EventLog:
 
     async def start(self) -> None:
         """Adopt what other processes left in the spool, and begin to write."""
-        await self._finished(self._spool_thread.call(self._spool.look_after), self._loop.time() + START_WITHIN)
-        self._reporter.look(self._trouble, self.problem, self.lost)
-        self._tasks = (
-            asyncio.create_task(self._write_for_ever(), name="event log"),
-            asyncio.create_task(self._look_after_spool(), name="spool"),
-        )
+        await asyncio.wait({self._spool_thread.run(self._spool.look_after)}, timeout=self._timeouts.hang)
+        self._report()
+        self._looking = asyncio.create_task(self._look_after_spool(), name="spool")
+        self._write_next()
 
-    def append(self, line: bytes) -> asyncio.Future[bool]:
+    def append(self, data: bytes) -> asyncio.Future[bool]:
         """Append one line.
 
         Args:
-            line: UTF-8 with its newline at the end, at most 4,095 bytes.
+            data: UTF-8 with its newline at the end, at most 4,095 bytes.
 
         Returns:
             Within 100 ms: True once ``write(2)`` has taken the whole line, False if it is not recorded by then.
@@ -110,245 +147,250 @@ class EventLog:
         Raises:
             ValueError: this is not one line of at most 4,095 bytes.
         """
-        if len(line) > MAX_LINE or not line or line.find(b"\n") != len(line) - 1:
+        if len(data) > MAX_LINE or not data or data.find(b"\n") != len(data) - 1:
             raise ValueError(f"not one line of at most {MAX_LINE} bytes")
-        recorded: asyncio.Future[bool] = self._loop.create_future()
-        self._fresh.append(PendingLine(line, recorded, self._loop.time() + ANSWER_WITHIN))
-        self._idle.clear()
-        self._wake.set()
-        return recorded
+        line = Line(data, self._loop.create_future(), self._loop.time() + self._timeouts.answer)
+        if self._spooling:
+            if len(self._waiting) >= MAX_WAITING:
+                self._lose([line], "its disk does not answer")
+                return line.recorded
+            self._answer_in_time([line])
+        self._waiting.append(line)
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            self._loop.call_soon(self._write_next)
+        return line.recorded
 
     async def close(self) -> None:
         """Wait until each line is decided, deliver for at most 1 s what waits in the spool, and close both."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_WITHIN):
+            async with asyncio.timeout(self._timeouts.drain):
                 await self._idle.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        for line in (*self._appending, *self._fresh):
-            self._lose(line, "the process ends")
+        self._closed = True
+        for task in (self._task, self._looking):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        self._lose([*self._batch, *self._waiting], "the process ends")
         if self._spool.size:
             logger.warning("%d bytes of events wait in the spool for the next start", self._spool.size)
-        await self._finished(self._spool_thread.call(self._spool.close), self._loop.time() + CLOSE_WITHIN)
+        closing = {self._spool_thread.run(self._spool.close)}
         self._spool_thread.stop()
-        if self._log_thread is None:
+        if self._output_thread is None:
             self._output.close()
         else:
-            await self._finished(self._log_thread.call(self._output.close), self._loop.time() + CLOSE_WITHIN)
-            self._log_thread.stop()
+            closing.add(self._output_thread.run(self._output.close))
+            self._output_thread.stop()
+        await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
 
-    # --- To the event log ---
+    def _write_next(self) -> None:
+        """Write the lines that wait. Called when none are under way."""
+        if self._spool.size and not self._spooling:
+            self._start_spooling(None)
+        self._busy = bool(self._waiting)
+        if not self._waiting:
+            if not self._spooling:
+                self._idle.set()
+        elif self._spooling:
+            self._write_to_spool(self._take(APPEND_BYTES))
+        else:
+            self._write_to_output(self._take(self._output.max_write))
 
-    async def _write_for_ever(self) -> NoReturn:
-        while True:
-            self._wake.clear()
-            try:
-                while self._fresh and not self._spool.size:
-                    await self._write_fresh()
-            except _NotTakenError as problem:
-                self._trouble = str(problem)
-            if self._fresh or self._spool.size:
-                self._idle.clear()
-                try:
-                    await self._write_through_spool()
-                except Exception as error:  # noqa: BLE001 - a mistake of ours must not end this task
-                    logger.error("the spool failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
-                    await asyncio.sleep(GRACE)
-                self._trouble = None
-                continue
-            self._idle.set()
-            await self._wake.wait()
+    def _take(self, room: int) -> list[Line]:
+        """Take the first of the waiting lines, as many as fit into so many bytes."""
+        lines = []
+        while self._waiting and (room := room - len(self._waiting[0].data)) >= 0:
+            lines.append(self._waiting.popleft())
+        return lines
 
-    async def _write_fresh(self) -> None:
-        """Write once what waits.
+    # --- DIRECT ---
 
-        Raises:
-            _NotTakenError: not one line was taken in time.
-        """
-        lines = fitting(self._fresh, self._output.max_write)
+    def _write_to_output(self, lines: list[Line]) -> None:
+        self._batch = lines
         data = b"".join([line.data for line in lines])
-        until = max(lines[0].deadline - (ANSWER_WITHIN - LOG_PATIENCE), self._loop.time() + GRACE)
+        late_at = lines[0].deadline - self._timeouts.answer + self._timeouts.output
+        if self._output_thread is not None:
+            late_at = max(late_at, self._loop.time() + MIN_WRITE_TIME)
+            self._timer = self._loop.call_at(late_at, self._write_is_late)
+            self._output_thread.submit(self._output.write, data, partial(self._written, lines))
+            return
+        taken, error = 0, None
         try:
-            taken = await (self._write(data, until) if self._log_thread is None else self._call_log(lines, data, until))
+            taken = self._output.write(data)
         except BlockingIOError:
-            raise _NotTakenError("its reader is behind") from None
-        except OSError as error:
-            raise _NotTakenError(error.strerror or "it fails") from None
-        except Exception as error:  # whatever breaks, nobody may wait for ever
-            if isinstance(error, _NotTakenError):
-                raise
-            raise _NotTakenError(where(error)) from None
-        while taken > 0:
-            line = self._fresh.popleft()
-            taken -= len(line.data)
-            line.tell(recorded=True)
+            self._put_back(lines)
+            self._task = self._loop.create_task(self._wait_for_reader(late_at), name="event log")
+            return
+        except Exception as problem:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
+            error = problem
+        self._written(lines, taken, error)
 
-    async def _write(self, data: bytes, until: float) -> int:
-        """Write to an output that never blocks, as soon as its reader has made room."""
+    def _written(self, lines: list[Line], taken: int | None, error: Exception | None) -> None:
+        """A write to the output has come back. ``lines`` loses those that were taken."""
+        if self._closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        count, left = 0, taken or 0
+        for line in lines:
+            left -= len(line.data)
+            if left < 0:
+                break
+            line.answer(recorded=True)
+            count += 1
+        del lines[:count]
+        if lines is self._late:
+            self._late = None
+            if lines is self._undecided:
+                self._undecided = None
+                self._lose(lines, "it refused them when they came")
+            self._task = self._loop.create_task(self._deliver(), name="event log")
+            return
+        self._put_back(lines)
+        if error is not None:
+            self._start_spooling(_in_words(error))
+        self._loop.call_soon(self._write_next)
+
+    def _put_back(self, lines: list[Line]) -> None:
+        self._waiting.extendleft(reversed(lines))
+        self._batch = []
+
+    async def _wait_for_reader(self, until: float) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._room_for_more()
+        except TimeoutError:
+            self._start_spooling(READER_BEHIND)
+        self._write_next()
+
+    def _write_is_late(self) -> None:
+        self._late = self._batch
+        self._start_spooling("a write to it does not come back")
+        self._write_to_spool(self._late)
+
+    # --- SPOOLING ---
+
+    def _start_spooling(self, problem: str | None) -> None:
+        """Leave DIRECT. The task begins at once, or when the late write has come back."""
+        self._spooling = True
+        self._output_problem = problem
+        self._answer_in_time(self._late or ())
+        self._answer_in_time(self._waiting)
+        if self._late is None:
+            self._task = self._loop.create_task(self._deliver(), name="event log")
+
+    def _answer_in_time(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self._loop.call_at(line.deadline, partial(line.answer, recorded=False))
+
+    def _write_to_spool(self, lines: list[Line]) -> None:
+        self._batch = lines
+        data = b"".join([line.data for line in lines])
+        self._spool_thread.submit(self._spool.append, data, partial(self._spooled, lines, len(lines)))
+
+    def _spooled(self, lines: list[Line], count: int, _: object, error: Exception | None) -> None:
+        """The spool has taken all of a batch, or none."""
+        self._batch = []
+        if error is None:
+            for line in lines:
+                line.answer(recorded=True)
+            self._metrics.spooled.inc(count)
+            self._metrics.spool_bytes.set(self._spool.size)
+        elif lines is self._late:
+            self._undecided = lines
+        else:
+            self._lose(lines, _in_words(error))
+        self._write_next()
+
+    async def _deliver(self) -> None:
+        """Carry the oldest lines from the spool to the output, however long it takes, until none wait."""
         while True:
             try:
-                return self._output.write(data)
-            except BlockingIOError:
-                if not await self._writable(until):
-                    raise
+                lines = await self._spool_thread.run(self._spool.next_lines, READ_BYTES)
+                if not (lines or self._busy or self._spool.size):
+                    break
+                if taken := await self._deliver_some(lines):
+                    await self._spool_thread.run(self._spool.delivered, taken)
+                    self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
+                    self._metrics.spool_bytes.set(self._spool.size)
+            except Exception as error:  # noqa: BLE001 - whatever breaks, it is tried again
+                self._output_problem = f"the spool cannot be read ({_in_words(error)})"
+                await asyncio.sleep(self._timeouts.retry)
+        self._spooling = False
+        self._output_problem = None
+        self._write_next()
 
-    async def _writable(self, until: float) -> bool:
-        room: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_writer(self._output.fileno(), _settle, room)
+    async def _deliver_some(self, lines: bytes) -> int:
+        """Write to the output; return how many bytes it took before it had to be waited for."""
+        taken = 0
+        while taken < len(lines):
+            some = whole_lines(lines[taken:], self._output.max_write)
+            try:
+                if self._output_thread is None:
+                    taken += self._output.write(some)
+                else:
+                    taken += await self._output_thread.run(self._output.write, some)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it now, it is tried again
+                if taken:
+                    break
+                self._output_problem = _in_words(error)
+                if isinstance(error, BlockingIOError) and self._output_thread is None:
+                    await self._room_for_more()
+                else:
+                    await asyncio.sleep(self._timeouts.retry)
+        return taken
+
+    async def _room_for_more(self) -> None:
+        """Wait until an output that never blocks can be written to."""
+        room = asyncio.Event()
+        self._loop.add_writer(self._output.fileno(), room.set)
         try:
-            return await self._finished(room, until)
+            await room.wait()
         finally:
             self._loop.remove_writer(self._output.fileno())
 
-    async def _call_log(self, lines: Sequence[PendingLine], data: bytes, until: float) -> int:
-        """Write to an output that may block, in its thread."""
-        assert self._log_thread is not None, "this output may block"  # noqa: S101 - tells mypy
-        if not self._late:
-            call = self._log_thread.call(self._output.write, data)
-            if await self._finished(call, until):
-                return call.result()
-            self._late = lines
-            for line in lines:
-                line.is_late = True
-            call.add_done_callback(self._came_back)
-        raise _NotTakenError("a write to it does not come back")
+    # --- What is lost, and what the operator is told ---
 
-    def _came_back(self, call: asyncio.Future[int]) -> None:
-        """A late write is over: those it did not take, and nobody else took, are lost."""
-        taken = 0 if call.exception() else call.result()
-        self._taken_late = b"".join(line.data for line in self._late)[:taken]
-        for line in self._late:
-            taken -= len(line.data)
-            line.is_late = False
-            if taken >= 0:
-                line.is_taken = True
-                line.tell(recorded=True)
-            elif line.is_given_up:
-                self._count_lost()
-        self._late = ()
-        self._wake.set()
-
-    # --- Through the spool ---
-
-    async def _write_through_spool(self) -> None:
-        """Write new lines to the spool and deliver the oldest from there, until nothing waits in it any more."""
-        replay = Replay(self._output, self._log_thread, self._wake.set)
-        try:
-            while True:
-                self._wake.clear()
-                if self._fresh:
-                    await self._append_fresh()
-                if not replay.waiting and not replay.is_paused:
-                    try:
-                        replay.waiting = await self._in_spool(self._spool.next_lines, CHUNK)
-                    except OSError as error:
-                        self._trouble = f"the spool cannot be read ({error.strerror})"
-                        replay.pause()
-                    else:
-                        if not replay.waiting:
-                            return
-                if await self._skip_taken(replay):
-                    continue
-                if not self._late and (taken := replay.go_on()):
-                    await self._in_spool(self._spool.delivered, len(taken))
-                    self._metrics.replayed.inc(taken.count(b"\n"))
-                    self._metrics.spool_bytes.set(self._spool.size)
-                elif not self._fresh:
-                    await self._wake.wait()
-        finally:
-            self._taken_late = b""
-            replay.stop()
-
-    async def _skip_taken(self, replay: Replay) -> bool:
-        """Pass over what a late write has taken after all; tell whether there was such a thing."""
-        taken, rest = self._taken_late[: len(replay.waiting)], self._taken_late[len(replay.waiting) :]
-        self._taken_late = b""
-        if not taken or not replay.waiting.startswith(taken):
-            return False
-        self._taken_late = rest
-        replay.waiting = replay.waiting[len(taken) :]
-        await self._in_spool(self._spool.delivered, len(taken))
-        return True
-
-    async def _append_fresh(self) -> None:
-        self._appending = lines = fitting(self._fresh, APPEND)
-        for _ in lines:
-            self._fresh.popleft()
-        try:
-            await self._in_spool(self._spool.append, b"".join(line.data for line in lines))
-        except Exception as error:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
-            problem = (error.strerror if isinstance(error, OSError) else None) or where(error)
-            for line in lines:
-                self._lose(line, problem)
-        else:
-            for line in lines:
-                line.tell(recorded=True)
-            self._metrics.spooled.inc(len(lines))
-            self._metrics.spool_bytes.set(self._spool.size)
-        self._appending = ()
-
-    async def _in_spool(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call a function of the spool; meanwhile nobody waits longer than he may.
-
-        Lines whose callers were told that they are not recorded are kept all the same: a disk that is slow for a moment
-        takes them yet.
-        """
-        call = self._spool_thread.call(function, *arguments)
-        started = self._loop.time()
-        while not await self._finished(call, max(self._next_deadline(), started + GRACE)):
-            now = self._loop.time()
-            for line in (*self._appending, *self._fresh):
-                if line.deadline <= now:
-                    line.tell(recorded=False)
-            while len(self._fresh) > MAX_KEPT:
-                self._lose(self._fresh.popleft(), "its disk does not answer")
-        return call.result()
-
-    def _next_deadline(self) -> float:
-        """When the next of those who wait has to be told."""
-        waiting = (line.deadline for line in (*self._appending, *self._fresh) if not line.recorded.done())
-        return next(waiting, self._loop.time() + ANSWER_WITHIN)
-
-    # --- What cannot be recorded, and what is to be told ---
-
-    def _lose(self, line: PendingLine, problem: str) -> None:
-        line.tell(recorded=False)
-        self._reporter.losing(self._trouble, problem)
-        line.is_given_up = True
-        if not line.is_late and not line.is_taken:
-            self._count_lost()
-
-    def _count_lost(self) -> None:
-        self.lost += 1
-        self._reporter.lost_one()
-        self._metrics.lost.inc()
+    def _lose(self, lines: list[Line], problem: str) -> None:
+        if not lines:
+            return
+        for line in lines:
+            line.answer(recorded=False)
+        self.lost += len(lines)
+        self._metrics.lost.inc(len(lines))
+        if self._throttle.may_say("loss"):
+            logger.error(
+                "events are being lost: neither the event log (%s: %s) nor the spool (%s) takes them; %d so far",
+                self._output.name,
+                self._output_problem or "it has to wait for the spool",
+                problem,
+                self.lost,
+            )
 
     async def _look_after_spool(self) -> NoReturn:
-        """Look after the spool and report, every few seconds: a log that comes and goes must not fill stderr."""
         while True:
-            await asyncio.sleep(self._look_after)
-            look = self._spool_thread.call(self._spool.look_after)
-            while not await self._finished(look, self._loop.time() + START_WITHIN):
+            await asyncio.sleep(self._timeouts.look)
+            look = self._spool_thread.run(self._spool.look_after)
+            while not (await asyncio.wait({look}, timeout=self._timeouts.hang))[0]:
                 self._spool_hangs = True
             self._spool_hangs = False
             self._metrics.spool_bytes.set(self._spool.size)
-            if self._spool.size:
-                self._wake.set()
-            self._reporter.look(self._trouble, self.problem, self.lost)
+            if not self._busy:
+                self._write_next()
+            self._report()
 
-    async def _finished(self, call: asyncio.Future[T], until: float) -> bool:
-        """Wait for a future until a moment of the loop's time, without cancelling it; tell whether it is done."""
-        woken: asyncio.Future[None] = self._loop.create_future()
-        timer = self._loop.call_at(until, _settle, woken)
-        call.add_done_callback(lambda _: _settle(woken))
-        try:
-            await woken
-        finally:
-            timer.cancel()
-        return call.done()
+    def _report(self) -> None:
+        """Report what is wrong. Every few seconds only: a log that comes and goes must not fill stderr."""
+        if self._output_problem and self._throttle.may_say("output"):
+            logger.warning(
+                "the event log (%s) takes no lines: %s; they go to the spool", self._output.name, self._output_problem
+            )
+        if self.problem and self._throttle.may_say("spool"):
+            logger.error("the spool takes no lines: %s; what the event log does not take is lost", self.problem)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _in_words(error: Exception) -> str:
+    if isinstance(error, BlockingIOError):
+        return READER_BEHIND
+    return (error.strerror if isinstance(error, OSError) else None) or where(error)

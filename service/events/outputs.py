@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from service.events.disk import sync_directory
-from service.events.lines import LINE_START, MAX_LINE
 from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
-FILE_WRITE = 1 << 20
+MAX_LINE = ATOMIC_WRITE - 1
+"""Bytes of a line with its newline: what a pipe takes whole, less a newline that may have to go before it."""
+MAX_FILE_WRITE = 1 << 20
 """Bytes written to a file at once; a bound only so that one write cannot take for ever."""
-READER_PATIENCE_MS = 50
-"""Milliseconds to wait for a reader that is behind, where waiting stops nobody else."""
+READER_TIMEOUT_MS = 50
+"""Milliseconds to wait for a reader that is behind, where waiting blocks nobody else."""
 
 
 class Output(Protocol):
@@ -26,14 +26,14 @@ class Output(Protocol):
     max_write: int
     """Bytes to give to one ``write`` at most."""
     may_block: bool
-    """Whether ``write`` and ``close`` may take any time, so that they belong into a thread."""
+    """Whether ``write`` and ``close`` may take any time and must be called in a thread."""
 
     def fileno(self) -> int:
-        """Give the file descriptor."""
+        """Return the file descriptor."""
         ...
 
     def write(self, lines: bytes) -> int:
-        """Write whole lines. One that was taken in part is finished, taken back or mended by the next ``write``.
+        """Write whole lines; a line that was taken in part never runs into the next one.
 
         Returns:
             How many bytes of whole lines were taken from the start, at least one line.
@@ -49,8 +49,26 @@ class Output(Protocol):
         ...
 
 
+def whole_lines(data: bytes, limit: int) -> bytes:
+    """Return the whole lines among the first ``limit`` bytes."""
+    return data[: data.rfind(b"\n", 0, limit) + 1]
+
+
+def sync_directory(path: Path) -> None:
+    """Make a new directory entry durable, which fsync(2) of the file does not promise.
+
+    Raises:
+        OSError: the directory cannot be opened or synced.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class _Stream:
-    """Whole lines over a stream, such as a socket or a terminal, that may take a part of one: it is finished first.
+    """Whole lines over a stream (a socket, a terminal) that may take a part of one: that line is finished first.
 
     Args:
         write: makes one ``write(2)``.
@@ -60,10 +78,10 @@ class _Stream:
         self._write = write
         self._begun = b""
         self._gone = 0
-        """Bytes of the line that was begun which are written already."""
+        """Bytes of the begun line that are written already."""
 
     def write(self, lines: bytes) -> int:
-        """Write once; give how many bytes of whole lines were taken, or raise BlockingIOError."""
+        """Write once; return how many bytes of whole lines were taken, or raise BlockingIOError."""
         first = self._begun if not lines.startswith(self._begun) else b""  # it may be the one that comes again
         data = first + lines
         taken = self._gone + self._write(data[self._gone :])
@@ -92,7 +110,7 @@ class StandardOutput:
         self._stream = _Stream(self._write)
 
     def fileno(self) -> int:
-        """Give the file descriptor."""
+        """Return the file descriptor."""
         return self._output.fileno()
 
     def write(self, lines: bytes) -> int:
@@ -100,12 +118,7 @@ class StandardOutput:
         return self._stream.write(lines)
 
     def _write(self, data: bytes) -> int:
-        try:
-            return self._output.write(data)
-        except BlockingIOError:
-            if not self.may_block or not _takes_more(self.fileno()):
-                raise
-            return self._output.write(data)
+        return _write_patiently(self._output.write, data, self.fileno() if self.may_block else None)
 
     def close(self) -> None:
         """Close our description; standard output itself stays open."""
@@ -115,43 +128,31 @@ class StandardOutput:
 class LogFile:
     """A file that is appended to, created when missing, opened anew when it was renamed or removed (logrotate).
 
-    While it writes to a regular file it holds the file's lock (flock(2)), so that several workers, or a process that
-    takes over, can tell a line that is torn from one that is being written: a torn one is cut off. Where that is not
-    possible (a file that may not be read, cut or locked) the next line begins after a newline of its own.
+    It only ever grows, because somebody may be following it. A line that was torn (a full disk, a killed process) stays
+    as it is, and the next write begins with a newline; the log writes the torn event again, whole.
 
     Args:
         path: of a file or a FIFO.
         name: what to call it in messages, if not by its path.
         follow: look before each write whether the path still leads to the open file.
         fsync: return from ``write`` only after fdatasync(2).
-        must_open: else a file that cannot be opened now is opened by the first ``write`` that can.
     """
 
     may_block = True
 
-    def __init__(
-        self, path: str, *, name: str | None = None, follow: bool = True, fsync: bool = False, must_open: bool = True
-    ) -> None:
+    def __init__(self, path: str, *, name: str | None = None, follow: bool = True, fsync: bool = False) -> None:
         """Open it.
 
         Raises:
             OSError: it cannot be opened for appending.
         """
         self.name = name or path
+        self.max_write = MAX_FILE_WRITE
         self._path = path
         self._follow = follow
         self._fsync = fsync
-        self._torn = False
         self._fd = -1
-        self._is_file = False
-        self._end: int | None = None
-        """Where our last write ended, after a whole line."""
-        self.max_write = FILE_WRITE
-        try:
-            self._open()
-        except OSError:
-            if must_open:
-                raise
+        self._open()
 
     def _open(self) -> None:
         flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -164,20 +165,26 @@ class LogFile:
             mode = os.O_WRONLY
             descriptor = os.open(self._path, mode | flags, 0o640)
         opened = os.fstat(descriptor)
-        self._is_file = stat.S_ISREG(opened.st_mode)
-        if self._is_file and self._fsync and self._follow:
+        is_file = stat.S_ISREG(opened.st_mode)
+        if is_file and self._fsync and self._follow:
             try:
                 sync_directory(Path(self._path).parent)
             except OSError:
                 os.close(descriptor)
                 raise
-        self._fd, self._opened, self._end = descriptor, opened, None
-        self._stream = _Stream(self._write_to_reader)
-        self._is_readable = self._is_file and mode == os.O_RDWR
-        self.max_write = FILE_WRITE if self._is_file else ATOMIC_WRITE
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._opened = descriptor, opened
+        self._stream = None if is_file else _Stream(self._write_to_reader)
+        self.max_write = MAX_FILE_WRITE if is_file else ATOMIC_WRITE
+        self._is_readable = mode == os.O_RDWR
+        self._end: int | None = None
+        """Where our last write ended, if with a whole line."""
+        self._torn = False
+        """Our last write took only a part of a line."""
 
     def fileno(self) -> int:
-        """Give the file descriptor."""
+        """Return the file descriptor."""
         return self._fd
 
     def write(self, lines: bytes) -> int:
@@ -185,27 +192,14 @@ class LogFile:
 
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
         """
-        descriptor = self._fd
-        # A file that another worker has locked may have been renamed; so nobody waits for it before that is known.
-        exclusive = self._is_file and self._lock(fcntl.LOCK_NB)
-        try:
-            size = (self._followed() if self._follow else os.fstat(descriptor)).st_size
-            if not self._is_file:
-                return self._stream.write(lines)
-            # Else the size is that of before the lock, or the lock that of the file before.
-            is_same = exclusive and self._fd == descriptor
-            exclusive = is_same or self._lock()
-            is_whole = is_same and self._is_whole(size)
-            mending = b"" if is_whole else self._mend(cut=exclusive)
-            taken = os.write(self._fd, mending + lines) - len(mending)
-            whole = lines.rfind(b"\n", 0, taken) + 1
-            self._torn = whole < taken
-            self._end = size + taken if is_whole and not self._torn else None
-            if self._torn and exclusive and self._is_readable:
-                self._torn = not self._cut_off(lines[whole:taken])
-        finally:
-            if exclusive:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        size = (self._followed() if self._follow else os.fstat(self._fd)).st_size
+        if self._stream is not None:
+            return self._stream.write(lines)
+        newline = b"" if self._ends_whole(size) else b"\n"
+        taken = os.write(self._fd, newline + lines) - len(newline)
+        whole = lines.rfind(b"\n", 0, max(taken, 0)) + 1
+        self._torn = whole != taken  # -1: not even the newline was taken
+        self._end = None if self._torn else size + len(newline) + taken
         if whole == 0:
             raise OSError(errno.ENOSPC, "no space for more than a part of a line")
         if self._fsync:
@@ -214,78 +208,28 @@ class LogFile:
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
+        os.close(self._fd)
 
     def _followed(self) -> os.stat_result:
-        """Open the path anew if it no longer leads to the open file; tell what it leads to."""
+        """Open the path anew if it no longer leads to the open file; return the open file's status."""
         try:
             found = os.stat(self._path)
         except FileNotFoundError:
             found = None
-        if found is not None and self._fd >= 0 and os.path.samestat(found, self._opened):
+        if found is not None and os.path.samestat(found, self._opened):
             return found
-        old = self._fd
         self._open()
-        if old >= 0:
-            os.close(old)
-        self._torn = False
         return self._opened
+
+    def _ends_whole(self, size: int) -> bool:
+        """Tell whether the file, of this size, ends with a whole line. It is read only where somebody else wrote."""
+        if size in {self._end, 0}:
+            return True
+        return os.pread(self._fd, 1, size - 1) == b"\n" if self._is_readable else not self._torn
 
     def _write_to_reader(self, lines: bytes) -> int:
         """Write to a FIFO or a device."""
-        try:
-            return os.write(self._fd, lines)
-        except BlockingIOError:
-            if not _takes_more(self._fd):
-                raise
-            return os.write(self._fd, lines)
-
-    def _lock(self, how: int = 0) -> bool:
-        """Lock the file; tell whether that could be done (some network file systems have no locks).
-
-        Args:
-            how: LOCK_NB to wait for nobody.
-        """
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | how)
-        except OSError:
-            return False
-        return True
-
-    def _is_whole(self, size: int) -> bool:
-        """Tell whether the locked file has this size, in bytes, and ends with a whole line."""
-        if size == self._end:
-            return True
-        # One byte where two were asked for is still the last one; mostly nobody else writes.
-        return self._is_readable and size > 0 and os.pread(self._fd, 2, size - 1) == b"\n"
-
-    def _mend(self, *, cut: bool) -> bytes:
-        """Give what has to stand between the file's end and the next line; cut off a torn line of ours.
-
-        Args:
-            cut: whether a torn line may be cut off.
-        """
-        if not self._is_readable:
-            return b"\n" if self._torn else b""
-        size = os.fstat(self._fd).st_size
-        if size == 0 or os.pread(self._fd, 1, size - 1) == b"\n":
-            return b""
-        end = os.pread(self._fd, MAX_LINE, max(0, size - MAX_LINE))
-        torn = end[end.rfind(b"\n") + 1 :]
-        ours = len(torn) < MAX_LINE and LINE_START.startswith(torn[: len(LINE_START)])
-        return b"" if cut and ours and self._cut_off(torn) else b"\n"
-
-    def _cut_off(self, torn: bytes) -> bool:
-        """Shorten the file by these bytes, if they are its end; tell whether that was done."""
-        keep = os.fstat(self._fd).st_size - len(torn)
-        if keep < 0 or os.pread(self._fd, len(torn), keep) != torn:
-            return False  # it was cut off already (copytruncate)
-        try:
-            os.ftruncate(self._fd, keep)
-        except OSError:
-            return False  # an append-only file, for instance
-        return True
+        return _write_patiently(lambda data: os.write(self._fd, data), lines, self._fd)
 
 
 def _is_or_will_be_a_file(path: str) -> bool:
@@ -296,21 +240,28 @@ def _is_or_will_be_a_file(path: str) -> bool:
         return True
 
 
-def _takes_more(descriptor: int) -> bool:
-    """Wait a little for a reader that is behind."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(READER_PATIENCE_MS))
+def _write_patiently(write: Callable[[bytes], int], data: bytes, descriptor: int | None) -> int:
+    """Write once; where waiting is allowed, so where there is a descriptor, give a reader that is behind a moment."""
+    try:
+        return write(data)
+    except BlockingIOError:
+        if descriptor is None:
+            raise
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        if not poll.poll(READER_TIMEOUT_MS):
+            raise
+    return write(data)
 
 
-def open_output(event_log: str, *, fsync: bool = False, must_open: bool = True) -> Output:
+def open_output(event_log: str, *, fsync: bool = False) -> Output:
     """Open what ``EVENT_LOG`` names: ``-`` or a path.
 
     Raises:
-        OSError: it cannot be opened, and must be.
+        OSError: it cannot be opened.
     """
     if event_log != "-":
-        return LogFile(event_log, fsync=fsync, must_open=must_open)
+        return LogFile(event_log, fsync=fsync)
     if not stat.S_ISREG(os.fstat(1).st_mode):
         return StandardOutput()
     try:

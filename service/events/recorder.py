@@ -5,7 +5,7 @@ structlog's own loggers write inside the call, under a lock, and freeze the even
 """
 
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 import structlog
@@ -24,45 +24,21 @@ class Log(Protocol):
         ...
 
 
-class EventLogger:
-    """The logger that structlog wraps."""
+class LineLogger:
+    """The logger that structlog wraps.
+
+    Args:
+        log: takes the lines.
+    """
 
     def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def info(self, line: bytes) -> Awaitable[bool]:
-        """Append a rendered line; tell, when awaited, whether it was taken."""
-        return self._log.append(line)
+        self.info = log.append
 
 
-class EventLoggerFactory:
-    """A structlog ``logger_factory`` over one log."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def __call__(self, *_: Any) -> EventLogger:  # noqa: ANN401 - structlog's signature
-        """Give a logger; structlog's positional arguments (a name) mean nothing here."""
-        return EventLogger(self._log)
-
-
-class _BoundEventLogger(structlog.BoundLoggerBase):
-    """Has ``info`` only: an event has no level, and LOG_LEVEL must never filter one."""
-
-    def info(self, fields: dict[str, object]) -> Awaitable[bool]:
-        """Process and hand over one event; the wrapped logger's awaitable comes back.
-
-        The fields come as one value: structlog copies every keyword twice.
-        """
-        (line,), _ = self._process_event("info", None, {"fields": fields})
-        awaitable: Awaitable[bool] = self._logger.info(line)
-        return awaitable
-
-
-def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
-    """Render an event's fields and behind them what is bound to the logger."""
-    fields: dict[str, object] = event.pop("fields")
-    fields.update(event)
+def _render(_logger: object, _method: str, event_dict: structlog.typing.EventDict) -> bytes:
+    """Render an event's fields, and behind them what is bound to the logger."""
+    fields: dict[str, object] = event_dict.pop("event").fields()
+    fields.update(event_dict)
     # structlog's JSONRenderer writes the repr() of what is no JSON value; an event with such a field is a mistake.
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -77,10 +53,10 @@ class Recorder:
     """
 
     def __init__(self, log: Log, service_version: str, metrics: Metrics | None = None) -> None:
-        self._logger: _BoundEventLogger = structlog.wrap_logger(
-            EventLoggerFactory(log)(),
+        self._logger = structlog.wrap_logger(
+            LineLogger(log),
             processors=[_render],
-            wrapper_class=_BoundEventLogger,
+            wrapper_class=structlog.make_filtering_bound_logger(0),  # LOG_LEVEL must never filter an event
             context_class=dict,
         ).bind(service=SERVICE, service_version=service_version)
         self._recorded = Children((metrics or Metrics()).events)
@@ -95,10 +71,7 @@ class Recorder:
             ValueError: the line would not be one line of at most 4,095 bytes.
             TypeError: a field is no JSON value.
         """
-        fields = event.fields()
-        recorded = await self._logger.info(fields)
+        recorded: bool = await self._logger.info(event)
         if recorded:
-            # An event that tells of no caller has neither of the two.
-            auth, reason = fields.get("auth"), fields.get("reason")
-            self._recorded[event.name, str(auth or "none"), str(reason or "none")].inc()
+            self._recorded[event.name, event.auth or "none", event.reason or "none"].inc()
         return recorded

@@ -1,7 +1,7 @@
 """The events, as values. What each key means stands in README.md; the schemas in ``schemas/`` hold the lines to it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import ClassVar, NotRequired, Protocol, TypedDict
@@ -14,49 +14,30 @@ _FIRST, _LAST = -62_135_596_800, 253_402_300_799
 """Seconds since 1970 of the first and the last second that RFC 3339 can write."""
 
 
-class Event(Protocol):
-    """Anything that can be recorded."""
-
-    name: ClassVar[str]
-    """The value of the line's ``event``."""
-
-    def fields(self) -> dict[str, object]:
-        """Give the line's keys in its order, ``event`` first; JSON values only, every string bounded.
-
-        Returns:
-            A new dict each time: the recorder adds to it which service wrote the line.
-        """
-        ...
-
-
 class Who(Protocol):
     """Whose session an event is about."""
 
     @property
     def user_id(self) -> str:
         """The user."""
-        ...
 
     @property
     def session_id(self) -> str:
         """The session."""
-        ...
 
     @property
     def org_id(self) -> str | None:
         """The active organisation."""
-        ...
 
     @property
     def actor_id(self) -> str | None:
         """The impersonator, when somebody acts as the user."""
-        ...
 
 
 class Facts(TypedDict):
     """What the request around it tells an event, as keys of the line."""
 
-    request_id: str
+    request_id: str | None
     trace_id: str | None
     origin: str | None
     client_ip: NotRequired[str]
@@ -82,18 +63,16 @@ def _text_of(second: int) -> str:
 
 def timestamp_of(seconds: float) -> str:
     """Give a time in seconds since 1970 in the same form; of one before the year 1 or after 9999 the nearest."""
-    return _rfc3339(datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC))
-
-
-def _rfc3339(moment: datetime) -> str:
+    moment = datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC)
     return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class SessionEvent:
-    """What all events about a session have in common. Frozen, one would cost a logout 1 % more.
+class Event:
+    """What all events have in common, and what can be recorded.
 
     Attributes:
+        name: the value of the line's ``event``.
         who: whose session it was; None where nobody is proven.
         facts: those of the request; they come last in the line.
     """
@@ -103,13 +82,17 @@ class SessionEvent:
 
     event_id: str
     timestamp: str
-    auth: str = "verified"
+    auth: str | None = "verified"
     reason: str | None = None
     who: Who | None
     facts: Facts
 
     def fields(self) -> dict[str, object]:
-        """Give the line's keys, those about nobody as None."""
+        """Give the line's keys in its order, those about nobody as None; JSON values only, every string bounded.
+
+        Returns:
+            A new dict each time: the recorder adds to it which service wrote the line.
+        """
         user_id = session_id = org_id = actor_id = initiated_by = None
         dedupe_key = self.event_id
         if self.who is not None:
@@ -136,14 +119,14 @@ class SessionEvent:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class UserLogout(SessionEvent):
+class UserLogout(Event):
     """Somebody called the logout endpoint."""
 
     name: ClassVar[str] = "user_logout"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class UserLogoutEverywhere(SessionEvent):
+class UserLogoutEverywhere(Event):
     """Somebody ended all sessions of theirs, or all others.
 
     Attributes:
@@ -161,7 +144,7 @@ class UserLogoutEverywhere(SessionEvent):
     def fields(self) -> dict[str, object]:
         """Give the line's keys. Each call is an act of its own, so no two share a ``dedupe_key``."""
         return {
-            **SessionEvent.fields(self),
+            **Event.fields(self),
             "dedupe_key": self.event_id,
             "scope": self.scope,
             "revoked_sessions": self.revoked_sessions,
@@ -170,7 +153,7 @@ class UserLogoutEverywhere(SessionEvent):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class SessionEnded(SessionEvent):
+class SessionEnded(Event):
     """Clerk says that a session has ended.
 
     Attributes:
@@ -186,14 +169,14 @@ class SessionEnded(SessionEvent):
 
     def fields(self) -> dict[str, object]:
         """Give the line's keys. Who had a session revoked, Clerk does not say."""
-        fields = {**SessionEvent.fields(self), "cause": self.cause, "ended_at": self.ended_at}
+        fields = {**Event.fields(self), "cause": self.cause, "ended_at": self.ended_at}
         if self.cause == "revoked" and fields["actor_id"] is None:
             fields["initiated_by"] = None
         return fields
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class SessionUsedAfterLogout(SessionEvent):
+class SessionUsedAfterLogout(Event):
     """A token of a signed-out session came to the guard.
 
     Attributes:
@@ -211,7 +194,7 @@ class SessionUsedAfterLogout(SessionEvent):
     def fields(self) -> dict[str, object]:
         """Give the line's keys. Who holds the token of a signed-out session, nobody knows."""
         return {
-            **SessionEvent.fields(self),
+            **Event.fields(self),
             "initiated_by": None,
             "logged_out_at": self.logged_out_at,
             "token_issued_at": self.token_issued_at,
@@ -219,14 +202,19 @@ class SessionUsedAfterLogout(SessionEvent):
         }
 
 
+def _no_facts() -> Facts:
+    return {"request_id": None, "trace_id": None, "origin": None}
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
-class UserLogoutSuppressed:
+class UserLogoutSuppressed(Event):
     """Flood control counted calls to the logout endpoint instead of recording each. Nobody is known in it."""
 
     name: ClassVar[str] = "user_logout_suppressed"
 
-    event_id: str
-    timestamp: str
+    auth: str | None = None
+    who: Who | None = None
+    facts: Facts = field(default_factory=_no_facts)
     count: int
     window_start: str
     window_end: str
@@ -234,22 +222,7 @@ class UserLogoutSuppressed:
     def fields(self) -> dict[str, object]:
         """Give the line's keys: those of ``user_logout``, and what was counted when."""
         return {
-            "event": self.name,
-            "schema_version": SCHEMA_VERSION,
-            "event_id": self.event_id,
-            "dedupe_key": self.event_id,
-            "timestamp": self.timestamp,
-            "auth": None,
-            "reason": None,
-            "user_id": None,
-            "session_id": None,
-            "org_id": None,
-            "actor_id": None,
-            "initiated_by": None,
-            "source": "frontend",
-            "request_id": None,
-            "trace_id": None,
-            "origin": None,
+            **Event.fields(self),
             "count": self.count,
             "window_start": self.window_start,
             "window_end": self.window_end,

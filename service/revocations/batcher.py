@@ -1,91 +1,98 @@
-"""Questions that are asked together: many at the same moment make one round trip, or a handful."""
+"""Questions that are asked at about the same time make one round trip."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+TIMEOUT_TICKS = 10
+"""Parts in which a timeout is counted. An event loop that is busy, as with the first of 400 requests at once, runs late
+timers before it reads the answer that came in time; a part that ends late counts no more than another."""
+
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 
-class Together(Generic[Question, Answer]):
-    """What is asked in one turn of the event loop, or while round trips are under way, goes in the next one.
+class Batcher(Generic[Question, Answer]):
+    """What is asked in one turn of the event loop, or while all round trips are under way, goes in the next one.
 
-    A question never shares the answer of a round trip that began before it was asked: what happened in between would
-    be missing from it.
+    A question never shares a round trip that began before it was asked: what happened in between would be missing.
 
     Args:
-        ask: one round trip; gives an answer for each question, in their order, or raises.
-        most: questions in one round trip.
-        at_once: round trips at the same time.
+        ask: makes one round trip; gives an answer for each question, in their order, or raises.
+        max_size: questions in one round trip.
+        max_concurrency: round trips at the same time.
     """
 
     def __init__(
-        self, ask: Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]], *, most: int, at_once: int
+        self, ask: Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]], *, max_size: int, max_concurrency: int
     ) -> None:
         self._ask = ask
-        self._most = most
-        self._turns = at_once
-        self._is_starting = False
-        """A task was made that has not taken its questions yet."""
+        self._max_size = max_size
+        self._max_concurrency = max_concurrency
         self._waiting: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._round_trips: set[asyncio.Task[None]] = set()
 
-    async def ask(self, questions: Sequence[Question]) -> Sequence[Answer]:
-        """Give the answers, or raise what the round trip raised. Waits for as long as the caller does."""
+    def submit(self, question: Question, timeout: float) -> asyncio.Future[Answer]:
+        """Ask, and give the future answer, or what the round trip raises. Cancel it to take the question back.
+
+        Args:
+            question: for a round trip.
+            timeout: seconds after which the future raises ``TimeoutError``; a busy event loop may take longer.
+        """
         loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in questions]
-        self._waiting.extend(zip(questions, futures, strict=True))
-        self._start()
-        # One is the usual number, and gather costs as much as all the rest here.
-        return [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
+        future: asyncio.Future[Answer] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._start)  # after those who are to run before it, and may ask as well
+        self._waiting.append((question, future))
+        loop.call_later(timeout / TIMEOUT_TICKS, _tick, loop, future, timeout / TIMEOUT_TICKS, TIMEOUT_TICKS - 1)
+        return future
 
     async def close(self) -> None:
-        """Give up what is under way, and who waits for it."""
+        """Cancel all questions."""
         for _, future in self._waiting:
             future.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._waiting.clear()
+        for round_trip in self._round_trips:
+            round_trip.cancel()
+        await asyncio.gather(*self._round_trips, return_exceptions=True)
 
     def _start(self) -> None:
-        """Have those who wait served by a task, if there is a turn for it; it begins after who is to run before it."""
-        if self._waiting and self._turns > 0 and not self._is_starting:
-            self._is_starting = True
-            self._turns -= 1
-            task = asyncio.create_task(self._make_round_trips())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        """Start as many round trips as there are questions for, and room."""
+        while self._waiting and len(self._round_trips) < self._max_concurrency:
+            batch: list[tuple[Question, asyncio.Future[Answer]]] = []
+            while self._waiting and len(batch) < self._max_size:
+                question, future = self._waiting.popleft()
+                if not future.done():
+                    batch.append((question, future))
+            if batch:
+                round_trip = asyncio.create_task(self._make_round_trip(batch))
+                self._round_trips.add(round_trip)
+                round_trip.add_done_callback(self._finish)
 
-    async def _make_round_trips(self) -> None:
-        self._is_starting = False
-        try:
-            while asked := self._next():
-                self._start()  # another, for what did not fit
-                await self._make_round_trip(asked)
-        finally:
-            self._turns += 1
+    def _finish(self, round_trip: asyncio.Task[None]) -> None:
+        self._round_trips.discard(round_trip)
+        self._start()
 
-    async def _make_round_trip(self, asked: Sequence[tuple[Question, asyncio.Future[Answer]]]) -> None:
+    async def _make_round_trip(self, batch: Sequence[tuple[Question, asyncio.Future[Answer]]]) -> None:
         try:
-            answers = await self._ask([question for question, _ in asked])
-            for (_, future), answer in zip(asked, answers, strict=True):
-                if not future.done():  # whoever gave up has cancelled it
+            answers = await self._ask([question for question, _ in batch])
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
                     future.set_result(answer)
         except Exception as error:  # noqa: BLE001 - it belongs to those who asked
-            for _, future in asked:
+            for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
         finally:
-            for _, future in asked:
-                future.cancel()  # where this task is cancelled itself; else it has its result
+            for _, future in batch:
+                future.cancel()  # where this task is cancelled; else it has its answer
 
-    def _next(self) -> list[tuple[Question, asyncio.Future[Answer]]]:
-        """Take the questions of one round trip, without those that somebody has given up."""
-        asked: list[tuple[Question, asyncio.Future[Answer]]] = []
-        while self._waiting and len(asked) < self._most:
-            question, future = self._waiting.popleft()
-            if not future.done():
-                asked.append((question, future))
-        return asked
+
+def _tick(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Answer], seconds: float, ticks_left: int) -> None:
+    if future.done():
+        return
+    if ticks_left == 0:
+        future.set_exception(TimeoutError())
+    else:
+        loop.call_later(seconds, _tick, loop, future, seconds, ticks_left - 1)

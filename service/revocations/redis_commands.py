@@ -1,162 +1,174 @@
-"""What the revocation list asks of Redis, each in one round trip that is answered within 50 ms or given up."""
+"""What the revocation list asks of Redis, over redis-py: each question is one Lua script, and may be repeated."""
 
 import secrets
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from service.revocations.redis_address import RedisAddress, Resolve
-from service.revocations.redis_connections import RedisConnections, RedisLogin
-from service.revocations.redis_errors import in_words
-from service.revocations.store import WITHIN, RevocationsUnavailableError
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
-CONNECTIONS = 8
-"""The most that one process opens, beside one for the probe. A command takes about 0.3 ms, and asks for many."""
+from service.revocations.redis_errors import NOT_REDIS, describe_error
+from service.revocations.store import RevocationsUnavailableError
+
+MAX_CONNECTIONS = 8
+"""Beside one for ``probe``."""
+CONNECT_TIMEOUT = 0.5
+"""Seconds for TCP and TLS: more than a request has, and the connection is there for those that come later."""
+REPLY_TIMEOUT = 0.07
+"""Seconds for each reply, those to AUTH and SELECT too: less than a request has, which leaves it time for a retry."""
+MAX_ENTRIES = 200
+"""In one command, which then takes Redis less than 1 ms."""
+
 REVOKED = "clerk-logout:revoked:"
 REPORTED = "clerk-logout:reported:"
 MARKER = "clerk-logout:list"
 """A value that nobody can guess, set by whoever finds none. While it stays the same, the list is the same."""
-PROBE = "probe"
-"""In place of a session's id, which starts with ``sess_``."""
+PROBE = REVOKED + "probe"
+"""A session's id would start with ``sess_``."""
 
 PUT = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i, key in ipairs(KEYS) do
-  local at, left = ARGV[2 * i - 1], tonumber(ARGV[2 * i]) - now
-  if left > 0 then
-    local before = redis.pcall('GET', key)
-    local before_number = tonumber(before)
-    if before_number and before_number < tonumber(at) then at = before end
-    redis.call('SET', key, at, 'PX', math.max(left, redis.call('PTTL', key)))
-  end
+  local at, left = ARGV[2 * i - 1], tonumber(ARGV[2 * i])
+  local before = redis.pcall('GET', key)
+  local before_number = tonumber(before)
+  if before_number and before_number < tonumber(at) then at = before end
+  redis.call('SET', key, at, 'PX', math.max(left, redis.call('PTTL', key)))
 end
+return {}
 """
-"""Keeps the earlier ``at`` and the later end of each key; a value that is none of ours is replaced.
-
-A script, because SET with NX would keep the first ``at`` instead of the earlier one; and because 1,200 sessions in a
-MULTI have 2,400 answers, which redis-py's parser reads for 40 to 60 ms, in which the event loop does nothing else.
-It is told when an entry ends, not for how long it is kept: Redis may run it long after it was sent, when it was frozen.
+"""Keeps the earlier ``at`` and the later end of each key; a value that is none of ours is replaced."""
+FIND = """
+local values = {}
+for i, key in ipairs(KEYS) do
+  local value = redis.pcall('GET', key)
+  values[i] = type(value) == 'table' and 'of another type' or value
+end
+return values
 """
+"""MGET would give nothing for a key of another type, and a signed-out session must not pass because of that."""
 CLAIM = """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
-return math.max(1, redis.call('PTTL', KEYS[1]))
+local claimed = {}
+for i, key in ipairs(KEYS) do
+  redis.pcall('SET', key, ARGV[1], 'NX', 'EX', ARGV[i + 1])
+  claimed[i] = redis.pcall('GET', key) == ARGV[1] and 1 or 0
+end
+return claimed
 """
-"""A claim whose answer came too late for the one who asked is still its own when it asks again."""
+"""A claim whose answer was lost is still its own when it is made again."""
 LOOK = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
-local time = redis.call('TIME')
-return {redis.call('GET', KEYS[1]), time[1], time[2]}
+redis.call('SET', KEYS[2], '0', 'PX', 1000)
+redis.call('PTTL', KEYS[2])
+return {redis.call('GET', KEYS[1])}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A signed-out session."""
+class Entry(NamedTuple):
+    """A signed-out session: when that was, in seconds since 1970, and how many seconds from now it is kept."""
 
     session_id: str
     at: float
-    """When it was signed out, in seconds since 1970."""
     seconds: float
-    """How long from now it is kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was found of several sessions at one moment."""
-
-    marker: str | None
-    times: Sequence[str | None]
-    """When each was signed out, as Redis has it; None where a session is not on the list."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What a look found."""
-
-    marker: str
-    is_new_connection: bool
-    """The server may be another one than before."""
 
 
 class RedisCommands:
     """The commands. Each raises ``RevocationsUnavailableError``, whose text says in words what is wrong.
 
     Args:
-        url: ``redis://`` or ``rediss://``, as ``Settings`` allow it; never shown.
-        connections: the most that are open at the same time, beside one for ``probe``.
-        within: seconds for each command.
-        resolve: looks a host name up.
+        url: as ``Settings`` allow it; never shown.
+        reply_timeout: seconds for each reply of Redis.
+
+    Raises:
+        ValueError: an option in the URL cannot be used; the text is one line without a secret.
     """
 
-    def __init__(
-        self, url: str, *, connections: int = CONNECTIONS, within: float = WITHIN, resolve: Resolve | None = None
-    ) -> None:
-        login = RedisLogin(url)
-        self._address = RedisAddress(login.host, login.port, within=within, resolve=resolve)
-        self._connections = RedisConnections(self._address, login, most=connections, within=within)
-        self._connection_of_probe = RedisConnections(self._address, login, most=1, within=within)
-        self.within = within
+    def __init__(self, url: str, *, reply_timeout: float = REPLY_TIMEOUT) -> None:
+        # One retry over a fresh connection: an idle one may have been closed, or dropped by the network in silence.
+        self._redis = _client(url, reply_timeout, max_connections=MAX_CONNECTIONS, retries=1)
+        # None for a probe: whoever looks at Redis is to know of each failure.
+        options = {"redis_connect_func": self._on_connect}
+        self._probing = _client(url, reply_timeout, max_connections=1, retries=0, **options)
+        self._is_new_connection = False
+        self.host: str = self._redis.connection_pool.connection_kwargs.get("host", "localhost")
+        """A name or an address; of no meaning for a Unix socket."""
         self._name = secrets.token_hex(8)
-        self._ahead = 0.0
-        """Seconds that Redis's clock is ahead of our monotonic one; known after a probe."""
 
     async def put(self, entries: Sequence[Entry]) -> None:
-        """Put sessions on the list, after a ``probe``; one that is there keeps the earlier ``at`` and the later end."""
-        with self._in_words():
-            await self._connections.ask(*self._put(entries))
+        """Put sessions on the list; one that is there keeps the earlier ``at`` and the later end."""
+        for start in range(0, len(entries), MAX_ENTRIES):
+            some = entries[start : start + MAX_ENTRIES]
+            values = [value for one in some for value in (repr(one.at), max(1, round(one.seconds * 1000)))]
+            await _eval(self._redis, PUT, [REVOKED + one.session_id for one in some], values, replies=0)
 
-    async def find(self, session_ids: Sequence[str]) -> Found:
-        """Give when sessions were signed out, with the marker of that moment."""
-        with self._in_words():
-            marker, *times = await self._connections.ask("MGET", MARKER, *(REVOKED + one for one in session_ids))
-            return Found(marker, times)
+    async def find(self, session_ids: Sequence[str]) -> tuple[str | None, Sequence[str | None]]:
+        """Give the marker, and when each session was signed out, as Redis has it; None where it was not."""
+        keys = [MARKER, *(REVOKED + session_id for session_id in session_ids)]
+        marker, *times = await _eval(self._redis, FIND, keys, [], replies=len(keys))
+        return marker, times
 
-    async def claim(self, session_id: str, *, seconds: int) -> float:
-        """Claim this session for so many seconds; give 0, or the seconds for which somebody else has claimed it."""
-        with self._in_words():
-            left = await self._connections.ask("EVAL", CLAIM, 1, REPORTED + session_id, self._name, seconds)
-            return int(left) / 1000
+    async def claim(self, claims: Sequence[tuple[str, int]]) -> list[bool]:
+        """Claim each session for so many seconds, and say which of them nobody else has claimed."""
+        keys, seconds = [REPORTED + session_id for session_id, _ in claims], [seconds for _, seconds in claims]
+        claimed = await _eval(self._redis, CLAIM, keys, [self._name, *seconds], replies=len(keys))
+        return [one == 1 for one in claimed]
 
-    async def probe(self) -> Probed:
-        """Do what the others do, over a connection of its own; a Redis that takes no writes is of no use."""
-        connection = self._connection_of_probe
-        with self._in_words():
-            opened, sent = connection.opened, time.monotonic()
-            marker, seconds, microseconds = await connection.ask("EVAL", LOOK, 1, MARKER, secrets.token_hex(8))
-            self._ahead = int(seconds) + int(microseconds) / 1e6 - sent
-            await connection.ask(*self._put([Entry(PROBE, 0.0, 1.0)]))
-            await connection.ask("MGET", MARKER, REVOKED + PROBE)
-            return Probed(marker, connection.opened > opened)
+    async def probe(self) -> tuple[str, bool]:
+        """Do over one connection what the others do. A Redis that takes no writes is of no use.
 
-    async def look_up(self) -> None:
-        """Look the host's name up."""
-        await self._address.look_up()
+        Returns:
+            The marker, and whether the connection is a new one: the server may be another one than before.
+        """
+        (marker,) = await _eval(self._probing, LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
+        is_new_connection, self._is_new_connection = self._is_new_connection, False
+        return str(marker), is_new_connection
 
-    async def close_connections(self) -> None:
+    async def disconnect(self) -> None:
         """Close all connections: what comes after goes over new ones, to where the host's name leads then."""
-        await self._connections.close()
-        await self._connection_of_probe.close()
+        for client in (self._redis, self._probing):
+            with suppress(RedisError, OSError):
+                await client.connection_pool.disconnect()
 
-    async def close(self) -> None:
-        """Close the connections for good."""
-        self._address.close()
-        await self.close_connections()
+    async def _on_connect(self, connection: Connection) -> None:
+        await connection.on_connect()
+        self._is_new_connection = True
 
-    def _put(self, entries: Sequence[Entry]) -> list[str | int]:
-        now = time.monotonic() + self._ahead
-        values = [value for entry in entries for value in (repr(entry.at), round((now + entry.seconds) * 1000))]
-        return ["EVAL", PUT, len(entries), *(REVOKED + entry.session_id for entry in entries), *values]
 
-    @contextmanager
-    def _in_words(self) -> Iterator[None]:
-        try:
-            yield
-        except RevocationsUnavailableError:
-            raise
-        except TimeoutError:
-            raise RevocationsUnavailableError(f"it did not answer within {self.within * 1000:g} ms") from None
-        except Exception as error:  # noqa: BLE001 - redis-py's own mistakes too must not end the looking for Redis
-            raise RevocationsUnavailableError(in_words(error)) from None
+def _client(url: str, reply_timeout: float, *, max_connections: int, retries: int, **options: object) -> Redis:
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=None,
+            protocol=2,
+            decode_responses=True,
+            encoding_errors="replace",  # a value that somebody else wrote is no reason to lose all the others
+            retry=Retry(NoBackoff(), retries),
+            socket_timeout=reply_timeout,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            **options,
+        )
+        connection = pool.make_connection()  # type: ignore[no-untyped-call] # redis-py's has no types
+        if isinstance(connection, SSLConnection):
+            connection.ssl_context.get()
+    except ssl.SSLError:
+        raise ValueError("a certificate or key that it names cannot be used") from None
+    except OSError as error:
+        raise ValueError(f"a certificate or key that it names cannot be read: {error.strerror}") from None
+    except (RedisError, TypeError, ValueError):
+        raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
+    return Redis.from_pool(pool)
+
+
+async def _eval(client: Redis, script: str, keys: list[str], values: Sequence[str | int], *, replies: int) -> list[Any]:
+    try:
+        arguments = ("EVAL", script, len(keys), *keys, *values)
+        answer = await client.execute_command(*arguments)  # type: ignore[no-untyped-call] # as above
+    except Exception as error:  # noqa: BLE001 - whatever redis-py makes of what the server says
+        raise RevocationsUnavailableError(f"Redis: {describe_error(error)}") from None
+    if not isinstance(answer, list) or len(answer) != replies:
+        raise RevocationsUnavailableError(f"Redis: {NOT_REDIS}")
+    return answer

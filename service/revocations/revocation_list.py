@@ -77,7 +77,7 @@ class RevocationList:
 
         Args:
             session_id: the session.
-            within: seconds in which the answer must be there, where they are less than 50 ms.
+            within: seconds in which the answer must be there, where they are less than 100 ms.
 
         Raises:
             RevocationsUnavailableError: nobody can say.
@@ -92,6 +92,6 @@ class RevocationList:
         Args:
             session_id: the session.
             seconds: the window.
-            within: seconds in which the answer must be there, where they are less than 50 ms.
+            within: seconds in which the answer must be there, where they are less than 100 ms.
         """
         return await self._store.claim(session_id, seconds=seconds, within=within)

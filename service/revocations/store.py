@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-WITHIN = 0.05
-"""Seconds in which a store answers. A request that asks several questions gives this much to all of them together."""
+REVOCATIONS_TIMEOUT = 0.1
+"""Seconds in which a store answers. A request that asks several times gives this much to all of them together."""
 
 
 class RevocationsUnavailableError(Exception):
@@ -23,7 +23,7 @@ class RevocationStore(Protocol):
         ...
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
-        """Put sessions on the list, within 50 ms.
+        """Put sessions on the list, within 100 ms.
 
         One that is on it already keeps the earlier ``at`` and the later end.
 
@@ -39,7 +39,7 @@ class RevocationStore(Protocol):
 
         Args:
             session_id: the session.
-            within: seconds, where it is less than 50 ms.
+            within: seconds, where it is less than 100 ms.
         """
         ...
 

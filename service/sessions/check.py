@@ -16,7 +16,7 @@ from service.events.recorder import Recorder
 from service.events.request_head import RequestHead
 from service.events.types import Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
-from service.revocations.store import WITHIN, RevocationsUnavailableError
+from service.revocations.store import REVOCATIONS_TIMEOUT, RevocationsUnavailableError
 from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Children, Metrics
@@ -79,11 +79,11 @@ class SessionUser(BaseUser):
 
 
 class _Lookup:
-    """What the revocation list says about the verified tokens of one request, within 50 ms in all."""
+    """What the revocation list says about the verified tokens of one request, within ``REVOCATIONS_TIMEOUT`` in all."""
 
     def __init__(self, revocations: RevocationList) -> None:
         self._revocations = revocations
-        self.seconds_left = WITHIN
+        self.seconds_left = REVOCATIONS_TIMEOUT
         self.accepted: Identity | None = None
         self.signed_out: tuple[Identity, float] | None = None
         """The first one that is, and when it was signed out."""
@@ -142,7 +142,7 @@ class SessionCheck:
         Of several tokens, as cookies of several sessions, any one that counts admits; else the best verdict decides,
         after "signed out", which is a verified token's. Only what is refused is reported as used after its logout.
 
-        All questions to the revocation list share 50 ms, that of the report included.
+        All questions to the revocation list share 100 ms, that of the report included.
 
         Args:
             head: of the request, or of a WebSocket's.

@@ -189,7 +189,7 @@ def without_signature() -> dict[str, str]:
         pytest.param(lambda: (BODY, signed(BODY, age=320)), "more than 5 minutes old", id="stale"),
         pytest.param(lambda: (BODY, signed(BODY, secret=OTHER_SECRET)), "no signature matches", id="wrong secret"),
         pytest.param(lambda: (b"secret", signed(b"secret")), "the body is not JSON", id="invalid JSON"),
-        pytest.param(lambda: (NO_ID, signed(NO_ID)), "data.id is missing", id="no session"),
+        pytest.param(lambda: (NO_ID, signed(NO_ID)), "data.id is not 1-128 visible ASCII characters", id="no session"),
     ],
 )
 async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason(
@@ -306,7 +306,7 @@ class Store(MemoryStore):
         self._recorder = recorder
         self._error = error
 
-    async def add(self, session_ids: Any, *, at: float, seconds: int) -> None:
+    async def add(self, session_ids: Any, *, at: float, seconds: float) -> None:
         if self._error is not None:
             raise self._error
         self._recorder.done.append(f"revoked {','.join(session_ids)} at {at}")

@@ -10,11 +10,6 @@ from service.events.spool import Spool
 OpenSpool = Callable[..., Spool]
 
 
-@pytest.fixture(autouse=True)
-def a_slow_machine_is_no_stalled_disk() -> None:
-    """Here it is one: the service's own limits hold."""
-
-
 @pytest.fixture
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the processes of a test have their spools."""

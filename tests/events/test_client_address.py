@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.events.client_address import MAX_HOPS, ClientAddress
+from service.events.request_head import RequestHead
 
 PROXIES = ("10.0.0.0/8", "2001:db8:ffff::/48")
 
@@ -11,8 +12,8 @@ PROXIES = ("10.0.0.0/8", "2001:db8:ffff::/48")
 def address(
     peer: str | None, *forwarded_for: str, networks: Sequence[str] = PROXIES, name: str = "x-forwarded-for"
 ) -> str | None:
-    headers = [(b"host", b"service"), *((name.encode(), value.encode("latin-1")) for value in forwarded_for)]
-    found = ClientAddress(networks)({"type": "http", "headers": headers, "client": peer and (peer, 51234)})
+    headers = {b"host": [b"service"], name.encode(): [value.encode("latin-1") for value in forwarded_for]}
+    found = ClientAddress(networks)(RequestHead(headers, "r", peer))
     assert found is None or isinstance(found, ipaddress.IPv4Address | ipaddress.IPv6Address)
     return None if found is None else str(found)
 

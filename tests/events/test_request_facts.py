@@ -1,11 +1,11 @@
-from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
 
-from service.events.types import Facts
 from service.events.client_address import ClientAddress
 from service.events.request_facts import RequestFacts, client_network, trace_id
+from service.events.request_head import Headers, RequestHead
+from service.events.types import Facts
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -22,7 +22,7 @@ PARENT = "00f067aa0ba902b7"
     ],
 )
 def test_the_trace_id_of_a_valid_traceparent_is_taken(traceparent: str) -> None:
-    assert trace_id([(b"traceparent", traceparent.encode())]) == TRACE
+    assert trace_id({b"traceparent": [traceparent.encode()]}) == TRACE
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,16 @@ def test_the_trace_id_of_a_valid_traceparent_is_taken(traceparent: str) -> None:
     ],
 )
 def test_an_invalid_traceparent_gives_no_trace_id(traceparent: str) -> None:
-    assert trace_id([(b"traceparent", traceparent.encode("latin-1"))]) is None
+    assert trace_id({b"traceparent": [traceparent.encode("latin-1")]}) is None
 
 
 def test_without_a_traceparent_there_is_no_trace_id() -> None:
-    assert trace_id([]) is None
+    assert trace_id({}) is None
 
 
 def test_two_traceparents_give_no_trace_id() -> None:
     """Which one is right cannot be told (W3C Trace Context, section 3.2)."""
-    header = (b"traceparent", f"00-{TRACE}-{PARENT}-01".encode())
-    assert trace_id([header, header]) is None
+    assert trace_id({b"traceparent": [f"00-{TRACE}-{PARENT}-01".encode()] * 2}) is None
 
 
 @pytest.mark.parametrize(
@@ -73,11 +72,24 @@ def test_an_address_is_cut_to_its_network(address: str, network: str) -> None:
     assert client_network(ip_address(address)) == network
 
 
-def facts(headers: Sequence[tuple[bytes, bytes]] = (), *, peer: str | None = None) -> Facts:
+def facts(headers: Headers | None = None, *, peer: str | None = None) -> Facts:
     """What a request tells where everything is recorded."""
-    find = RequestFacts(origins=(), client_address=ClientAddress(()), with_client_ip=True, with_user_agent=True)
-    client = None if peer is None else (peer, 50_000)
-    return find({"type": "http", "headers": [*headers], "client": client, "state": {"request_id": "r"}})
+    find = RequestFacts(
+        origins=["https://app.example.com"],
+        client_address=ClientAddress(()),
+        with_client_ip=True,
+        with_user_agent=True,
+    )
+    return find(RequestHead(headers or {}, "r", peer))
+
+
+@pytest.mark.parametrize(
+    ("sent", "recorded"),
+    [(b"https://app.example.com", "https://app.example.com"), (b"https://evil.example", None), (None, None)],
+)
+def test_only_an_allowed_origin_is_recorded(sent: bytes | None, recorded: str | None) -> None:
+    found = facts({} if sent is None else {b"origin": [sent]})
+    assert (found["request_id"], found["origin"]) == ("r", recorded)
 
 
 def test_a_callers_network_is_recorded() -> None:
@@ -100,11 +112,11 @@ def test_a_caller_without_an_address_is_not_recorded() -> None:
     ],
 )
 def test_a_user_agent_is_cut_and_made_printable(sent: bytes, recorded: str) -> None:
-    assert facts([(b"user-agent", sent)])["user_agent"] == recorded
+    assert facts({b"user-agent": [sent]})["user_agent"] == recorded
 
 
 def test_of_two_user_agents_the_first_is_recorded() -> None:
-    assert facts([(b"user-agent", b"one"), (b"user-agent", b"two")])["user_agent"] == "one"
+    assert facts({b"user-agent": [b"one", b"two"]})["user_agent"] == "one"
 
 
 def test_without_a_user_agent_there_is_none() -> None:

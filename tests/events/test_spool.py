@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from service.events.lines import MAX_LINE
+from service.events.outputs import MAX_LINE
 from service.events.spool import SEGMENT_BYTES, Spool
 from tests.events.conftest import OpenSpool
 from tests.support.disks import fill, small_disk
-from tests.support.spools import claims, contents, holder, is_held, leave, line, numbered, open_files, take_all
+from tests.support.spools import claims, contents, holder, leave, line, numbered, open_files, take_all
 
 
 def problem(spool: Spool) -> str | None:
@@ -48,46 +48,19 @@ def test_lines_come_out_in_the_order_in_which_they_went_in(open_spool: OpenSpool
     assert spool.next_lines(1 << 16) == b""
 
 
-def test_lines_are_on_disk_when_append_returns(open_spool: OpenSpool, directory: Path) -> None:
-    open_spool().append(line(1))
-    (segment,) = directory.glob("*/*.jsonl")
-    assert segment.read_bytes() == line(1)
-
-
-def test_lines_stay_the_next_ones_until_they_are_delivered(open_spool: OpenSpool) -> None:
+def test_only_whole_lines_come_out_and_stay_until_they_are_delivered(open_spool: OpenSpool, directory: Path) -> None:
     spool = open_spool()
-    spool.append(line(1) + line(2))
-    assert spool.next_lines(1 << 16) == spool.next_lines(1 << 16) == line(1) + line(2)
-    spool.delivered(len(line(1)))
-    assert spool.next_lines(1 << 16) == line(2)
-
-
-def test_no_more_comes_out_than_is_asked_for_and_only_whole_lines(open_spool: OpenSpool) -> None:
-    spool = open_spool()
-    spool.append(b"".join(numbered(5, length=1000)))
-    assert spool.next_lines(2500) == b"".join(numbered(2, length=1000))
-
-
-def test_size_is_what_waits(open_spool: OpenSpool) -> None:
-    spool = open_spool()
-    sizes = [spool.size]
-    spool.append(line(1, 100) + line(2, 50))
-    sizes.append(spool.size)
-    spool.next_lines(1 << 16)
-    spool.delivered(100)
-    sizes.append(spool.size)
-    spool.append(line(3, 70))
-    sizes.append(spool.size)
-    take_all(spool)
-    assert [*sizes, spool.size] == [0, 150, 50, 120, 0]
-
-
-def test_what_was_delivered_leaves_the_disk(open_spool: OpenSpool, directory: Path) -> None:
-    spool = open_spool()
-    for number in range(3):
-        spool.append(line(number))
-        assert take_all(spool) == line(number)
-        assert list(directory.glob("*/*.jsonl")) == []
+    lines = numbered(5, length=1000)
+    spool.append(b"".join(lines))
+    assert contents(directory) == [b"".join(lines)], "on disk when append returns"
+    assert spool.next_lines(2500) == spool.next_lines(2500) == b"".join(lines[:2])
+    spool.delivered(1000)
+    assert spool.size == 4000
+    spool.append(line(9, 70))
+    assert spool.size == 4070
+    assert take_all(spool) == b"".join(lines[1:]) + line(9, 70)
+    assert spool.size == 0
+    assert contents(directory) == []
 
 
 def test_many_lines_are_several_segments_and_each_goes_when_it_was_delivered(
@@ -111,16 +84,6 @@ def test_many_lines_are_several_segments_and_each_goes_when_it_was_delivered(
     assert spool.size == 0
 
 
-def test_open_files_do_not_grow_with_what_waits(open_spool: OpenSpool) -> None:
-    spool = open_spool()
-    spool.append(line(1))
-    before = open_files()
-    batch = b"".join(numbered(1024, length=4000))
-    for _ in range(8):
-        spool.append(batch)
-    assert open_files() <= before + 1
-
-
 def test_it_is_for_no_other_eyes(directory: Path) -> None:
     spool = Spool(str(directory / "new" / "spool"), 1 << 30)
     spool.look_after()
@@ -128,16 +91,6 @@ def test_it_is_for_no_other_eyes(directory: Path) -> None:
     (claim,) = claims(directory / "new" / "spool")
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (claim.parent, claim, *sorted(claim.iterdir()))]
     assert modes == [0o700, 0o700, 0o600]
-    spool.close()
-
-
-def test_it_works_without_having_been_looked_after(directory: Path) -> None:
-    """The start waits for a slow disk no longer than a second."""
-    spool = Spool(str(directory), 1 << 30)
-    assert problem(spool) == "not opened yet"
-    spool.append(line(1))
-    assert problem(spool) is None
-    assert take_all(spool) == line(1)
     spool.close()
 
 
@@ -171,16 +124,6 @@ def test_it_takes_no_more_than_its_bound(open_spool: OpenSpool) -> None:
     assert spool.size == 10_000
 
 
-def test_it_takes_lines_again_once_some_were_delivered(open_spool: OpenSpool) -> None:
-    spool = open_spool(max_bytes=10_000)
-    spool.append(b"".join(numbered(10, length=1000)))
-    spool.next_lines(1 << 16)
-    spool.delivered(5000)
-    assert problem(spool) is None
-    spool.append(line(10, 1000))
-    assert take_all(spool) == b"".join(numbered(6, length=1000, start=5))
-
-
 def test_the_bound_is_for_all_processes_that_share_it(open_spool: OpenSpool, directory: Path) -> None:
     with holder(directory, b"".join(numbered(9, length=1000)).decode().encode()):
         spool = open_spool(max_bytes=10_000)
@@ -208,81 +151,60 @@ def test_a_full_disk_takes_all_or_nothing(directory: Path) -> None:
         spool.close()
 
 
-def test_a_disk_that_is_full_from_the_start_is_a_problem_until_it_is_not(directory: Path) -> None:
-    with small_disk(directory):
-        ballast = fill(directory)
-        spool = Spool(str(directory), 1 << 30)
-        spool.look_after()
-        assert problem(spool) == "No space left on device"
-        with pytest.raises(OSError, match="No space left"):
-            spool.append(line(1))
-        assert list(directory.glob("*/*.jsonl")) == [], "no empty file stays behind"
-        ballast.unlink()
-        spool.look_after()
-        assert problem(spool) is None
-        spool.append(line(2))
-        assert take_all(spool) == line(2)
-        spool.close()
-
-
+@pytest.mark.parametrize("call", ["write", "fdatasync", "fsync"])
+@pytest.mark.parametrize("can_be_cut_off", [True, False])
 def test_what_a_failed_append_left_is_neither_delivered_nor_adopted(
-    open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch
+    open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch, call: str, *, can_be_cut_off: bool
 ) -> None:
-    spool = open_spool()
-    spool.append(line(1))
-    really_write = os.write
+    spool = open_spool(fsync=True)
+    if call != "fsync":  # of the directory, for a new segment
+        spool.append(line(1))
+    really_write, counts = os.write, iter([10, 7])
 
     def write_some(descriptor: int, data: bytes) -> int:
-        if len(data) < len(line(2)):
+        if (count := next(counts, None)) is None:
             raise OSError(errno.EIO, "Input/output error")
-        return really_write(descriptor, data[:10])
+        return really_write(descriptor, data[:count])
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", write_some)
+        patch.setattr(os, call, write_some if call == "write" else refuse(errno.EIO))
+        if not can_be_cut_off:
+            patch.setattr(os, "ftruncate", refuse(errno.EIO))
         with pytest.raises(OSError, match="Input/output"):
             spool.append(line(2))
     assert problem(spool) == "Input/output error"
     spool.append(line(3))
-    spool.close()
-    assert take_all(open_spool()) == line(1) + line(3)
+    before = b"" if call == "fsync" else line(1)
+    if can_be_cut_off:
+        spool.close()
+        spool = open_spool()
+    assert take_all(spool) == before + line(3)
+    assert spool.size == 0
 
 
-def test_what_cannot_be_cut_off_again_is_never_delivered(
-    open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("where", "call", "number", "text"),
+    [
+        pytest.param(fcntl, "flock", errno.ENOLCK, "No locks available", id="a disk without locks"),
+        pytest.param(os, "open", errno.EMFILE, "Too many open files", id="many files open elsewhere"),
+    ],
+)
+def test_a_directory_that_cannot_be_locked_leaves_nothing_behind(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, *, where: Any, call: str, number: int, text: str
 ) -> None:
-    spool = open_spool()
+    spool = Spool(str(directory), 1 << 30)
+    assert problem(spool) == "not opened yet"
+    before = open_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(where, call, refuse(number))
+        spool.look_after()
+        spool.look_after()
+    assert problem(spool) == text
+    assert open_files() == before
+    assert list(directory.iterdir()) == []
     spool.append(line(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", refuse(errno.EIO))
-        patch.setattr(os, "ftruncate", refuse(errno.EIO))
-        spool._fsync = True
-        with pytest.raises(OSError, match="Input/output"):
-            spool.append(line(2))
-    spool.append(line(3))
-    assert take_all(spool) == line(1) + line(3)
-    assert spool.size == 0
-
-
-def test_a_write_that_takes_a_part_is_continued(open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    really_write = os.write
-    spool = open_spool()
-    monkeypatch.setattr(os, "write", lambda descriptor, data: really_write(descriptor, data[:7]))
-    spool.append(line(1) + line(2))
-    assert take_all(spool) == line(1) + line(2)
-
-
-def test_a_directory_whose_entry_cannot_be_made_durable_takes_nothing(
-    open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = open_spool(fsync=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", refuse(errno.EIO))
-        with pytest.raises(OSError, match="Input/output"):
-            spool.append(line(1))
-    assert spool.size == 0
-    assert spool.next_lines(1 << 16) == b""
-    spool.append(line(2))
-    assert take_all(spool) == line(2)
+    assert problem(spool) is None
+    spool.close()
 
 
 def test_a_place_that_is_no_directory_is_a_problem(directory: Path) -> None:
@@ -296,74 +218,39 @@ def test_a_place_that_is_no_directory_is_a_problem(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("removed", ["the directory of the process", "all"])
-def test_a_directory_that_was_removed_is_made_anew(open_spool: OpenSpool, directory: Path, removed: str) -> None:
+@pytest.mark.parametrize("look", [True, False])
+def test_a_directory_that_was_removed_is_made_anew(
+    open_spool: OpenSpool, directory: Path, removed: str, *, look: bool
+) -> None:
     """Somebody tidies up."""
     spool = open_spool()
     (claim,) = claims(directory)
     shutil.rmtree(directory if removed == "all" else claim)
-    spool.look_after()
+    if look:
+        spool.look_after()
+    spool.append(line(1))
     assert problem(spool) is None
-    spool.append(line(1))
     assert take_all(spool) == line(1)
 
 
-def test_a_directory_that_was_removed_is_made_anew_by_the_first_line(open_spool: OpenSpool, directory: Path) -> None:
-    spool = open_spool()
-    shutil.rmtree(directory)
-    spool.append(line(1))
-    assert take_all(spool) == line(1)
-
-
-def test_lines_that_somebody_removed_are_told_and_forgotten(
+def test_lines_in_a_directory_that_was_removed_are_told_and_forgotten(
     open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What is open already is delivered all the same."""
     spool = open_spool()
-    spool.append(line(1) + line(2))
-    shutil.rmtree(directory)
-    spool.look_after()
-    assert caplog.messages == ["120 bytes of events were removed from the spool by somebody else"]
-    assert spool.size == 0
-    spool.append(line(3))
-    assert take_all(spool) == line(3)
-
-
-def test_lines_that_are_removed_while_they_are_delivered_do_no_harm(open_spool: OpenSpool, directory: Path) -> None:
-    spool = open_spool()
-    spool.append(line(1) + line(2))
+    batch = b"".join(numbered(256, length=4096))
+    for _ in range(3):
+        spool.append(batch)
     lines = spool.next_lines(1 << 16)
     shutil.rmtree(directory)
     spool.look_after()
-    spool.append(line(3))
+    spool.append(line(999))
     spool.delivered(len(lines))
-    assert spool.size == len(line(3))
-    assert take_all(spool) == line(3)
+    assert lines + take_all(spool) == batch + line(999)
     assert spool.size == 0
-
-
-def test_many_files_open_elsewhere_leave_nothing_behind(
-    open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Our directory cannot be locked, so it is removed again."""
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", refuse(errno.EMFILE))
-        spool = open_spool()
-    assert problem(spool) == "Too many open files"
-    assert claims(directory) == []
-    spool.look_after()
-    assert problem(spool) is None
-
-
-def test_a_disk_without_locks_is_a_problem_and_leaves_nothing_behind(
-    open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = open_files()
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", refuse(errno.ENOLCK))
-        spool = open_spool()
-        spool.look_after()
-        assert problem(spool) == "No locks available"
-        assert open_files() == before
-        assert claims(directory) == []
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "events in the spool cannot be read and are set aside"
+    ] * 2
 
 
 # --- What cannot be read ---------------------------------------------------------------------------------------------
@@ -388,25 +275,8 @@ def test_a_segment_that_cannot_be_read_is_set_aside(
     aside = left / "00000001.unreadable"
     assert aside.read_bytes() == line(1)
     assert caplog.messages == [
-        f"events cannot be read from the spool and stay in {left / '00000001.jsonl'}: Input/output error"
+        f"events in the spool cannot be read and are set aside: {left / '00000001.jsonl'}: Input/output error"
     ]
-
-
-def test_a_segment_of_our_own_that_cannot_be_read_is_set_aside(
-    open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = open_spool()
-    spool.append(line(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", refuse(errno.EIO))
-        assert spool.next_lines(1 << 16) == b""
-    assert spool.size == 0
-    spool.append(line(2))
-    assert take_all(spool) == line(2)
-    spool.close()
-    (aside,) = directory.glob("*/*.unreadable")
-    assert aside.read_bytes() == line(1)
-    assert open_spool().size == 0
 
 
 def test_too_many_open_files_are_no_reason_to_set_a_segment_aside(
@@ -430,19 +300,7 @@ def test_a_segment_of_our_own_that_somebody_emptied_holds_nobody_up(
     segment.write_bytes(b"")
     assert spool.next_lines(1 << 16) == b""
     assert spool.size == 0
-    assert caplog.messages == ["60 bytes in the spool were no event line and were passed over"]
-
-
-def test_a_segment_that_cannot_be_removed_is_delivered_once(
-    open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = open_spool()
-    spool.append(line(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refuse(errno.EROFS))
-        assert take_all(spool) == line(1)
-    spool.append(line(2))
-    assert take_all(spool) == line(2)
+    assert caplog.messages == ["60 bytes in the spool were no event line and were skipped"]
 
 
 # --- What dead processes leave ---------------------------------------------------------------------------------------
@@ -453,15 +311,13 @@ def test_what_a_killed_process_left_is_adopted_at_the_start(
 ) -> None:
     lines = b"".join(numbered(3))
     with holder(directory, lines) as process:
-        (left,) = claims(directory)
         process.kill()
         process.wait()
     spool = open_spool()
-    assert caplog.messages == [f"{len(lines)} bytes of events that a process left behind are delivered now"]
-    assert spool.size == len(lines)
+    assert caplog.messages == ["180 bytes of events that a process left behind are delivered now"]
+    assert spool.size == 180
     assert take_all(spool) == lines
-    assert not left.exists()
-    assert spool.size == 0
+    assert len(claims(directory)) == 1
 
 
 def test_what_a_killed_process_left_is_adopted_while_we_run(open_spool: OpenSpool, directory: Path) -> None:
@@ -516,25 +372,6 @@ def test_of_two_processes_only_one_gets_what_was_left(directory: Path) -> None:
     assert claims(directory) == []
 
 
-def test_what_waits_at_the_end_is_for_the_next_process(open_spool: OpenSpool, directory: Path) -> None:
-    spool = open_spool()
-    spool.append(line(1) + line(2))
-    spool.next_lines(1 << 16)
-    spool.delivered(len(line(1)))
-    spool.close()
-    assert not is_held(claims(directory)[0])
-    assert take_all(open_spool()) == line(2)
-
-
-def test_what_was_adopted_and_still_waits_at_the_end_is_for_the_next_process(
-    open_spool: OpenSpool, directory: Path
-) -> None:
-    left = leave(directory, line(1), line(2))
-    open_spool().close()
-    assert claims(directory) == [left]
-    assert take_all(open_spool()) == line(1) + line(2)
-
-
 def test_lines_that_are_being_delivered_stay_the_ones_that_are_when_others_are_adopted(
     open_spool: OpenSpool, directory: Path
 ) -> None:
@@ -579,29 +416,26 @@ def test_what_was_delivered_comes_again_where_it_cannot_be_cut_off(
     assert list(directory.iterdir()) == [], "nothing half made is left"
 
 
-def test_an_empty_directory_is_removed_at_the_end(open_spool: OpenSpool, directory: Path) -> None:
-    spool = open_spool()
-    spool.append(line(1))
-    take_all(spool)
-    spool.close()
-    assert list(directory.iterdir()) == []
-
-
-def test_an_empty_file_that_was_left_is_removed_without_a_word(
-    open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture
+def test_what_is_empty_or_no_file_is_removed_or_left_alone(
+    open_spool: OpenSpool, directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left = leave(directory, b"")
+    empty = leave(directory)
+    (empty / "probe").touch()
+    nothing = leave(directory, b"")
+    odd = leave(directory, b"", line(1), b"")
+    (odd / "00000002.5.jsonl").mkdir()
+    os.mkfifo(odd / "00000000.jsonl")
+    elsewhere = leave(tmp_path / "elsewhere", b"")
+    (directory / str(uuid_utils.uuid7())).symlink_to(elsewhere)
+    (directory / str(uuid_utils.uuid7())).write_bytes(line(1))
     spool = open_spool()
-    assert take_all(spool) == b""
-    assert not left.exists()
-    assert caplog.records == []
-
-
-def test_an_empty_directory_that_was_left_is_removed(open_spool: OpenSpool, directory: Path) -> None:
-    left = leave(directory)
-    (left / "probe").touch()
-    open_spool()
-    assert not left.exists()
+    assert problem(spool) is None
+    assert take_all(spool) == line(1)
+    assert spool.size == 0
+    assert not empty.exists()
+    assert not nothing.exists()
+    assert elsewhere.exists()
+    assert sum("is left alone" in message for message in caplog.messages) == 2
 
 
 def test_a_directory_of_another_name_is_left_alone(open_spool: OpenSpool, directory: Path) -> None:
@@ -615,16 +449,6 @@ def test_a_directory_of_another_name_is_left_alone(open_spool: OpenSpool, direct
     assert take_all(spool) == b""
     assert (directory / "empty").exists()
     assert sorted(path.name for path in project.iterdir()) == ["data.jsonl", "lock", "probe"]
-
-
-def test_what_is_no_directory_is_left_alone(open_spool: OpenSpool, directory: Path, tmp_path: Path) -> None:
-    elsewhere = leave(tmp_path / "elsewhere", b"")
-    (directory / str(uuid_utils.uuid7())).symlink_to(elsewhere)
-    (directory / str(uuid_utils.uuid7())).write_bytes(line(1))
-    spool = open_spool()
-    assert problem(spool) is None
-    assert take_all(spool) == b""
-    assert elsewhere.exists()
 
 
 def test_a_directory_of_another_user_is_left_alone_and_said_once(
@@ -703,48 +527,20 @@ def test_what_is_no_event_line_in_a_left_directory_is_passed_over(
     spool = open_spool()
     caplog.clear()
     assert take_all(spool) == line(1) + line(2) + line(3)
-    assert caplog.messages == [f"{len(garbage)} bytes in the spool were no event line and were passed over"]
+    assert caplog.messages == [f"{len(garbage)} bytes in the spool were no event line and were skipped"]
     assert spool.size == 0
 
 
-@pytest.mark.parametrize("garbage", [value for value in GARBAGE if value.values[0].endswith(b"\n")])  # type: ignore[union-attr]
-def test_what_is_no_event_line_stands_not_in_the_way_of_what_is_behind_it(
-    open_spool: OpenSpool, directory: Path, garbage: bytes
+@pytest.mark.parametrize("garbage", [b"\n" * 1000, b"#" * 200_000 + b"\n"], ids=["many lines", "one long line"])
+def test_garbage_before_a_line_is_skipped_with_one_warning(
+    open_spool: OpenSpool, directory: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave(directory, line(1) + garbage + line(2))
-    assert take_all(open_spool()) == line(1) + line(2)
-
-
-def test_much_garbage_is_one_warning(open_spool: OpenSpool, directory: Path, caplog: pytest.LogCaptureFixture) -> None:
-    leave(directory, line(1) + b"\n" * 1000 + line(2))
     spool = open_spool()
     caplog.clear()
     assert take_all(spool) == line(1) + line(2)
-    assert caplog.messages == ["1000 bytes in the spool were no event line and were passed over"]
-
-
-def test_garbage_that_is_larger_than_what_is_read_at_once_is_passed_over(
-    open_spool: OpenSpool, directory: Path
-) -> None:
-    leave(directory, line(1) + b"#" * 200_000 + b"\n" + line(2))
-    spool = open_spool()
-    assert take_all(spool) == line(1) + line(2)
+    assert caplog.messages == [f"{len(garbage)} bytes in the spool were no event line and were skipped"]
     assert spool.size == 0
-
-
-def test_empty_segments_and_what_is_no_file_are_passed_over(open_spool: OpenSpool, directory: Path) -> None:
-    left = leave(directory, b"", line(1), b"")
-    (left / "00000002.5.jsonl").mkdir()
-    os.mkfifo(left / "00000000.jsonl")
-    spool = open_spool()
-    assert take_all(spool) == line(1)
-    assert spool.size == 0
-
-
-def test_more_than_a_segment_of_a_dead_process_comes_out_whole(open_spool: OpenSpool, directory: Path) -> None:
-    first, second = b"".join(numbered(1100, length=4000)), b"".join(numbered(1100, length=4000, start=1100))
-    leave(directory, first, second)
-    assert take_all(open_spool()) == first + second
 
 
 def test_a_spool_that_dies_in_the_middle_of_a_segment_repeats_it_at_the_most(
@@ -784,64 +580,6 @@ def test_nothing_is_handed_down_to_child_processes(open_spool: OpenSpool, direct
     program = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if int(n) > 3])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, close_fds=False)
     assert str(directory) not in done.stdout
-
-
-@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is locked"])
-def test_a_new_directory_that_another_process_takes_for_an_old_one_is_made_again(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    really_open, really_flock = os.open, fcntl.flock
-    taken: list[str] = []
-
-    def open_(path: Path, flags: int, mode: int = 0o777) -> int:
-        if moment == "before it is opened" and not taken:
-            taken.append(moment)
-            Path(path).rmdir()
-        return really_open(path, flags, mode)
-
-    def flock(descriptor: int, operation: int) -> None:
-        if taken or moment == "before it is opened":
-            return really_flock(descriptor, operation)
-        taken.append(moment)
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if moment == "before it is locked":
-            path.rmdir()
-            return really_flock(descriptor, operation)
-        other = really_open(path, os.O_RDONLY)
-        try:
-            really_flock(other, fcntl.LOCK_EX)
-            return really_flock(descriptor, operation)
-        finally:
-            path.rmdir()
-            os.close(other)
-
-    before = open_files()
-    spool = Spool(str(directory), 1 << 30)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", open_)
-        patch.setattr(fcntl, "flock", flock)
-        spool.look_after()
-    assert taken == [moment]
-    assert problem(spool) is None
-    assert len(claims(directory)) == 1
-    spool.close()
-    assert open_files() == before
-
-
-def test_a_directory_that_is_gone_when_it_is_looked_at_is_nobodys(
-    open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process has delivered what was in it."""
-    gone = leave(directory)
-    really_lstat = Path.lstat
-
-    def lstat(path: Path) -> os.stat_result:
-        if path == gone:
-            gone.rmdir()
-        return really_lstat(path)
-
-    monkeypatch.setattr(Path, "lstat", lstat)
-    assert problem(open_spool()) is None
 
 
 def test_a_segment_that_is_delivered_while_it_is_counted_counts_nothing(

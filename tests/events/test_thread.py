@@ -4,7 +4,6 @@ import asyncio
 import gc
 import threading
 from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 
@@ -40,52 +39,37 @@ def named(name: str) -> threading.Thread:
     return thread
 
 
-async def test_a_call_gives_what_the_function_returns() -> None:
+async def test_a_call_gives_what_the_function_returns_or_raises() -> None:
     thread = CallThread("calls")
-    assert await thread.call(divmod, 7, 2) == (3, 1)
-    thread.stop()
-
-
-async def test_a_call_raises_what_the_function_raises() -> None:
-    thread = CallThread("calls")
+    assert await thread.run(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        await thread.call(divmod, 7, 0)
-    assert await thread.call(abs, -1) == 1, "the thread lives on"
+        await thread.run(divmod, 7, 0)
+    assert await thread.run(abs, -1) == 1, "the thread lives on"
     thread.stop()
 
 
 async def test_calls_are_made_in_their_order_one_at_a_time_and_elsewhere() -> None:
     thread = CallThread("calls")
     made: list[tuple[int, str]] = []
-    calls = [thread.call(lambda n=number: made.append((n, threading.current_thread().name))) for number in range(50)]
+    calls = [thread.run(lambda n=number: made.append((n, threading.current_thread().name))) for number in range(50)]
     await asyncio.gather(*calls)
     assert made == [(number, "calls") for number in range(50)]
     thread.stop()
 
 
-async def test_the_event_loop_turns_while_a_call_hangs(gate: Gate) -> None:
-    thread = CallThread("calls")
-    call = thread.call(gate.pass_through)
-    await asyncio.to_thread(gate.entered.wait, TIMEOUT)
-    assert not call.done()
-    gate.open()
-    assert await call == "through"
-    thread.stop()
-
-
 async def test_whoever_no_longer_waits_disturbs_nobody(gate: Gate) -> None:
     thread = CallThread("calls")
-    call = thread.call(gate.pass_through)
+    call = thread.run(gate.pass_through)
     call.cancel()
     gate.open()
-    assert await thread.call(abs, -1) == 1
+    assert await thread.run(abs, -1) == 1
     thread.stop()
 
 
 async def test_a_stopped_thread_makes_the_calls_it_was_given_and_ends() -> None:
     thread = CallThread("to be stopped")
     system_thread = named("to be stopped")
-    call = thread.call(abs, -1)
+    call = thread.run(abs, -1)
     thread.stop()
     assert await call == 1
     system_thread.join(TIMEOUT)
@@ -96,7 +80,7 @@ def test_a_call_that_comes_back_after_the_event_loop_is_closed_ends_the_thread(g
     """As at the end of a process whose disk hangs."""
 
     async def begin() -> threading.Thread:
-        CallThread("of a closed loop").call(gate.pass_through)
+        CallThread("of a closed loop").run(gate.pass_through)
         await asyncio.to_thread(gate.entered.wait, TIMEOUT)
         return named("of a closed loop")
 
@@ -106,31 +90,12 @@ def test_a_call_that_comes_back_after_the_event_loop_is_closed_ends_the_thread(g
     assert not thread.is_alive()
 
 
-async def test_a_hanging_call_does_not_keep_the_process_from_ending() -> None:
-    thread = CallThread("daemon")
-    assert named("daemon").daemon
-    thread.stop()
-
-
-async def test_an_error_that_is_nobodys_is_kept_by_nobody() -> None:
-    """A future refers to its traceback, a traceback to its frames."""
-
-    def fail() -> NoReturn:
-        raise ValueError
-
-    thread = CallThread("calls")
-    call = thread.call(fail)
-    await asyncio.wait({call})
-    assert isinstance(call.exception(), ValueError)
-    thread.stop()
-
-
 async def test_asyncio_does_not_complain_of_an_error_that_nobody_asked_for() -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
     thread = CallThread("calls")
-    await asyncio.wait({thread.call(divmod, 7, 0)})
-    assert await thread.call(abs, -1) == 1
+    await asyncio.wait({thread.run(divmod, 7, 0)})
+    assert await thread.run(abs, -1) == 1
     gc.collect()
     assert complaints == []
     thread.stop()

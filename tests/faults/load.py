@@ -10,11 +10,9 @@ with running(server.url, logouts(), rate=500) as load:
 import asyncio
 import gc
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import orjson
@@ -39,13 +37,14 @@ def steady(
     timeout: float = TIMEOUT,
 ) -> Outcome:
     """Send ``rate`` requests per second, whether the answers keep up or not, and wait for all of them."""
-    load = Load(url, request, rate=rate, count=round(rate * seconds), connections=connections, timeout=timeout)
-    return asyncio.run(load.run())
+    load = Load(url, request, connections=connections, timeout=timeout)
+    return asyncio.run(load.run(load.pace(rate, count=round(rate * seconds))))
 
 
 def burst(url: str, request: Request, *, count: int, connections: int, timeout: float = TIMEOUT) -> Outcome:
     """Send ``count`` requests as fast as so many connections get answers."""
-    return asyncio.run(Load(url, request, rate=None, count=count, connections=connections, timeout=timeout).run())
+    load = Load(url, request, connections=connections, timeout=timeout)
+    return asyncio.run(load.run(load.hurry(count)))
 
 
 @contextmanager
@@ -58,9 +57,9 @@ def running(
     timeout: float = TIMEOUT,
 ) -> Iterator["RunningLoad"]:
     """Send ``rate`` requests per second beside the test until it says ``stop``."""
-    load = Load(url, request, rate=rate, count=None, connections=connections, timeout=timeout)
+    load = Load(url, request, connections=connections, timeout=timeout)
     with ThreadPoolExecutor(1, "load") as thread:
-        background = RunningLoad(load, thread.submit(lambda: asyncio.run(load.run())))
+        background = RunningLoad(load, thread.submit(lambda: asyncio.run(load.run(load.pace(rate)))))
         try:
             yield background
         finally:
@@ -80,196 +79,92 @@ class RunningLoad:
         return self._result.result()
 
 
-@dataclass(slots=True)
-class _Job:
-    number: int
-    due: float
-    raw: bytes
-    timer: asyncio.TimerHandle | None = None
-    sent: float | None = None
-    connection: "_Connection | None" = None
-
-
 class Load:
     """One run. Requests that are due while every connection is busy wait, and their waiting counts."""
 
-    def __init__(
-        self, url: str, request: Request, *, rate: float | None, count: int | None, connections: int, timeout: float
-    ) -> None:
+    def __init__(self, url: str, request: Request, *, connections: int, timeout: float) -> None:
         target = urlsplit(url)
-        assert target.hostname is not None
-        assert target.port is not None
         self._host, self._port = target.hostname, target.port
         self._request = request
-        self._rate = rate
-        self._count = count
-        self._most_connections = connections
+        self._connections = connections
         self._timeout = timeout
         self.stopping = False
         """Set from any thread: no further request is begun."""
-        self._number = 0
-        self._under_way: set[int] = set()
-        self._waiting: deque[_Job] = deque()
-        self._idle: list[_Connection] = []
-        self._connections = 0
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._outcome = Outcome([], [])
-        self._none_under_way = asyncio.Event()
 
-    async def run(self) -> Outcome:
-        """Run to the end."""
+    async def run(self, requests: Coroutine[object, object, None]) -> Outcome:
+        """Send these, and give what came of them."""
         gc.freeze()  # a garbage collection over the whole test run would look like a stall of the service
-        if self._rate is None:
-            for _ in range(self._most_connections):
-                self._begin_next()
-        else:
-            started = time.monotonic()
-            while not self._is_over():
-                due = started + self._number / self._rate
-                # Also when the time has come already: the connections must be served in between.
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                while not self._is_over() and due <= time.monotonic():
-                    self._begin(due)
-                    due = started + self._number / self._rate
-        while self._under_way:
-            self._none_under_way.clear()
-            await self._none_under_way.wait()
-        for connection in self._idle:
-            connection.close()
-        await asyncio.sleep(0)  # closes the sockets
+        self._free = asyncio.Semaphore(self._connections)
+        await requests
+        for _, writer in self._idle:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
         return self._outcome
 
-    def _is_over(self) -> bool:
-        return self.stopping or self._number == self._count
+    async def pace(self, rate: float, count: float = float("inf")) -> None:
+        """Begin so many requests a second."""
+        started, number = time.monotonic(), 0
+        async with asyncio.TaskGroup() as group:
+            while number < count and not self.stopping:
+                due = started + number / rate
+                # Also when the time has come already: the connections must be served in between.
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                while number < count and due <= time.monotonic():
+                    group.create_task(self._call(number, due))
+                    number += 1
+                    due = started + number / rate
 
-    def _begin_next(self) -> None:
-        if not self._is_over():
-            self._begin(time.monotonic())
+    async def hurry(self, count: int) -> None:
+        """Begin the next request as soon as there is an answer."""
+        numbers = iter(range(count))
 
-    def _begin(self, due: float) -> None:
-        job = _Job(self._number, due, self._request(self._number))
-        self._number += 1
-        self._under_way.add(job.number)
-        job.timer = asyncio.get_running_loop().call_later(self._timeout, self._fail, job, Failure.TIMEOUT)
-        self._waiting.append(job)
-        self._serve_waiting()
+        async def client() -> None:
+            for number in numbers:
+                await self._call(number, time.monotonic())
 
-    def _serve_waiting(self) -> None:
-        while self._waiting:
-            if self._idle:
-                self._idle.pop().send(self._waiting.popleft())
-            elif self._connections < self._most_connections:
-                self._connections += 1
-                task = asyncio.create_task(self._connect(self._waiting.popleft()))
-                self._connecting.add(task)
-                task.add_done_callback(self._connecting.discard)
-            else:
-                return
+        await asyncio.gather(*(client() for _ in range(self._connections)))
 
-    async def _connect(self, job: _Job) -> None:
-        loop = asyncio.get_running_loop()
+    async def _call(self, number: int, due: float) -> None:
+        connection, sent, used = None, None, False
         try:
-            async with asyncio.timeout(self._timeout):
-                _, connection = await loop.create_connection(lambda: _Connection(self), self._host, self._port)
-        except (OSError, TimeoutError):
-            self._connections -= 1
-            self._fail(job, Failure.REFUSED)
-            return
-        if job.number in self._under_way:
-            connection.send(job)
-        else:
-            connection.close()
-
-    def answered(self, job: _Job, status: int, body: bytes) -> None:
-        """Take an answer."""
-        if job.number not in self._under_way:
+            async with asyncio.timeout_at(due + self._timeout), self._free:
+                connection = self._kept_open()
+                used = connection is not None
+                if connection is None:
+                    connection = await asyncio.open_connection(self._host, self._port)
+                reader, writer = connection
+                writer.write(self._request(number))
+                # asyncio's own transport hands it to the kernel before it returns (uvloop's would not).
+                if writer.transport.get_write_buffer_size() == 0:
+                    sent = time.monotonic()
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                body = await reader.readexactly(int(head.partition(b"\ncontent-length:")[2].partition(b"\r")[0]))
+                latency = time.monotonic() - due
+                if b"\nconnection: close" in head:
+                    writer.close()
+                else:
+                    self._idle.append(connection)
+        except (OSError, EOFError) as error:
+            failure = Failure.STALE if used else Failure.RESET if connection else Failure.REFUSED
+            if isinstance(error, TimeoutError):
+                failure = Failure.TIMEOUT
+            self._outcome.unanswered.append(Unanswered(number, failure, sent))
+            if connection is not None:
+                connection[1].close()
             return
         said = orjson.loads(body) if b'"event_id"' in body else {}
-        latency = time.monotonic() - job.due
-        assert job.sent is not None
         answer = Answer(
-            job.number, job.sent, latency, status, said.get("event_id"), recorded=said.get("recorded") is True
+            number, sent or 0.0, latency, int(head[9:12]), said.get("event_id"), recorded=said.get("recorded") is True
         )
         self._outcome.answers.append(answer)
-        self._ended(job)
 
-    def free(self, connection: "_Connection") -> None:
-        """Take back a connection that can be used again."""
-        self._idle.append(connection)
-        self._serve_waiting()
-
-    def closed(self, connection: "_Connection", job: _Job | None, *, used: bool) -> None:
-        """Hear of a connection that has ended, perhaps with a request under way."""
-        self._connections -= 1
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if job is not None:
-            self._fail(job, Failure.STALE if used else Failure.RESET)
-        self._serve_waiting()
-
-    def _fail(self, job: _Job, failure: Failure) -> None:
-        if job.number not in self._under_way:
-            return
-        self._outcome.unanswered.append(Unanswered(job.number, failure, job.sent))
-        if job.connection is not None:
-            job.connection.close()
-        elif job in self._waiting:
-            self._waiting.remove(job)
-        self._ended(job)
-
-    def _ended(self, job: _Job) -> None:
-        assert job.timer is not None
-        job.timer.cancel()
-        self._under_way.discard(job.number)
-        if self._rate is None:
-            self._begin_next()
-        if not self._under_way:
-            self._none_under_way.set()
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, with one request under way at a time."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._transport: asyncio.Transport
-        self._job: _Job | None = None
-        self._received = b""
-        self._used = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def send(self, job: _Job) -> None:
-        self._job = job
-        job.connection = self
-        # asyncio's own transport hands it to the kernel before it returns (uvloop's would not).
-        self._transport.write(job.raw)
-        if self._transport.get_write_buffer_size() == 0:
-            job.sent = time.monotonic()
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end:
-            return
-        head = head.lower()
-        length = int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-        if len(body) < length:
-            return
-        job, self._job, self._received, self._used = self._job, None, b"", True
-        assert job is not None, "an answer came that nobody asked for"
-        self._load.answered(job, int(head[9:12]), body)
-        if b"\r\nconnection: close" in head:
-            self.close()
-        else:
-            self._load.free(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        job, self._job = self._job, None
-        self._load.closed(self, job, used=self._used)
-
-    def close(self) -> None:
-        self._transport.close()
+    def _kept_open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None

@@ -1,4 +1,4 @@
-"""Clients that send nothing, slowly, far too much, or do not read."""
+"""Clients that send nothing, slowly or far too much, or that do not read: direct, and through nginx."""
 
 import contextlib
 import http.client
@@ -10,18 +10,24 @@ import socket
 import statistics
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.faults.conftest import Figure
-from tests.support.processes import TIMEOUT, Server, request_under_way, serve
+from tests.support.processes import TIMEOUT, request_under_way, serve
+from tests.support.proxies import nginx
 from tests.support.signing import token
+from tests.support.webhooks import SECRET
 
-SILENT = 1000
-DRIPPING = 200
+Address = tuple[str, int]
+
+ATTACKER = "127.0.0.2"
+"""Another address than the users', because nginx bounds what one address has under way."""
 CLOSED_WITHIN = 20
 """Seconds."""
 STALL = 0.050
@@ -29,32 +35,12 @@ STALL = 0.050
 MAX_STOP = 10
 """Seconds from SIGTERM to the end."""
 
+DELETE = b"DELETE /v1/auth/session HTTP/1.1\r\nHost: service\r\n"
+
 pytestmark = pytest.mark.fault
 
 
-def p99(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=100)[98]
-
-
-def logouts(server: Server, *, until: Callable[[int], bool]) -> list[float]:
-    """Log out again and again until told to stop; give the seconds that each took."""
-    connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
-    seconds: list[float] = []
-    while not until(len(seconds)):
-        headers = {"Authorization": f"Bearer {token()}"}
-        started = time.perf_counter()
-        connection.request("DELETE", "/v1/auth/session", headers=headers)
-        response = connection.getresponse()
-        body = response.read()
-        seconds.append(time.perf_counter() - started)
-        assert response.status == 200
-        assert json.loads(body)["recorded"] is True
-        time.sleep(0.005)
-    connection.close()
-    return seconds
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def many_files() -> Iterator[None]:
     """Let this process have as many sockets as the service."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -63,87 +49,147 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-class Idlers:
-    """Connections that send nothing, or a byte a second of a head without an end."""
+def logouts(address: Address, *, until: Callable[[int], bool]) -> list[float]:
+    """Log out again and again until told to stop; give the milliseconds that each took."""
+    connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
+    taken: list[float] = []
+    while not until(len(taken)):
+        started = time.perf_counter()
+        connection.request("DELETE", "/v1/auth/session", headers={"Authorization": f"Bearer {token()}"})
+        response = connection.getresponse()
+        body = response.read()
+        taken.append(1000 * (time.perf_counter() - started))
+        assert response.status == 200
+        assert json.loads(body)["recorded"] is True
+        time.sleep(0.005)
+    connection.close()
+    return taken
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.opened: dict[socket.socket, float] = {}
+
+def p99(taken: list[float]) -> float:
+    return statistics.quantiles(taken, n=100)[98]
+
+
+class Crowd:
+    """Connections that each send something, then a byte a second.
+
+    Args:
+        address: of the server.
+        groups: how many connections, what they send first, and whether they drip.
+    """
+
+    def __init__(self, address: Address, *groups: tuple[int, bytes, bool]) -> None:
         self.lived: list[float] = []
+        self.received = Counter[bytes]()
+        self._opened: dict[socket.socket, float] = {}
         self._dripping: list[socket.socket] = []
         self._selector = selectors.DefaultSelector()
-        for number in range(SILENT + DRIPPING):
-            connection = socket.create_connection(address, TIMEOUT)
-            connection.settimeout(0)
-            self.opened[connection] = time.monotonic()
-            self._selector.register(connection, selectors.EVENT_READ, connection)
-            if number < DRIPPING:
-                self._dripping.append(connection)
-                connection.send(b"DELETE /v1/auth/session HTTP/1.1\r\nX-Slow: ")
+        for count, first, drips in groups:
+            for _ in range(count):
+                connection = socket.create_connection(address, TIMEOUT, (ATTACKER, 0))
+                connection.settimeout(0)
+                connection.send(first)
+                self._opened[connection] = time.monotonic()
+                self._selector.register(connection, selectors.EVENT_READ, connection)
+                if drips:
+                    self._dripping.append(connection)
 
-    def watch(self) -> None:
-        """Drip, and note when each is closed, until all are."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._opened:
+            connection.close()
+        self._selector.close()
+
+    @property
+    def open(self) -> int:
+        return len(self._opened)
+
+    def watch(self, seconds: float = 3 * CLOSED_WITHIN) -> None:
+        """Drip, and note what is received and when each is closed, until all are or the time is over."""
         begun = next_drop = time.monotonic()
-        while self.opened and time.monotonic() < begun + 3 * CLOSED_WITHIN:
+        while self._opened and time.monotonic() < begun + seconds:
             if time.monotonic() >= next_drop:
                 next_drop += 1
                 for connection in self._dripping:
                     with contextlib.suppress(OSError):
                         connection.send(b"a")
             for key, _ in self._selector.select(max(0.0, next_drop - time.monotonic())):
-                connection = key.data
-                with contextlib.suppress(ConnectionResetError):
-                    assert connection.recv(100) == b""
-                self._selector.unregister(connection)
-                self.lived.append(time.monotonic() - self.opened.pop(connection))
-                connection.close()
-                if connection in self._dripping:
-                    self._dripping.remove(connection)
+                self._read(key.data)
 
-    def close(self) -> None:
-        for connection in self.opened:
-            connection.close()
-        self._selector.close()
+    def _read(self, connection: socket.socket) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            if data := connection.recv(65536):
+                self.received[data[9:12]] += 1
+                return
+        self._selector.unregister(connection)
+        self.lived.append(time.monotonic() - self._opened.pop(connection))
+        connection.close()
+        if connection in self._dripping:
+            self._dripping.remove(connection)
 
 
-@pytest.mark.usefixtures("many_files")
-def test_silent_and_dripping_connections_harm_nobody_and_are_closed(figure: Figure) -> None:
+def logouts_beside(address: Address, watch: Callable[[], None]) -> list[float]:
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    taken = logouts(address, until=lambda _: not watcher.is_alive())
+    watcher.join()
+    return taken
+
+
+SILENT = (1000, b"", False)
+DRIPPING_HEADS = (200, DELETE + b"X-Slow: ", True)
+DRIPPING_BODIES = (300, DELETE + b"Content-Length: 100000\r\n\r\n", True)
+
+
+def test_silent_and_dripping_connections_are_closed(figure: Figure) -> None:
     with serve() as server:
-        before = logouts(server, until=lambda count: count >= 1500)
-        idlers = Idlers(server.address)
-        watcher = threading.Thread(target=idlers.watch)
-        watcher.start()
-        beside = logouts(server, until=lambda _: not watcher.is_alive())
-        watcher.join()
-        idlers.close()
+        before = p99(logouts(server.address, until=lambda count: count >= 1500))
+        with Crowd(server.address, SILENT, DRIPPING_HEADS) as crowd:
+            beside = p99(logouts_beside(server.address, crowd.watch))
         files = psutil.Process(server.process.pid).num_fds()
         assert server.stop() == 0
-    assert len(idlers.lived) == SILENT + DRIPPING
-    figure("idle connections: the last one closed after", max(idlers.lived), "s", bound=CLOSED_WITHIN)
-    figure("p99 of logouts without them", p99(before) * 1000, "ms")
-    figure("p99 of logouts beside them", p99(beside) * 1000, "ms", bound=2 * p99(before) * 1000 + 10)
+    assert len(crowd.lived) == 1200
+    figure("idle connections: the last one closed after", max(crowd.lived), "s", bound=CLOSED_WITHIN)
+    figure("p99 of logouts without them", before, "ms")
+    figure("p99 of logouts beside them", beside, "ms", bound=2 * before + 10)
     figure("open files afterwards", files)
 
 
-class Pulse:
-    """Asks for ``/healthz`` every 2 ms and notes how long the worst answer took."""
+def test_nginx_holds_slow_clients_off(tmp_path: Path, figure: Figure) -> None:
+    """1,000 silent ones, 200 whose head drips, 300 whose body does: none has a connection of the service."""
+    with serve() as server, nginx(tmp_path, server) as proxy:
+        process = psutil.Process(server.process.pid)
+        before = p99(logouts(proxy.address, until=lambda count: count >= 1500))
+        with Crowd(proxy.address, SILENT, DRIPPING_HEADS, DRIPPING_BODIES) as crowd:
+            beside = p99(logouts_beside(proxy.address, lambda: crowd.watch(CLOSED_WITHIN)))
+            figure("still open through nginx, bodies that drip", crowd.open, bound=200)
+            figure("connections of the service meanwhile", len(process.net_connections("tcp")) - 1, bound=64)
+        assert server.stop() == 0
+    assert crowd.received[b"429"] == 100
+    figure("closed through nginx after at most", max(crowd.lived), "s", bound=CLOSED_WITHIN)
+    figure("p99 of logouts through nginx without them", before, "ms")
+    figure("p99 of logouts through nginx beside them", beside, "ms", bound=2 * before + 10)
 
-    def __init__(self, server: Server) -> None:
-        self._connection = socket.create_connection(server.address, TIMEOUT)
-        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+class Pulse:
+    """Asks for ``/healthz`` every 2 ms and notes how long the slowest answer took, in milliseconds."""
+
+    def __init__(self, address: Address) -> None:
+        self._connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
+        self._connection.connect()
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.seconds: list[float] = []
+        self.slowest = 0.0
 
     def _run(self) -> None:
         while not self._stop.wait(0.002):
             started = time.perf_counter()
-            self._connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: service\r\n\r\n")
-            answer = b""
-            while not answer.endswith(b'{"status":"ok"}'):
-                more = self._connection.recv(4096)
-                assert more
-                answer += more
-            self.seconds.append(time.perf_counter() - started)
+            self._connection.request("GET", "/healthz")
+            self._connection.getresponse().read()
+            self.slowest = max(self.slowest, 1000 * (time.perf_counter() - started))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -159,79 +205,122 @@ HEADS = {
     f"{size // 1024} KB {name}": head
     for size in (8 << 10, 64 << 10, 512 << 10, 8 << 20)
     for name, head in {
-        "in one header": b"DELETE /v1/auth/session HTTP/1.1\r\nX: " + b"a" * size + b"\r\n\r\n",
-        "in many headers": b"DELETE /v1/auth/session HTTP/1.1\r\n" + b"a:b\r\n" * (size // 5) + b"\r\n",
-        "in the URL": b"DELETE /v1/auth/session?" + b"a" * size + b" HTTP/1.1\r\n\r\n",
+        "in one header": DELETE + b"X: " + b"a" * size + b"\r\n\r\n",
+        "in many headers": DELETE + b"a:b\r\n" * (size // 5) + b"\r\n",
+        "in the URL": b"DELETE /v1/auth/session?" + b"a" * size + b" HTTP/1.1\r\nHost: service\r\n\r\n",
     }.items()
 }
 
 
-def send(server: Server, head: bytes) -> bytes:
+def send(address: Address, sent: bytes) -> bytes:
     """Send a head and give the answer's status."""
-    with socket.create_connection(server.address, TIMEOUT) as connection:
-        connection.sendall(head)
+    with socket.create_connection(address, TIMEOUT) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(sent)
         return connection.recv(4096)[9:12]
 
 
-def test_headers_of_any_size_stall_nobody_and_leave_nothing_behind(figure: Figure) -> None:
-    with serve() as server:
+@pytest.mark.parametrize("through", ["direct", "nginx"])
+def test_heads_of_any_size_stall_nobody(tmp_path: Path, through: str, figure: Figure) -> None:
+    with serve() as server, contextlib.ExitStack() as stack:
         process = psutil.Process(server.process.pid)
+        address = server.address
+        if through == "nginx":
+            address = stack.enter_context(nginx(tmp_path, server)).address
         for head in [*HEADS.values()] * 20:  # what is allocated once is allocated now
-            send(server, head)
-        with Pulse(server) as noise:
+            send(address, head)
+        with Pulse(server.address) as noise:
             time.sleep(5)
         memory = process.memory_info().rss
-        with Pulse(server) as pulse:
-            statuses = {name: {send(server, head) for _ in range(100)} for name, head in HEADS.items()}
+        with Pulse(server.address) as pulse:
+            statuses = {name: {send(address, head) for _ in range(100)} for name, head in HEADS.items()}
         memory_after = process.memory_info().rss
         assert server.stop() == 0
-    assert {name: status for name, status in statuses.items() if name.startswith("8 KB")} == {
-        "8 KB in one header": {b"200"},
-        "8 KB in many headers": {b"431"},
-        "8 KB in the URL": {b"200"},
-    }
-    assert {status for name in HEADS if name.startswith(("512", "8192")) for status in statuses[name]} == {b"431"}
-    worst, without = max(pulse.seconds), max(noise.seconds)
-    figure("slowest /healthz without the heads", without * 1000, "ms")
-    figure("slowest /healthz beside the heads", worst * 1000, "ms", bound=max(STALL, 2 * without) * 1000)
-    figure("memory afterwards, of that before", memory_after / memory, bound=1.1)
+    assert statuses["8 KB in one header"] == statuses["8 KB in the URL"] == {b"200"}
+    assert statuses["8 KB in many headers"] == {b"431"}
+    large = {status for name in HEADS if name.startswith(("512", "8192")) for status in statuses[name]}
+    assert large == ({b"431"} if through == "direct" else {b"431", b"414"})
+    figure(f"slowest /healthz without the heads, {through}", noise.slowest, "ms")
+    bound = max(1000 * STALL, 2 * noise.slowest)
+    figure(f"slowest /healthz beside the heads, {through}", pulse.slowest, "ms", bound=bound)
+    figure(f"memory afterwards, of that before, {through}", memory_after / memory, bound=1.1)
 
 
-def stop_time(server: Server) -> float:
-    """Send SIGTERM; give the seconds until the end, which must be a good one."""
-    started = time.monotonic()
-    assert server.stop(signal.SIGTERM) == 0
-    return time.monotonic() - started
+def test_a_request_without_an_end_cannot_hold_the_shutdown_up(figure: Figure) -> None:
+    with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server, request_under_way(server):
+        started = time.monotonic()
+        assert server.stop(signal.SIGTERM) == 0
+    figure("end while a request does not", time.monotonic() - started, "s", bound=MAX_STOP)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_client_that_does_not_read_cannot_hold_the_end_up(workers: str, figure: Figure) -> None:
-    with serve(settings={"WORKERS": workers}) as server, request_under_way(server.address):
-        seconds = stop_time(server)
-    figure(f"end while a client does not read, WORKERS={workers}", seconds, "s", bound=MAX_STOP)
+POST = b"POST /v1/webhooks/clerk HTTP/1.1\r\nHost: service\r\nContent-Length: 30\r\n\r\n" + b"a" * 30
+"""Not signed, so nobody needs a credential."""
 
 
-def test_pipelined_requests_hold_up_neither_others_nor_the_end(figure: Figure) -> None:
-    """100,000 of them, of one client that reads its answers."""
-    request = b"DELETE /v1/auth/session HTTP/1.1\r\nHost: service\r\n\r\n"
-    with serve() as server, socket.create_connection(server.address, TIMEOUT) as client:
+@pytest.mark.parametrize("through", ["direct", "nginx"])
+def test_pipelined_requests_fill_no_memory(tmp_path: Path, through: str, figure: Figure) -> None:
+    """Eight clients send 48 posts in about 4 KiB, again and again, as fast as they can, for 10 s."""
+    stop = threading.Event()
 
-        def write() -> None:
-            with contextlib.suppress(OSError):
-                client.sendall(request * 100_000)
+    def pour(address: Address) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(address, 1, (ATTACKER, 0)) as client:
+                client.settimeout(1)
+                while not stop.is_set():
+                    client.sendall(POST * 48)
+                    with contextlib.suppress(BlockingIOError):
+                        while client.recv(1 << 16, socket.MSG_DONTWAIT):
+                            pass
 
-        def read() -> None:
-            with contextlib.suppress(OSError):
-                while client.recv(1 << 20):
-                    pass
+    settings = {"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}
+    with serve(settings=settings) as server, contextlib.ExitStack() as stack:
+        address = server.address
+        if through == "nginx":
+            address = stack.enter_context(nginx(tmp_path, server)).address
+        process = psutil.Process(server.process.pid)
+        before, peak = process.memory_info().rss, 0
+        clients = [threading.Thread(target=pour, args=[address]) for _ in range(8)]
+        for client in clients:
+            client.start()
+        with Pulse(server.address) as pulse:
+            for _ in range(100):
+                peak = max(peak, process.memory_info().rss)
+                time.sleep(0.1)
+        started = time.monotonic()
+        assert server.stop(signal.SIGTERM) == 0
+        seconds = time.monotonic() - started
+        stop.set()
+        for client in clients:
+            client.join(TIMEOUT)
+    figure(f"slowest /healthz beside pipelined requests, {through}", pulse.slowest, "ms", bound=1000)
+    figure(f"memory gained, {through}", (peak - before) / 2**20, "MiB", bound=32)
+    figure(f"end meanwhile, {through}", seconds, "s", bound=MAX_STOP)
 
-        threads = [threading.Thread(target=target) for target in (write, read)]
-        for thread in threads:
-            thread.start()
-        with Pulse(server) as pulse:
-            time.sleep(2)
-        seconds = stop_time(server)
-        for thread in threads:
-            thread.join(TIMEOUT)
-    figure("slowest /healthz beside 100,000 pipelined requests", max(pulse.seconds) * 1000, "ms", bound=1000)
-    figure("end meanwhile", seconds, "s", bound=MAX_STOP)
+
+def test_nginx_cuts_clients_that_do_not_read(tmp_path: Path, figure: Figure) -> None:
+    """They send requests until the connection ends, and read no answer."""
+    with serve() as server, nginx(tmp_path, server) as proxy, contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        stuck = set()
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(proxy.address)
+            client.settimeout(0)
+            selector.register(client, selectors.EVENT_WRITE)
+            stuck.add(client)
+        started = time.monotonic()
+        while stuck and time.monotonic() < started + 3 * CLOSED_WITHIN:
+            for key, _ in selector.select(1):
+                assert isinstance(key.fileobj, socket.socket)
+                try:
+                    key.fileobj.send((DELETE + b"\r\n") * 100)
+                except ConnectionError:
+                    selector.unregister(key.fileobj)
+                    stuck.remove(key.fileobj)
+        seconds = time.monotonic() - started
+        beside = p99(logouts(proxy.address, until=lambda count: count >= 200))
+        assert server.stop() == 0
+    assert not stuck
+    figure("clients that do not read: cut after", seconds, "s", bound=CLOSED_WITHIN)
+    figure("p99 of logouts through nginx afterwards", beside, "ms")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.conftest import Figure
 from tests.faults.load import burst, running, steady
-from tests.faults.requests import logouts, valid
+from tests.faults.requests import expired, logouts, valid
 from tests.support.lines import read_lines
 from tests.support.processes import serve
 
@@ -47,6 +47,20 @@ def test_a_flood_from_one_address_is_counted_to_the_last_call(tmp_path: Path, fi
     # Each answer leads to the line that tells of it.
     told = {event["event_id"] for event in lines + summaries}
     assert {answer.event_id for answer in flood.answers} <= told
+
+
+@pytest.mark.fault
+def test_a_replayed_expired_token_writes_few_lines(tmp_path: Path, figure: Figure) -> None:
+    event_log = tmp_path / "events.jsonl"
+    with serve(settings={"EVENT_LOG": str(event_log), "FLOOD_PER_SESSION": "20"}) as server:
+        started = time.monotonic()
+        flood = burst(server.url, logouts(expired(1)), count=CALLS, connections=16)
+        took = time.monotonic() - started
+        assert server.stop() == 0
+    lines, summaries = events_in(event_log)
+    assert flood.statuses == {200: CALLS}
+    figure("replayed expired token: lines", len(lines), bound=20 + took + 1)
+    assert len(lines) + sum(summary["count"] for summary in summaries) == CALLS
 
 
 @pytest.mark.fault

@@ -11,8 +11,8 @@ import pytest
 
 from tests.faults.load import burst, running, steady
 from tests.faults.outcome import Failure
-from tests.faults.reader import PipeReader, serve_to_pipe
-from tests.faults.requests import get, logouts, valid
+from tests.faults.reader import PipeReader
+from tests.faults.requests import get
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 REQUEST = get("/")
@@ -23,7 +23,6 @@ Behaviour = Callable[[int], bytes | None]
 
 @contextmanager
 def answering(behaviour: Behaviour) -> Iterator[str]:
-    """A server whose every connection behaves in this way."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -45,17 +44,17 @@ def answering(behaviour: Behaviour) -> Iterator[str]:
             thread.join()
 
 
-def test_a_stall_counts_for_everybody_who_was_due_in_it() -> None:
+def test_a_stall_counts_for_all_who_were_due_in_it() -> None:
     def stall(number: int) -> bytes:
-        time.sleep(0.5 if number == 10 else 0)
+        time.sleep(0.2 if number == 10 else 0)
         return ANSWER
 
     with answering(stall) as url:
-        outcome = steady(url, REQUEST, rate=100, seconds=1, connections=1)
+        outcome = steady(url, REQUEST, rate=200, seconds=0.5, connections=1)
     assert outcome.statuses == {200: 100}
-    # One connection: while the eleventh request stalls, some fifty more become due and wait.
-    assert sum(answer.latency > 0.2 for answer in outcome.answers) > 20
-    assert outcome.max >= 500
+    # One connection: while the eleventh request stalls, some forty more become due and wait.
+    assert sum(answer.latency > 0.1 for answer in outcome.answers) > 15
+    assert outcome.max >= 200
     assert outcome.p50 <= outcome.p99 <= outcome.max
 
 
@@ -76,7 +75,7 @@ def test_what_got_no_answer_says_why(behaviour: Behaviour, failure: Failure) -> 
     assert all(request.sent is not None for request in outcome.unanswered)
 
 
-def test_what_nobody_listens_to_is_refused_and_was_never_sent() -> None:
+def test_what_nobody_listens_to_was_never_sent() -> None:
     with answering(lambda _: ANSWER) as url:
         pass
     outcome = burst(url, REQUEST, count=3, connections=2)
@@ -102,7 +101,7 @@ def test_a_load_beside_the_test_ends_when_it_is_told_to() -> None:
     assert (evens + odds).statuses == outcome.statuses
 
 
-def test_a_paused_reader_takes_nothing_and_goes_on_where_it_stopped() -> None:
+def test_a_paused_reader_takes_nothing() -> None:
     read_end, write_end = os.pipe()
     reader = PipeReader(read_end)
     with os.fdopen(write_end, "wb", buffering=0) as pipe:
@@ -113,13 +112,3 @@ def test_a_paused_reader_takes_nothing_and_goes_on_where_it_stopped() -> None:
         reader.resume()
         while reader.line_count < 5:
             time.sleep(0.001)
-
-
-def test_answers_and_events_of_a_real_service_meet() -> None:
-    with serve_to_pipe() as (server, reader):
-        outcome = burst(server.url, logouts([*valid(2), None]), count=30, connections=3)
-        assert server.stop() == 0
-    auth = {event["event_id"]: event["auth"] for event in reader.events()}
-    assert set(outcome.recorded) == set(auth)
-    verdicts = [auth[answer.event_id or ""] for answer in sorted(outcome.answers, key=lambda one: one.number)]
-    assert verdicts == ["verified", "verified", "absent"] * 10

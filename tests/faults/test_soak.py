@@ -25,7 +25,7 @@ SAMPLED = 1000
 
 
 @pytest.mark.fault
-def test_a_million_requests_leave_memory_and_open_files_as_they_were(tmp_path: Path, figure: Figure) -> None:
+def test_a_million_requests_leave_memory_as_it_was(tmp_path: Path, figure: Figure) -> None:
     """Our own generator sends them, because it knows what became of each: wrk leaves some unanswered when it stops."""
     # Not *.jsonl: tests/conftest.py would read all of its 600 MB.
     event_log = tmp_path / "events.log"

@@ -81,7 +81,7 @@ class Store(MemoryStore):
             raise RevocationsUnavailableError("out of reach")
         return await super().find(session_id)
 
-    async def claim(self, session_id: str, *, seconds: float, within: float | None = None) -> bool:
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         await self._take_time(within)
         return await super().claim(session_id, seconds=seconds)
 

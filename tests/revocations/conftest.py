@@ -1,6 +1,10 @@
 """Stores to try: in memory, and in a real Redis that all these tests share."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -8,7 +12,11 @@ from service.revocations.memory_store import MemoryStore
 from service.revocations.redis_commands import RedisCommands
 from service.revocations.redis_store import RedisStore
 from service.revocations.store import RevocationStore
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer, redis_server, until
+
+AT = 1_790_000_000.5
+SECONDS = 5.0
+"""For each reply and answer, so that a busy machine is no outage; where time matters the test says what it needs."""
 
 
 class Clock:
@@ -19,6 +27,45 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@asynccontextmanager
+async def opened(redis: str | RedisCommands, **options: Any) -> AsyncIterator[RedisStore]:
+    """Open a store over a Redis that may be down."""
+    commands = RedisCommands(redis, reply_timeout=SECONDS) if isinstance(redis, str) else redis
+    store = RedisStore(commands, **{"timeout": SECONDS} | options)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def until_up(*stores: RedisStore) -> None:
+    await until(lambda: all(store.problem is None for store in stores))
+
+
+async def until_down(store: RedisStore) -> str:
+    await until(lambda: store.problem is not None)
+    assert store.problem is not None
+    return store.problem
+
+
+async def until_known(redis: RedisServer, key: str) -> None:
+    await until(lambda: redis.left(key) > 0)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged, with seconds left out."""
+    return [record.getMessage().partition(", after")[0] for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def cancel(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 class Sharers:
@@ -58,26 +105,17 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["memory", "redis"])
 async def sharers(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Sharers]:
-    def let_pass(seconds: float) -> None:
-        clock.now += seconds
-
     if request.param == "memory":
         memory = MemoryStore(clock=clock)
-        yield Sharers(memory, memory, let_pass)
+        yield Sharers(memory, memory, clock.pass_by)
         await memory.close()
         return
+    server: RedisServer = request.getfixturevalue("redis")
 
-    redis: RedisServer = request.getfixturevalue("redis")
-    stores = [RedisStore(RedisCommands(redis.url, within=5), clock=clock) for _ in range(2)]
+    def let_pass(seconds: float) -> None:
+        clock.pass_by(seconds)
+        server.let_pass(seconds)
 
-    def let_pass_in_redis_too(seconds: float) -> None:
-        let_pass(seconds)
-        # A little more: when an entry ends is reckoned from the moment before Redis was asked what time it is.
-        redis.let_pass(seconds + 0.5)
-
-    for store in stores:
-        await store.start()
-        assert store.problem is None
-    yield Sharers(stores[0], stores[1], let_pass_in_redis_too)
-    for store in stores:
-        await store.close()
+    async with opened(server.url, clock=clock) as store, opened(server.url, clock=clock) as other:
+        await until_up(store, other)
+        yield Sharers(store, other, let_pass)

@@ -1,11 +1,13 @@
 """Questions that go together, over round trips that end when the test says so."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from service.revocations.batcher import Together
+from service.revocations.batcher import Batcher
+from tests.revocations.conftest import SECONDS, cancel
 from tests.support.redis_server import until
 
 
@@ -19,7 +21,6 @@ class RoundTrips:
 
     async def __call__(self, questions: Sequence[int]) -> list[int]:
         self.asked.append(list(questions))
-        await asyncio.sleep(0)
         await self.may_end.acquire()
         if self.problem is not None:
             raise self.problem
@@ -30,146 +31,122 @@ class RoundTrips:
             self.may_end.release()
 
 
-async def test_who_is_alone_is_asked_alone_and_at_once() -> None:
-    trips = RoundTrips()
+@pytest.fixture
+def trips() -> RoundTrips:
+    return RoundTrips()
+
+
+@pytest.fixture
+async def batcher(trips: RoundTrips) -> AsyncIterator[Batcher[int, int]]:
+    """Asks for at most four at once, in one round trip."""
+    batcher = Batcher(trips, max_size=4, max_concurrency=1)
+    yield batcher
+    await batcher.close()
+
+
+def ask(batcher: Batcher[int, int], *questions: int) -> list[asyncio.Future[int]]:
+    return [batcher.submit(question, SECONDS) for question in questions]
+
+
+async def test_a_single_question_is_asked_at_once(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
     trips.end()
-    assert await Together(trips, most=10, at_once=1).ask([4]) == [8]
+    assert await asyncio.gather(*ask(batcher, 4)) == [8]
 
 
-async def asked_while_the_first_is_under_way(
-    together: Together[int, int], trips: RoundTrips, *questions: int
-) -> list[asyncio.Task[Sequence[int]]]:
-    """Tasks that ask 0, and these when its round trip has begun."""
-    tasks = [asyncio.create_task(together.ask([0]))]
-    await until(lambda: trips.asked == [[0]])
-    return tasks + [asyncio.create_task(together.ask([question])) for question in questions]
-
-
-async def test_a_thousand_questions_at_once_are_as_many_round_trips_as_they_need() -> None:
-    trips = RoundTrips()
-    trips.end(1000)
-    together = Together(trips, most=500, at_once=2)
-    answers = await asyncio.gather(*(together.ask([number]) for number in range(1000)))
-    assert answers == [[2 * number] for number in range(1000)]
-    assert [len(questions) for questions in trips.asked] == [500, 500]
-
-
-async def test_who_asks_in_the_same_turn_of_the_event_loop_goes_along_without_a_task_of_his_own() -> None:
-    trips = RoundTrips()
-    trips.end()
-    together = Together(trips, most=10, at_once=2)
-    asking = asyncio.gather(*(together.ask([number]) for number in range(3)))
-    await asyncio.sleep(0)
-    assert len(together._tasks) == 1
-    assert await asking == [[0], [2], [4]]
-
-
-async def test_with_one_round_trip_that_hangs_the_next_questions_go_in_another() -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=2)
-    tasks = await asked_while_the_first_is_under_way(together, trips, 1, 2)
-    await until(lambda: trips.asked == [[0], [1, 2]])
-    trips.end(2)
-    assert await asyncio.gather(*tasks) == [[0], [2], [4]]
-
-
-async def test_a_question_goes_in_no_round_trip_that_began_before_it() -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=1)
-    tasks = [asyncio.create_task(together.ask([1]))]
-    await until(lambda: trips.asked == [[1]])
-    tasks += [asyncio.create_task(together.ask([number])) for number in (1, 2)]
-    await asyncio.sleep(0)
-    assert trips.asked == [[1]]
-    trips.end()
-    await until(lambda: trips.asked == [[1], [1, 2]])
-    trips.end()
-    assert await asyncio.gather(*tasks) == [[2], [2], [4]]
-
-
-async def test_many_questions_of_one_are_split() -> None:
-    trips = RoundTrips()
+async def test_questions_of_one_moment_go_together(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
     trips.end(3)
-    together = Together(trips, most=4, at_once=2)
-    assert await together.ask(range(10)) == [2 * number for number in range(10)]
+    assert await asyncio.gather(*ask(batcher, *range(10))) == [2 * number for number in range(10)]
     assert trips.asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
-async def test_a_round_trip_that_fails_fails_for_those_who_were_in_it() -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=1)
-    tasks = await asked_while_the_first_is_under_way(together, trips, 1, 2)
+async def test_a_question_joins_no_round_trip_under_way(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
+    answers = ask(batcher, 1)
+    await until(lambda: trips.asked == [[1]])
+    answers += ask(batcher, 1, 2)
     trips.end()
+    await until(lambda: trips.asked == [[1], [1, 2]])
+    trips.end()
+    assert await asyncio.gather(*answers) == [2, 2, 4]
+
+
+async def test_beside_a_round_trip_that_hangs_there_is_another(trips: RoundTrips) -> None:
+    batcher = Batcher(trips, max_size=4, max_concurrency=2)
+    answers = ask(batcher, 0)
+    await until(lambda: trips.asked == [[0]])
+    answers += ask(batcher, 1, 2)
     await until(lambda: trips.asked == [[0], [1, 2]])
+    trips.end(2)
+    assert await asyncio.gather(*answers) == [0, 2, 4]
+
+
+async def test_a_failure_is_that_of_all_in_the_round_trip(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
+    answers = ask(batcher, 1, 2, 3)
+    await until(lambda: trips.asked == [[1, 2, 3]])
     trips.problem = ValueError("lost")
-    tasks[2].cancel()
+    answers[2].cancel()
     trips.end()
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert outcomes[0] == [0]
-    assert isinstance(outcomes[1], ValueError)
-    assert isinstance(outcomes[2], asyncio.CancelledError)
+    outcomes = await asyncio.gather(*answers, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ValueError, ValueError, asyncio.CancelledError]
     trips.problem = None
     trips.end()
-    assert await together.ask([5]) == [10]
+    assert await batcher.submit(5, SECONDS) == 10
 
 
-@pytest.mark.parametrize("when", ["waiting", "under way"])
-async def test_whoever_gives_up_takes_nobody_with_him(when: str) -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=1)
-    tasks = await asked_while_the_first_is_under_way(together, trips, 1, 2)
-    await asyncio.sleep(0)
-    if when == "waiting":
-        tasks[1].cancel()
-        await asyncio.wait({tasks[1]})
+async def test_who_is_cancelled_takes_nobody_along(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
+    first, second = ask(batcher, 1, 2)
+    await until(lambda: trips.asked == [[1, 2]])
+    third, fourth = ask(batcher, 3, 4)
+    first.cancel()  # under way
+    third.cancel()  # waiting
+    trips.end(2)
+    assert [await second, await fourth] == [4, 8]
+    assert trips.asked == [[1, 2], [4]]
+
+
+async def test_a_round_trip_of_nobody_is_not_made(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
+    for answer in ask(batcher, 1, 2, 3, 4):
+        answer.cancel()
     trips.end()
-    await until(lambda: len(trips.asked) == 2)
-    tasks[1].cancel()
-    trips.end()
-    assert await tasks[2] == [4]
-    assert trips.asked == [[0], [2] if when == "waiting" else [1, 2]]
+    assert await batcher.submit(5, SECONDS) == 10
+    assert trips.asked == [[5]]
 
 
-async def test_whoever_asked_first_and_gives_up_takes_nobody_of_his_round_trip_with_him() -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=1)
-    tasks = [asyncio.create_task(together.ask([number])) for number in range(2)]
-    await until(lambda: trips.asked == [[0, 1]])
-    tasks[0].cancel()
-    trips.end()
-    assert await tasks[1] == [2]
+@pytest.mark.parametrize("begun", [False, True])
+async def test_closing_cancels_all(trips: RoundTrips, batcher: Batcher[int, int], begun: bool) -> None:
+    answers = ask(batcher, *range(6))
+    if begun:
+        await until(lambda: trips.asked == [[0, 1, 2, 3]])
+    await batcher.close()
+    await asyncio.wait(answers, timeout=SECONDS)
+    assert all(answer.cancelled() for answer in answers)
 
 
-async def test_a_round_trip_that_everybody_has_given_up_leaves_the_turn_to_the_next() -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=1)
-    tasks = await asked_while_the_first_is_under_way(together, trips, 1)
-    tasks[0].cancel()
-    trips.end()
-    await until(lambda: trips.asked == [[0], [1]])
-    trips.end()
-    assert await tasks[1] == [2]
+async def test_an_answer_that_takes_too_long_is_given_up(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await batcher.submit(1, 0.05)
+    assert time.monotonic() - began >= 0.05
+    trips.end(2)
+    assert await batcher.submit(2, SECONDS) == 4
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-async def test_the_end_gives_up_what_is_under_way_and_what_waits(at_once: int) -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=at_once)
-    first = asyncio.create_task(together.ask([1]))
-    asking = asyncio.create_task(together.ask(range(11)))
-    await until(lambda: len(trips.asked) == at_once)
-    await together.close()
-    await asyncio.wait({first, asking}, timeout=5)
-    assert first.cancelled()
-    assert asking.cancelled()
+async def test_while_the_loop_is_busy_an_answer_is_still_seen() -> None:
+    """Each turn of the event loop takes longer than the timeout, and an answer needs a few of them."""
 
+    async def keep_busy() -> None:
+        while True:
+            time.sleep(0.02)  # noqa: ASYNC251 - that is the point
+            await asyncio.sleep(0)
 
-async def test_the_end_gives_up_what_has_not_begun_yet() -> None:
-    trips = RoundTrips()
-    together = Together(trips, most=10, at_once=1)
-    asking = asyncio.create_task(together.ask([1]))
-    await asyncio.sleep(0)
-    await together.close()
-    await asyncio.wait({asking}, timeout=5)
-    assert asking.cancelled()
-    assert trips.asked == []
+    async def answer(questions: Sequence[int]) -> Sequence[int]:
+        for _ in range(5 if questions == [1] else 1000):
+            await asyncio.sleep(0)
+        return questions
+
+    batcher = Batcher(answer, max_size=4, max_concurrency=1)
+    busy = asyncio.create_task(keep_busy())
+    assert await batcher.submit(1, 0.01) == 1
+    with pytest.raises(TimeoutError):  # but there is an end
+        await batcher.submit(2, 0.01)
+    await cancel(busy)
+    await batcher.close()

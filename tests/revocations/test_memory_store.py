@@ -4,12 +4,12 @@ from service.revocations.memory_store import MemoryStore
 from tests.revocations.conftest import Clock
 
 
-async def test_when_it_is_full_it_counts_each_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_when_it_is_full_it_counts_each_and_says_so_once(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
     dropped: list[None] = []
-    store = MemoryStore(most=2, on_dropped=lambda: dropped.append(None))
+    store = MemoryStore(max_sessions=2, clock=clock, on_dropped=lambda: dropped.append(None))
     for number in range(5):
         await store.add([f"sess_{number}"], at=1.0, seconds=75 + number)
-    assert len(store) == 2
+    assert len(store.session_ids()) == 2
     assert len(dropped) == 3
     assert [record.getMessage()[:55] for record in caplog.records] == [
         "the revocation list of this process is full (2 sessions"
@@ -18,12 +18,12 @@ async def test_when_it_is_full_it_counts_each_and_says_so_once(caplog: pytest.Lo
     assert await store.find("sess_4") == 1.0
 
 
-async def test_claims_are_bounded_too() -> None:
-    store = MemoryStore(most=2)
+async def test_claims_are_bounded_too(clock: Clock) -> None:
+    store = MemoryStore(max_sessions=2, clock=clock)
     for number in range(5):
         assert await store.claim(f"sess_{number}", seconds=60 + number)
-    assert len(store._claimed) == 2
-    assert not await store.claim("sess_4", seconds=60)
+    assert not store.is_claimed("sess_0")
+    assert store.is_claimed("sess_4")
 
 
 async def test_it_tells_for_how_long_it_keeps_a_session(clock: Clock) -> None:
@@ -33,12 +33,3 @@ async def test_it_tells_for_how_long_it_keeps_a_session(clock: Clock) -> None:
     assert store.session_ids() == ["sess_1"]
     assert store.entry("sess_1") == (5.0, 50.0)
     assert store.entry("sess_2") is None
-
-
-async def test_it_forgets_everything_when_it_is_closed() -> None:
-    store = MemoryStore()
-    await store.add(["sess_1"], at=1.0, seconds=75)
-    await store.claim("sess_1", seconds=75)
-    await store.close()
-    assert await store.find("sess_1") is None
-    assert await store.claim("sess_1", seconds=75)

@@ -1,155 +1,156 @@
-"""Connections, and the commands that go over them."""
+"""The way to Redis: addresses, names, TLS, Unix sockets, and networks that drop what they carried."""
 
 import asyncio
-import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.revocations.redis_commands import REVOKED, Entry, Found, RedisCommands
-from service.revocations.store import RevocationsUnavailableError
-from tests.revocations.opened import AT, opened
+from service.revocations.redis_commands import REVOKED, RedisCommands
+from tests.revocations.conftest import AT, cancel, opened, said, until_down, until_up
+from tests.revocations.proxy import proxy_to
 from tests.support.debian import need
-from tests.support.redis_server import RedisServer, until
+from tests.support.processes import TIMEOUT
+from tests.support.redis_server import RedisServer, redis_server
 
 
-async def time_of(commands: RedisCommands, session_id: str) -> str | None:
-    return (await commands.find([session_id])).times[0]
-
-
-@pytest.mark.parametrize("gives_up", ["the caller", "the time"])
-async def test_the_answer_to_a_command_that_was_given_up_is_nobody_elses(own_redis: RedisServer, gives_up: str) -> None:
-    commands = RedisCommands(own_redis.url, connections=1, within=5)
-    await commands.probe()
-    await commands.put([Entry("a", 1.0, 75), Entry("b", 2.0, 75)])
-    for _ in range(20):
-        own_redis.freeze()
-        if gives_up == "the time":
-            commands._connections.within = 0.01
-            with pytest.raises(RevocationsUnavailableError, match=r"^it did not answer within "):
-                await commands.find(["a"])
-            commands._connections.within = 5
-        else:
-            asking = asyncio.create_task(commands.find(["a"]))
+async def test_a_given_up_answer_is_nobody_elses(own_redis: RedisServer) -> None:
+    async with opened(own_redis.url) as store:
+        await store.add(["sess_a"], at=1.0, seconds=75)
+        own_redis.do("SET", REVOKED + "sess_b", "2.0")
+        for _ in range(10):
+            own_redis.freeze()
+            asking = asyncio.create_task(store.claim("sess_a", seconds=75))
             await asyncio.sleep(0.005)  # that it waits for its answer cannot be awaited
-            asking.cancel()
-            await asyncio.wait({asking})
-        own_redis.thaw()
-        assert await time_of(commands, "b") == "2.0"
-    await commands.close()
+            await cancel(asking)
+            own_redis.thaw()
+            assert await store.find("sess_b") == 2.0
 
 
-async def test_many_callers_share_one_connection(redis: RedisServer) -> None:
-    commands = RedisCommands(redis.url, connections=1, within=30)
-    await commands.probe()
-    await commands.put([Entry(str(number), float(number), 75) for number in range(200)])
-    found = await asyncio.gather(*(time_of(commands, str(number)) for number in range(200)))
-    assert found == [f"{number}.0" for number in range(200)]
-    assert commands._connections.opened == 1
-    await commands.close()
+async def test_connections_that_redis_closed_are_replaced(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    redis.do("SET", REVOKED + "sess_1", str(AT))
+    async with opened(redis.url) as store:
+        for _ in range(3):
+            redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            assert await store.find("sess_1") == AT
+    assert said(caplog) == []
 
 
-async def test_waiting_for_a_turn_is_not_redis_being_late(own_redis: RedisServer) -> None:
-    """One connection and 50 callers: all of them together take longer than one may."""
-    commands = RedisCommands(own_redis.url, connections=1, within=5)
-    await commands.probe()
-    await commands.find(["a"])
-    commands._connections.within = 1.0
-    own_redis.do("CLIENT", "PAUSE", "700")
-    start = time.monotonic()
-    slow = asyncio.create_task(commands.find(["a"]))
-    rest = [asyncio.create_task(commands.find(["a"])) for _ in range(50)]
-    await slow
-    own_redis.do("CLIENT", "PAUSE", "700")
-    assert {(await task).times[0] for task in rest} == {None}
-    assert time.monotonic() - start > 1.0
-    await commands.close()
+async def test_connections_dropped_in_silence_are_replaced(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a firewall that has forgotten them: nothing is refused, and nothing comes back."""
+    async with proxy_to(redis.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with opened(RedisCommands(url, reply_timeout=0.2)) as store:
+            await until_up(store)
+            redis.do("SET", REVOKED + "sess_1", str(AT))
+            proxy.cut()
+            assert await asyncio.gather(*(store.find("sess_1") for _ in range(20))) == [AT] * 20
+            await asyncio.sleep(1.5)  # the next look finds its own connection dropped as well
+            assert store.problem is None
+    assert said(caplog) == []
 
 
-async def test_connections_that_redis_closed_are_replaced_without_anybody_noticing(redis: RedisServer) -> None:
-    commands = RedisCommands(redis.url, within=5)
-    await commands.probe()
-    await commands.put([Entry("sess_1", AT, 75)])
-    redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert await time_of(commands, "sess_1") == str(AT)
-    assert commands._connections.opened == 2
-    await commands.close()
+async def test_a_redis_far_away_is_usable(caplog: pytest.LogCaptureFixture) -> None:
+    """Connecting takes many round trips, which no request has the time for. Nothing is lifted here but the timeout."""
+    with redis_server("--requirepass", "sesame") as server:
+        async with proxy_to(server.port) as proxy:
+            proxy.delay = 0.02
+            url = f"redis://:sesame@127.0.0.1:{proxy.port}/3"
+            async with opened(RedisCommands(url), timeout=0.5) as store:
+                await until_up(store)
+                connections = proxy.connections
+                for number in range(10):
+                    await store.add([f"sess_{number}"], at=AT, seconds=75)
+                    assert await store.find(f"sess_{number}") == AT
+                assert proxy.connections == connections
+    assert [line for line in said(caplog) if "no answer" in line] == []
 
 
-async def test_a_probe_tells_whether_another_server_may_answer(redis: RedisServer) -> None:
-    commands = RedisCommands(redis.url, within=5)
-    probed = [await commands.probe(), await commands.probe()]
-    await commands.close_connections()
-    probed.append(await commands.probe())
-    assert [one.is_new_connection for one in probed] == [True, False, True]
-    assert len({one.marker for one in probed}) == 1
-    redis.do("FLUSHALL")
-    assert (await commands.probe()).marker != probed[0].marker
-    await commands.close()
+@pytest.mark.parametrize("database", [0, 3])
+async def test_the_database_is_that_of_the_url(redis: RedisServer, database: int) -> None:
+    async with opened(redis.url.removesuffix("0") + str(database)) as store:
+        await store.add(["sess_1"], at=AT, seconds=75)
+    async with opened(redis.url) as other:
+        assert await other.find("sess_1") == (AT if database == 0 else None)
 
 
-async def test_who_waits_while_all_are_closed_is_answered_over_a_new_one(own_redis: RedisServer) -> None:
-    commands = RedisCommands(own_redis.url, within=5)
-    await commands.find(["a"])
-    own_redis.freeze()
-    asking = asyncio.create_task(commands.find(["a"]))
-    await asyncio.sleep(0.005)  # as above
-    await commands.close_connections()
-    own_redis.thaw()
-    assert await asking == Found(None, [None])
-    assert commands._connections.opened == 2
-    await commands.close()
+async def test_a_unix_socket_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with redis_server("--unixsocket", str(path), "--requirepass", "sesame") as server:
+        async with opened(f"unix://{path}?db=2&password=sesame") as store:
+            assert store.problem is None
+            await store.add(["sess_1"], at=AT, seconds=75)
+        async with opened(f"redis://:sesame@127.0.0.1:{server.port}/2") as other:
+            assert await other.find("sess_1") == AT
 
 
-async def test_an_answer_that_comes_while_all_are_closed_keeps_no_connection(redis: RedisServer) -> None:
-    commands = RedisCommands(redis.url, within=5)
-    await commands.find(["a"])
-    connections = commands._connections
-    (connection,) = connections._open
-    connections._open.clear()
-    await connections.ask("GET", "a")
-    assert connections._idle == []
-    await connection.disconnect()
-    await commands.close()
+# --- Names -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_command_that_lay_in_a_frozen_redis_keeps_no_session_for_longer(own_redis: RedisServer) -> None:
-    commands = RedisCommands(own_redis.url, within=5)
-    await commands.probe()
-    await commands.find(["a"])  # there is a connection over which the command can be sent
-    own_redis.freeze()
-    commands._connections.within = 0.01
-    with pytest.raises(RevocationsUnavailableError):
-        await commands.put([Entry("over", AT, 0.05), Entry("sess_1", AT, 2)])
-    await asyncio.sleep(0.2)  # for so long it lies there
-    own_redis.thaw()
-    await until(lambda: own_redis.left(REVOKED + "sess_1") > 0)
-    assert own_redis.left(REVOKED + "sess_1") < 1.9
-    assert own_redis.left(REVOKED + "over") < 0
-    await commands.close()
+async def test_a_name_that_cannot_be_resolved_is_told() -> None:
+    async with opened("redis://nobody.invalid:6379/0") as store:
+        assert store.problem == "Redis: its host name cannot be resolved"
 
 
-async def test_a_claim_whose_answer_nobody_waited_for_is_still_its_own(redis: RedisServer) -> None:
-    commands, other = RedisCommands(redis.url, within=5), RedisCommands(redis.url, within=5)
-    assert await commands.claim("sess_1", seconds=60) == 0
-    assert await commands.claim("sess_1", seconds=60) == 0
-    assert 0 < await other.claim("sess_1", seconds=60) <= 60
-    await commands.close()
-    await other.close()
+async def test_the_name_may_lead_to_another_server_later(
+    redis: RedisServer, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover by DNS: the server behind the old address lives on, as a replica, and so do connections to it."""
+    leads_to = own_redis.port
+    resolve = asyncio.get_running_loop().getaddrinfo
+
+    async def getaddrinfo(*_: object, **options: int) -> object:
+        return await resolve("127.0.0.1", leads_to, **options)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with opened("redis://localhost:6379/0", refill=0) as store:
+        await store.add(["sess_1"], at=AT, seconds=75)
+        own_redis.do("REPLICAOF", "127.0.0.1", "1")
+        assert await until_down(store) == "Redis: it is a replica, which takes no writes"
+        leads_to = redis.port
+        await until_up(store)
+        assert redis.left(REVOKED + "sess_1") > 0
+
+
+HANGS = """
+import asyncio, socket, threading, time
+from service.revocations.redis_commands import RedisCommands
+from service.revocations.redis_store import RedisStore
+from service.revocations.store import RevocationsUnavailableError
+socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
+async def main():
+    store = RedisStore(RedisCommands("redis://redis.internal"))
+    await store.start()
+    await asyncio.sleep(2)
+    began = time.monotonic()
+    try:
+        await store.find("sess_1")
+    except RevocationsUnavailableError as error:
+        print(error, time.monotonic() - began < 0.1, threading.active_count())
+    await store.close()
+asyncio.run(main())
+"""
+
+
+def test_a_resolver_that_hangs_holds_up_nothing() -> None:
+    """Neither a request, nor the end of the process; and it is asked once."""
+    ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert ended.stdout == "Redis: its host name could not be resolved in time True 2\n"
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def tls_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisServer, Path]]:
-    """A Redis that speaks TLS, and its certificate, which is for the name localhost only."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for the name localhost only, signed by itself, and its key."""
     folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
     made = [
         "req",
         "-x509",
@@ -163,78 +164,68 @@ def tls_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisS
         "-out",
         str(certificate),
     ]
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     subprocess.run([need("openssl", "openssl"), *made, *subject], check=True, capture_output=True)
-    server = RedisServer(tls=(certificate, key))
+    return certificate, key
+
+
+@pytest.fixture(scope="session")
+def tls_redis(certificate: tuple[Path, Path]) -> Iterator[RedisServer]:
+    """A Redis that speaks TLS only, and asks its clients for a certificate."""
+    server = RedisServer("--tls-auth-clients", "optional", "--tls-ca-cert-file", str(certificate[0]), tls=certificate)
     server.start()
-    try:
-        yield server, certificate
-    finally:
-        server.kill()
+    yield server
+    server.kill()
 
 
 async def test_with_tls_the_certificate_must_be_that_of_the_name(
-    tls_redis: tuple[RedisServer, Path], monkeypatch: pytest.MonkeyPatch
+    tls_redis: RedisServer, certificate: tuple[Path, Path]
 ) -> None:
-    server, certificate = tls_redis
-    by_name, by_number = (f"rediss://{host}:{server.port}/0" for host in ("localhost", "127.0.0.1"))
-    refused = "Redis: TLS with it failed; look at its certificate, and whether it speaks TLS at all"
-    async with opened(by_name) as store:
-        assert store.problem == refused
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    async with opened(by_number) as store:
-        assert store.problem == refused
-    async with opened(by_name) as store:
-        assert store.problem is None
+    by_name, by_number = (f"rediss://{host}:{tls_redis.port}/0" for host in ("localhost", "127.0.0.1"))
+    trusting = f"?ssl_ca_certs={certificate[0]}"
+    refused = "Redis: TLS with it failed; look at the certificates, and whether it speaks TLS at all"
+    for url, problem in [(by_name, refused), (by_number + trusting, refused), (by_name + trusting, None)]:
+        async with opened(url) as store:
+            assert store.problem == problem
+
+
+async def test_with_tls_all_is_as_without(tls_redis: RedisServer, certificate: tuple[Path, Path]) -> None:
+    options = f"ssl_ca_certs={certificate[0]}&ssl_certfile={certificate[0]}&ssl_keyfile={certificate[1]}"
+    async with opened(f"rediss://localhost:{tls_redis.port}/0?{options}") as store:
         await store.add(["sess_1"], at=AT, seconds=75)
-        assert await store.find("sess_1") == AT
+        found = await asyncio.gather(*(store.find(f"sess_{number}") for number in range(20)))
+        assert found == [None, AT, *[None] * 18]
 
 
-async def test_the_certificates_are_read_once(
-    tls_redis: tuple[RedisServer, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It takes so long that it would hold up everybody else if each connection did so."""
-    server, certificate = tls_redis
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    made: list[ssl.SSLContext] = []
-    make = ssl.create_default_context
-
-    def counted() -> ssl.SSLContext:
-        made.append(make())
-        return made[-1]
-
-    monkeypatch.setattr(ssl, "create_default_context", counted)
-    async with opened(f"rediss://localhost:{server.port}/0") as store:
-        await asyncio.gather(*(store.claim(f"sess_{number}", seconds=60) for number in range(20)))
-        assert store._redis._connections.opened > 1
-    assert len(made) == 1
-
-
-async def test_a_connection_is_closed_at_once_whether_or_not_redis_takes_leave(
-    tls_redis: tuple[RedisServer, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server, certificate = tls_redis
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    commands = RedisCommands(f"rediss://localhost:{server.port}/0", within=5)
-    await commands.look_up()
-    await commands.find(["a"])
-    (connection,) = commands._connections._open
-    assert connection._writer is not None
-    socket = connection._writer.get_extra_info("socket")
-    server.freeze()
-    await commands.close()
-    await asyncio.sleep(0)
-    assert socket.fileno() == -1
-    server.thaw()
+async def test_a_frozen_redis_does_not_hold_up_the_end(tls_redis: RedisServer, certificate: tuple[Path, Path]) -> None:
+    """A TLS connection that is closed in order waits for its other end."""
+    async with opened(f"rediss://localhost:{tls_redis.port}/0?ssl_ca_certs={certificate[0]}") as store:
+        await until_up(store)
+        tls_redis.freeze()
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    tls_redis.thaw()
 
 
 async def test_tls_where_there_is_none_is_told(redis: RedisServer) -> None:
-    async with opened(redis.url.replace("redis://", "rediss://"), within=0.2) as store:
+    async with opened(RedisCommands(redis.url.replace("redis://", "rediss://"), reply_timeout=0.2)) as store:
         assert store.problem is not None
 
 
-@pytest.mark.parametrize("database", [0, 3])
-async def test_the_database_is_that_of_the_url(redis: RedisServer, database: int) -> None:
-    async with opened(redis.url.removesuffix("0") + str(database)) as store:
-        await store.add(["sess_1"], at=AT, seconds=75)
-    async with opened(redis.url) as other:
-        assert await other.find("sess_1") == (AT if database == 0 else None)
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (
+            "rediss://localhost?ssl_ca_certs=/no/such/secret",
+            "a certificate or key that it names cannot be read: No such",
+        ),
+        (f"rediss://localhost?ssl_ca_certs={__file__}", "a certificate or key that it names cannot be used"),
+        ("rediss://localhost?ssl_min_version=secret", "an option after ? cannot be used"),
+        ("redis://localhost?ssl_ca_certs=secret", "an option after ? cannot be used, or not with this kind of URL"),
+    ],
+)
+def test_a_wrong_option_is_told_without_its_value(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=r"^a") as caught:
+        RedisCommands(url)
+    assert str(caught.value).startswith(problem)
+    assert "secret" not in str(caught.value)

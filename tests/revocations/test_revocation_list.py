@@ -4,10 +4,10 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import generate_latest
 
-from service.telemetry.metrics import Metrics
 from service.revocations.memory_store import MemoryStore
 from service.revocations.revocation_list import RevocationList
 from service.revocations.store import RevocationsUnavailableError
+from service.telemetry.metrics import Metrics
 from tests.revocations.conftest import Clock
 
 NOW = 1_790_000_000.5

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import psutil  # type: ignore[import-untyped]
-
 from tests.support.signing import ORIGIN, pem
+from tests.support.webhooks import signed
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 30
@@ -24,7 +23,8 @@ TIMEOUT = 30
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a service with a PEM key on a free port; nothing else of the test run's settings leaks in."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CLERK_", "EVENT_"))}
-    own = {"CLERK_JWT_KEY": pem(), "CLERK_AUTHORIZED_PARTIES": ORIGIN, "PORT": "0", "FLOOD_PER_SECOND": "1000000"}
+    own = {"CLERK_JWT_KEY": pem(), "CLERK_AUTHORIZED_PARTIES": ORIGIN, "PORT": "0"}
+    own |= {"FLOOD_PER_SECOND": "1000000", "FLOOD_PER_SESSION": "0"}  # tests call far more often than any client
     return inherited | own | changes
 
 
@@ -44,10 +44,10 @@ class Server:
                 return found[1]
         raise AssertionError(f"it did not start: {self.diagnostics}")
 
-    def wait_for(self, text: str, times: int = 1) -> None:
-        """Wait until so many diagnostics have said this since the start."""
+    def wait_for(self, text: str) -> None:
+        """Wait until a diagnostic has said this since the start."""
         assert self.process.stderr is not None
-        while sum(text in line["message"] for line in self.diagnostics) < times:
+        while not any(text in line["message"] for line in self.diagnostics):
             line = self.process.stderr.readline()
             assert line, f"it did not say {text!r}: {self.diagnostics}"
             self.diagnostics.append(json.loads(line))
@@ -56,11 +56,6 @@ class Server:
     def address(self) -> tuple[str, int]:
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         return host, int(port)
-
-    def workers(self) -> list[psutil.Process]:
-        """The worker processes; multiprocessing has a child of its own beside them."""
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if not any("resource_tracker" in part for part in child.cmdline())]
 
     def stop(self, signal_number: int = 15) -> int:
         """Send a signal, give the exit code; collects the rest of the diagnostics."""
@@ -86,7 +81,6 @@ def serve(
         try:
             yield Server(process)
         finally:
-            # Not killed at once: workers outlive a parent that was, and hold the pipe that is read to its end here.
             process.terminate()
             try:
                 process.communicate(timeout=TIMEOUT)
@@ -97,18 +91,15 @@ def serve(
 
 
 @contextmanager
-def request_under_way(address: tuple[str, int]) -> Iterator[socket.socket]:
-    """A client that does not read its responses: it holds a shutdown up for as long as it can."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(TIMEOUT)
-    client.connect(address)
-    with client:
-        # Several workers listen before they have started; one that does not read yet must not be taken for a full one.
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: service\r\n\r\n")
-        assert client.recv(1)
-        client.settimeout(0.5)
-        with suppress(TimeoutError):
-            while True:
-                client.sendall(b"GET /v1/events/schema HTTP/1.1\r\nHost: service\r\n\r\n" * 100)
+def request_under_way(server: Server) -> Iterator[socket.socket]:
+    """A client whose request does not end: it holds a shutdown up for as long as it can.
+
+    The server needs ``CLERK_WEBHOOK_SIGNING_SECRET``.
+    """
+    head = "".join(f"{name}: {value}\r\n" for name, value in signed(b"{}").items())
+    with socket.create_connection(server.address, TIMEOUT) as client:
+        client.sendall(
+            f"POST /v1/webhooks/clerk HTTP/1.1\r\nContent-Length: 2\r\n{head}Expect: 100-continue\r\n\r\n".encode()
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 100"), "the body is not read"
         yield client

@@ -89,11 +89,12 @@ def take_all(spool: Spool, limit: int = 1 << 16) -> bytes:
 
 def leave(directory: Path, *segments: bytes) -> Path:
     """Make what a process leaves that was killed: a directory that nobody holds."""
-    left = directory / str(uuid_utils.uuid7())
+    name = str(uuid_utils.uuid7())
+    left = directory / f"being made {name}"  # nobody adopts it under this name
     left.mkdir(parents=True)
     for number, content in enumerate(segments, start=1):
         (left / f"{number:08}.jsonl").write_bytes(content)
-    return left
+    return left.rename(directory / name)
 
 
 def claims(directory: Path) -> list[Path]:

@@ -1,0 +1,509 @@
+"""The bounds of a connection, over real sockets against a running server."""
+
+import asyncio
+import contextlib
+import gc
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.endpoints import protocol
+from service.endpoints.protocol import MAX_FIELDS, MAX_HEAD, HttpProtocol
+from service.server import Server, configure, listen
+from tests.support.processes import TIMEOUT
+
+MEGABYTE = 1024 * 1024
+SOON = 0.3
+"""Seconds: what CLIENT_TIMEOUT is in the tests of time."""
+TOO_LARGE = b'{"success":false,"message":"Request Header Fields Too Large"}'
+BAD = b'{"success":false,"message":"Bad Request"}'
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+CLOSE = b"Connection: close\r\n\r\n"
+
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
+
+
+class App:
+    """Answers with the path or the body; ``/hold`` and ``/body/hold`` wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.held = threading.Event()
+        self.let_go = threading.Event()
+
+    async def answer(self, request: Request) -> Response:
+        path = request.url.path
+        self.asked.append(path)
+        if path.endswith("/hold"):
+            self.held.set()
+            await asyncio.to_thread(self.let_go.wait, TIMEOUT)
+        if path == "/block":
+            self.held.set()
+            self.let_go.wait(TIMEOUT)
+        if path == "/headers":
+            return JSONResponse([name for name, _ in request.headers.items()])
+        if path == "/large":
+            return Response(b"x" * 16 * MEGABYTE)
+        try:
+            return Response(await request.body() if path.startswith("/body") else path)
+        except ClientDisconnect:
+            return Response("gone")
+
+
+class Running:
+    """A server in a thread of its own, on uvloop as in production."""
+
+    def __init__(self, server: Server, address: tuple[str, int], app: App) -> None:
+        self.server = server
+        self.address = address
+        self.app = app
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, TIMEOUT)
+
+    def exchange(self, *sent: bytes) -> bytes:
+        """Send all, and give what comes until the server closes."""
+        with self.connect() as connection:
+            for data in sent:
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(data)
+            return received(connection)
+
+
+@contextmanager
+def serve() -> Iterator[Running]:
+    app = App()
+    with listen("127.0.0.1", 0) as listener:
+        methods = ["GET", "DELETE", "POST", "OPTIONS"]
+        starlette = Starlette(routes=[Route("/{path:path}", app.answer, methods=methods)])
+        server = Server(configure(starlette, log_level="critical"))
+        address = listener.getsockname()
+        thread = threading.Thread(target=server.run, args=[[listener]])
+        thread.start()
+        try:
+            yield Running(server, address, app)
+        finally:
+            app.let_go.set()
+            server.should_exit = True
+            thread.join(TIMEOUT)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    with serve() as running:
+        yield running
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the end, or until a reset."""
+    data = b""
+    with contextlib.suppress(ConnectionError):
+        while more := connection.recv(1 << 16):
+            data += more
+    return data
+
+
+def one_answer(connection: socket.socket) -> bytes:
+    """The body of the next answer."""
+    data = b""
+    while b"\r\n\r\n" not in data or not bodies(data):
+        more = connection.recv(1 << 16)
+        assert more, data
+        data += more
+    (body,) = bodies(data)
+    return body
+
+
+def bodies(responses: bytes) -> list[bytes]:
+    """The bodies of whole responses that stand one behind the other."""
+    found = []
+    while responses:
+        head, _, responses = responses.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        if len(responses) < length:
+            break
+        found.append(responses[:length])
+        responses = responses[length:]
+    return found
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: service\r\n\r\n".encode()
+
+
+# --- Heads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD - 100) + b"\r\n" + CLOSE, id="large header"),
+        pytest.param(b"GET /" + b"a" * (MAX_HEAD - 200) + b" HTTP/1.1\r\n" + CLOSE, id="a long URL"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * (MAX_FIELDS - 1) + CLOSE, id="many headers"),
+        pytest.param(b"\r\n\r\nGET / HTTP/1.1\r\n" + CLOSE, id="empty lines before it"),
+    ],
+)
+def test_a_head_within_the_bounds_is_served(running: Running, head: bytes) -> None:
+    assert running.exchange(head).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param([b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD + 1) + b"\r\n\r\n"], id="a large header in one read"),
+        pytest.param([b"GET / HTTP/1.1\r\nX: " + b"a" * 8 * MEGABYTE + b"\r\n\r\n"], id="a header of megabytes"),
+        pytest.param([b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 100_000 + b"\r\n"], id="many headers"),
+        pytest.param([b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * (MAX_FIELDS + 1) + b"\r\n"], id="one header too many"),
+        pytest.param([b"GET /" + b"a" * 8 * MEGABYTE + b" HTTP/1.1\r\n\r\n"], id="a long URL"),
+        pytest.param([b"GET / HTTP/1.1\r\nX:" + b" " * 8 * MEGABYTE + b"a\r\n\r\n"], id="white space"),
+        pytest.param([b"\r\n" * 8 * MEGABYTE], id="empty lines"),
+        pytest.param([b"GET / HTTP/1.1\r\n", *[b"X: " + b"a" * 1000 + b"\r\n"] * 200], id="a head without an end"),
+    ],
+)
+def test_a_head_beyond_the_bounds_is_refused(running: Running, head: list[bytes]) -> None:
+    answer = running.exchange(*head)
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\ndate: ")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert b"\r\ncontent-type: application/json\r\n" in answer
+    assert bodies(answer) == [TOO_LARGE]
+    assert running.app.asked == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\0\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    ],
+    ids=["binary", "line feeds only", "HTTP/2", "CONNECT"],
+)
+def test_what_cannot_be_parsed_is_refused(running: Running, request_: bytes) -> None:
+    answer = running.exchange(request_)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert bodies(answer) == [BAD]
+
+
+# --- Bodies and trailers ---------------------------------------------------------------------------------------------
+
+
+def test_a_body_is_no_head(running: Running) -> None:
+    """Megabytes of it, in chunks and with a length, and the connection serves on."""
+    chunked = b"".join(b"1000\r\n" + b"a" * 4096 + b"\r\n" for _ in range(500)) + b"0\r\n\r\n"
+    with running.connect() as connection:
+        connection.sendall(b"POST /body/1 HTTP/1.1\r\n" + CHUNKED + chunked)
+        assert one_answer(connection) == b"a" * 4096 * 500
+        connection.sendall(b"DELETE /2 HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n" + b"a" * 2_000_000)
+        assert one_answer(connection) == b"/2"
+        connection.sendall(get("/3"))
+        assert one_answer(connection) == b"/3"
+
+
+def test_trailers_are_dropped(running: Running) -> None:
+    """Also by the next request on the connection."""
+    with running.connect() as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /headers HTTP/1.1\r\nHost: service\r\n" + CHUNKED)
+            connection.sendall(b"1\r\na\r\n0\r\nX-Forwarded-For: 192.0.2.1\r\nX-Other: a\r\n\r\n")
+            assert one_answer(connection) == b'["host","transfer-encoding"]'
+        connection.sendall(b"POST /body/hold HTTP/1.1\r\n" + CHUNKED + b"1\r\na\r\n")
+        assert running.app.held.wait(TIMEOUT)
+        connection.sendall(b"0\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+        running.app.let_go.set()
+        assert one_answer(connection) == b"a"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(b"0\r\nX: " + b"a" * 8 * MEGABYTE, id="one large trailer"),
+        pytest.param(b"0\r\n" + b"X: a\r\n" * MEGABYTE, id="many trailers"),
+        pytest.param(b"1;x=" + b"a" * 8 * MEGABYTE, id="a chunk extension"),
+        pytest.param(b"no chunk\r\n", id="no chunk"),
+    ],
+)
+def test_a_body_that_goes_wrong_after_its_answer_gets_no_second_one(running: Running, end: bytes) -> None:
+    with running.connect() as connection:
+        connection.sendall(b"DELETE /1 HTTP/1.1\r\n" + CHUNKED + b"1\r\na\r\n")
+        assert one_answer(connection) == b"/1"
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(end)
+        assert received(connection) == b""
+
+
+def test_a_body_that_goes_wrong_before_its_answer_is_refused(running: Running) -> None:
+    assert bodies(running.exchange(b"POST /body HTTP/1.1\r\n" + CHUNKED + b"1\r\na\r\nno chunk\r\n")) == [BAD]
+
+
+def test_an_answer_that_has_begun_is_not_broken_off(running: Running) -> None:
+    """By a body that goes wrong meanwhile."""
+    with running.connect() as connection:
+        connection.sendall(b"POST /large HTTP/1.1\r\n" + CHUNKED)
+        begun = connection.recv(1000)
+        connection.sendall(b"no chunk\r\n")
+        assert len(bodies(begun + received(connection))[0]) == 16 * MEGABYTE
+
+
+def test_an_upgrade_is_not_heeded(running: Running) -> None:
+    """Java's client asks for one in each first request, and sends its body with it."""
+    head = b"POST /body HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\n"
+    with running.connect() as connection:
+        connection.sendall(head + b"12345")
+        assert one_answer(connection) == b"12345"
+        connection.sendall(get("/2"))
+        assert one_answer(connection) == b"/2"
+
+
+def test_a_request_is_the_last_where_the_parser_heeds_an_upgrade(running: Running) -> None:
+    """It does when the header comes in pieces: what follows is not parsed as a request."""
+    with running.connect() as connection:
+        connection.sendall(b"POST /body HTTP/1.1\r\nConnection: Upgrade\r\nUpg")
+        time.sleep(0.05)  # so that it is read
+        connection.sendall(b"rade: h2c\r\nContent-Length: 36\r\n\r\n")
+        connection.sendall(get("/2"))
+        assert bodies(received(connection)) == [b""]
+    assert running.app.asked == ["/body"]
+
+
+def test_an_expectation_that_nobody_met_closes_the_connection(running: Running) -> None:
+    """Else a body that the client did not send would be looked for in its next request."""
+    answer = running.exchange(b"DELETE /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"\r\nconnection: close\r\n" in answer
+    with running.connect() as connection:
+        connection.sendall(b"POST /body HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"body")
+        assert bodies(received(connection)) == [b"body"]
+
+
+# --- One request at a time -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(get("/2") * 1000, id="requests"),
+        pytest.param(b"\0\r\n\r\n", id="what is no request"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 300 + b"\r\n", id="a head beyond the bounds"),
+        pytest.param(b"\r\n" * MEGABYTE, id="empty lines"),
+    ],
+)
+@pytest.mark.parametrize("pause", [False, True], ids=["at once", "later"])
+def test_what_is_sent_before_an_answer_is_not_heard(running: Running, behind: bytes, *, pause: bool) -> None:
+    """The answer comes, whole and alone, and the connection closes."""
+    with running.connect() as connection:
+        connection.sendall(get("/hold") + (b"" if pause else behind))
+        assert running.app.held.wait(TIMEOUT)
+        if pause:
+            connection.sendall(behind)
+        running.app.let_go.set()
+        answer = received(connection)
+    assert bodies(answer) == [b"/hold"]
+    assert running.app.asked == ["/hold"]
+
+
+@pytest.mark.parametrize("head", [b"GET /1 HTTP/1.1\r\n" + CLOSE, b"GET /1 HTTP/1.0\r\n\r\n"], ids=["close", "1.0"])
+def test_nothing_is_heard_after_the_last_request(running: Running, head: bytes) -> None:
+    assert bodies(running.exchange(head + get("/2"), get("/3"))) == [b"/1"]
+    assert running.app.asked == ["/1"]
+
+
+@pytest.mark.parametrize("body", [b"", b"a"], ids=["", "in its body"])
+def test_a_client_that_sends_no_more_is_answered(running: Running, body: bytes) -> None:
+    with running.connect() as connection:
+        connection.sendall(b"DELETE /hold HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (10 * len(body)) + body)
+        connection.shutdown(socket.SHUT_WR)
+        assert running.app.held.wait(TIMEOUT)
+        running.app.let_go.set()
+        assert bodies(received(connection)) == [b"/hold"]
+
+
+def test_a_client_that_sends_no_more_and_waits_for_nothing_is_closed(running: Running) -> None:
+    with running.connect() as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert received(connection) == b""
+
+
+# --- Time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(protocol, "CLIENT_TIMEOUT", SOON)
+    with serve() as running:
+        yield running
+
+
+ANSWERED = b"DELETE / HTTP/1.1\r\nContent-Length: 100\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: ", id="part of a head"),
+        pytest.param(ANSWERED + b"a", id="part of a body"),
+        pytest.param(b"POST /body HTTP/1.1\r\nContent-Length: 100\r\n\r\na", id="part of a body that is read"),
+    ],
+)
+def test_silence_is_cut(impatient: Running, sent: bytes) -> None:
+    with impatient.connect() as connection:
+        started = time.monotonic()
+        connection.sendall(sent)
+        received(connection)
+        assert time.monotonic() - started > SOON - 0.01
+
+
+@pytest.mark.parametrize(
+    ("sent", "drop"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nX: ", b"a", id="a head"),
+        pytest.param(b"", b"\r\n", id="empty lines"),
+        pytest.param(get("/1"), b"\r\n", id="empty lines after a request"),
+    ],
+)
+def test_dripping_wins_no_time(impatient: Running, sent: bytes, drop: bytes) -> None:
+    with impatient.connect() as connection:
+        connection.sendall(sent)
+        if sent == get("/1"):
+            assert one_answer(connection) == b"/1"
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < started + TIMEOUT:
+                connection.sendall(drop)
+                time.sleep(SOON / 10)
+        assert time.monotonic() < started + TIMEOUT
+
+
+def test_a_body_may_take_its_time(impatient: Running) -> None:
+    with impatient.connect() as connection:
+        connection.sendall(b"POST /body HTTP/1.1\r\nContent-Length: 20\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b"a")
+            time.sleep(SOON / 10)
+        assert one_answer(connection) == b"a" * 20
+
+
+def test_an_answer_may_take_its_time_and_the_connection_stays(impatient: Running) -> None:
+    with impatient.connect() as connection:
+        connection.sendall(get("/hold"))
+        time.sleep(2 * SOON)
+        impatient.app.let_go.set()
+        assert one_answer(connection) == b"/hold"
+        time.sleep(2 * SOON)
+        connection.sendall(get("/2"))
+        assert one_answer(connection) == b"/2"
+
+
+@pytest.mark.parametrize("close", [b"\r\n", CLOSE], ids=["kept alive", "last request"])
+def test_a_client_that_does_not_take_its_answer_is_cut(impatient: Running, close: bytes) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(TIMEOUT)
+        connection.connect(impatient.address)
+        connection.sendall(b"GET /large HTTP/1.1\r\n" + close)
+        deadline = time.monotonic() + TIMEOUT
+        while impatient.server.server_state.connections or not impatient.app.asked:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("late", [b"", b"a"], ids=["", "its body ended after the answer"])
+def test_an_idle_connection_closes(impatient: Running, late: bytes) -> None:
+    impatient.server.config.timeout_keep_alive = 1
+    with impatient.connect() as connection:
+        connection.sendall(b"DELETE /1 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(late))
+        assert one_answer(connection) == b"/1"
+        connection.sendall(late)
+        started = time.monotonic()
+        assert received(connection) == b""
+        assert 0.9 < time.monotonic() - started < TIMEOUT / 5
+
+
+# --- The end, and how many there may be ------------------------------------------------------------------------------
+
+
+def test_a_shutdown_answers_the_request_under_way(running: Running) -> None:
+    with running.connect() as connection, running.connect() as idle:
+        idle.sendall(get("/1"))
+        assert one_answer(idle) == b"/1"
+        connection.sendall(get("/hold"))
+        assert running.app.held.wait(TIMEOUT)
+        running.server.should_exit = True
+        assert received(idle) == b""
+        running.app.let_go.set()
+        answer = received(connection)
+    assert b"\r\nconnection: close\r\n" in answer
+    assert bodies(answer) == [b"/hold"]
+
+
+def test_a_request_that_crosses_with_a_shutdown_is_answered(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LAST_CALL", 1.0)
+    with running.connect() as idle:
+        idle.sendall(get("/1"))
+        assert one_answer(idle) == b"/1"
+        running.server.should_exit = True
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:
+                running.connect().close()
+        idle.sendall(get("/2"))
+        assert bodies(received(idle)) == [b"/2"]
+
+
+def test_connections_leave_some_open_files_to_the_service(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(protocol, "RESERVED_FILES", soft - 2)
+    with running.connect() as first, running.connect() as second:
+        for connection in (first, second):
+            connection.sendall(get("/1"))
+            assert one_answer(connection) == b"/1"
+        with running.connect() as third:
+            assert received(third) == b""
+        first.sendall(get("/2"))
+        assert one_answer(first) == b"/2"
+
+
+def test_lost_connections_are_freed_without_the_garbage_collector(running: Running) -> None:
+    """Both those that end in order and those that are reset."""
+    gc.disable()
+    try:
+        for number in range(20):
+            with running.connect() as connection:
+                connection.sendall(get("/1"))
+                assert one_answer(connection) == b"/1"
+                if number % 2:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        deadline = time.monotonic() + TIMEOUT
+        while sum(isinstance(one, HttpProtocol) for one in gc.get_objects()) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+def test_who_waits_to_be_accepted_at_a_shutdown_is_answered(running: Running) -> None:
+    """The event loop stands still while they come."""
+    with contextlib.ExitStack() as stack:
+        blocking = stack.enter_context(running.connect())
+        blocking.sendall(get("/block"))
+        assert running.app.held.wait(TIMEOUT)
+        waiting = [stack.enter_context(running.connect()) for _ in range(100)]
+        for connection in waiting:
+            connection.sendall(get("/1"))
+        running.server.should_exit = True
+        time.sleep(0.2)  # until the server would look for it
+        running.app.let_go.set()
+        assert [bodies(received(connection)) for connection in waiting] == [[b"/1"]] * 100
