@@ -28,8 +28,11 @@ export function LogoutRecorder({ url, everyEnd = false, onLogout }: LogoutRecord
         const ended = [...known.current.values()].filter(({ id }) => !sessions.has(id));
         known.current = sessions;
         for (const one of ended) {
-          // While this tab signs out the session is `undefined`; it is `null` where Clerk has said that it is gone.
-          if (everyEnd || session === undefined) void recordLogout(one, { url, ended: true });
+          const record = () => void recordLogout(one, { url, ended: true });
+          // During `signOut()` the current session is `undefined`, while after an end elsewhere it is `null` or another.
+          if (everyEnd || session === undefined) record();
+          // So it is after `end()` or `remove()` of a session, which itself learns of its new status in a moment.
+          else setTimeout(() => (one.status === "ended" || one.status === "removed") && record());
           try {
             onLogout?.({ sessionId: one.id, userId: one.user?.id });
           } catch (error) {

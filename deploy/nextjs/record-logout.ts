@@ -40,7 +40,9 @@ export async function recordLogout(session: EndingSession, options: RecordLogout
     warn("NEXT_PUBLIC_CLERK_LOGOUT_URL is not set, so no logout is recorded.");
     return;
   }
-  if (!isFirst(session.id)) return;
+  const known = recall();
+  if (known.includes(session.id)) return;
+  remember([...known, session.id]);
   const lastToken = session.lastActiveToken?.getRawString();
   const token = (ended ? null : await newToken(session)) ?? lastToken;
   const base = url.replace(/\/+$/, "");
@@ -49,25 +51,28 @@ export async function recordLogout(session: EndingSession, options: RecordLogout
     headers: token ? { Authorization: `Bearer ${token}` } : {},
     keepalive: true,
   });
+  // So that the next click, when the user or the service is online again, is not taken for a repetition.
+  const forget = () => remember(recall().filter((id) => id !== session.id));
+  response.then(({ ok }) => ok || forget(), forget);
   if (DEVELOPMENT) void explain(response, base);
-  else response.catch(() => {});
 }
 
-/** Tell whether nobody in this browser has recorded the session yet, and remember that now somebody has. */
-function isFirst(sessionId: string): boolean {
+/** The sessions that were recorded lately, in all tabs; where storage is blocked, in this one. */
+function recall(): string[] {
   try {
-    recorded = (localStorage.getItem(STORAGE_KEY) ?? "").split(" ");
+    return (localStorage.getItem(STORAGE_KEY) ?? "").split(" ");
   } catch {
-    // Storage is blocked: this tab's own memory has to do.
+    return recorded;
   }
-  if (recorded.includes(sessionId)) return false;
-  recorded = [...recorded, sessionId].slice(-REMEMBERED);
+}
+
+function remember(sessionIds: string[]): void {
+  recorded = sessionIds.slice(-REMEMBERED);
   try {
     localStorage.setItem(STORAGE_KEY, recorded.join(" "));
   } catch {
-    // As above.
+    // This tab remembers it.
   }
-  return true;
 }
 
 let recorded: string[] = [];

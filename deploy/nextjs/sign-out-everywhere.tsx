@@ -6,11 +6,11 @@ import { type ComponentProps, useState } from "react";
 
 import { LOGOUT_URL } from "./record-logout";
 
-/** What `DELETE /v1/auth/sessions` answers; without a `reason` it has succeeded. */
+/** What `DELETE /v1/auth/sessions` answers. */
 interface Answer {
+  success?: boolean;
   reason?: string;
   revoked_sessions?: number;
-  failed_sessions?: number;
 }
 
 export interface SignOutEverywhereProps extends Omit<ComponentProps<"button">, "onClick"> {
@@ -47,7 +47,7 @@ export function SignOutEverywhere(props: SignOutEverywhereProps) {
     try {
       const answer = await revoke();
       setOutcome(inWords(answer));
-      if (!answer.reason && scope === "all") await clerk.signOut({ redirectUrl });
+      if (answer.success && scope === "all") await clerk.signOut({ redirectUrl });
     } catch (error) {
       setOutcome(isReverificationCancelledError(error) ? "Nothing was changed." : UNREACHABLE);
     } finally {
@@ -80,8 +80,8 @@ const REASONS: Record<string, string> = {
   "token-expired": SIGN_IN_AGAIN,
 };
 
-function inWords({ reason, revoked_sessions: ended = 0 }: Answer): string {
-  if (reason) return REASONS[reason] ?? "This did not work. Your sessions go on.";
+function inWords({ success, reason = "", revoked_sessions: ended = 0 }: Answer): string {
+  if (!success) return REASONS[reason] ?? "This did not work. Your sessions go on.";
   if (ended === 0) return "There was no other session.";
   return ended === 1 ? "Signed out of 1 session." : `Signed out of ${ended} sessions.`;
 }

@@ -40,6 +40,7 @@ from tests.support.tls import make_certificate
 
 SECRET_KEY = "sk_test_sandbox"
 TROUBLES = ("well", "slow preflight", "failing", "hanging", "without CORS", "missing")
+TRIES = int(os.environ.get("TRIES", "10"))
 SLOW = 1.5
 HANGING = 10.0
 
@@ -170,16 +171,8 @@ class Visit:
     def trouble(self) -> Trouble:
         return self.stage.clerk.troubles.setdefault(self.session.client_id, Trouble())
 
-    async def clerk(self, code: str) -> Any:
-        """Run code in the page, with ``Clerk`` at hand."""
-        return await self.page.evaluate(code)
-
-    async def event(self) -> dict[str, Any]:
-        """The one ``user_logout`` of this session."""
-        return await self.stage.event(self.session)
-
-    async def cookies(self) -> set[str]:
-        """The names of the cookies of the application's host that say that somebody is signed in."""
+    async def session_cookies(self) -> set[str]:
+        """The names of the session cookies that hold a token."""
         found = await self.context.cookies("http://localhost")
         return {cookie["name"] for cookie in found if cookie["name"].startswith("__session") and cookie.get("value")}
 
@@ -198,6 +191,7 @@ class Stage:
     ) -> AsyncIterator[BrowserContext]:
         """A browser without a past. A request that leaves the machine fails the test, and so does an error in a page."""
         context = await self.browser.new_context(ignore_https_errors=True)
+        context.set_default_timeout(10_000)
         left: list[str] = []
         errors: list[str] = []
 
@@ -213,15 +207,16 @@ class Stage:
         yield context
         await context.close()
         assert left == []
-        assert [error for error in errors if not any(text in error for text in expected_errors)] == []
+        unexpected = [error for error in errors if not any(text in error for text in expected_errors)]
+        assert not unexpected, unexpected
 
     @asynccontextmanager
     async def visit(
-        self, path: str = "/dashboard", *, dev: bool = False, sessions: int = 1, user_id: str = "", **settings: object
+        self, path: str = "/dashboard", *, dev: bool = False, sessions: int = 1, user_id: str = "", **options: Any
     ) -> AsyncIterator[Visit]:
         """A browser in which somebody is signed in, at a page of the application."""
         app = self.dev_url if dev else self.app_url
-        async with self.browser_context(**settings) as context:
+        async with self.browser_context(**options) as context:
             visit = Visit(self, context, await context.new_page(), await self.sign_in(context, user_id))
             for _ in range(sessions - 1):
                 self.clerk.instance.sign_in(f"{visit.session.user_id}Other", client_id=visit.session.client_id)
@@ -247,7 +242,7 @@ class Stage:
         return session
 
     async def many(
-        self, scenario: Callable[[Visit], Awaitable[None]], tries: int = 10, at_once: int = 4, **options: Any
+        self, scenario: Callable[[Visit], Awaitable[None]], tries: int = TRIES, at_once: int = 4, **options: Any
     ) -> list[Session]:
         """Play a scenario in so many browsers, a few at a time; give the sessions."""
         few = asyncio.Semaphore(at_once)

@@ -32,7 +32,7 @@ export function Buttons() {
               <code>&lt;LogoutRecorder&gt;</code>.
             </p>
           </div>
-          <SignOutButton redirectUrl={redirectUrl}>
+          <SignOutButton redirectUrl={redirectUrl ?? "/sign-in"}>
             <button>Sign out with Clerk</button>
           </SignOutButton>
         </li>
