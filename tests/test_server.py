@@ -143,7 +143,10 @@ def test_the_server_does_not_name_itself() -> None:
 
 def test_malformed_requests_do_not_fill_the_log() -> None:
     with serve() as server:
-        for request in (b"\0\r\n\r\n", b"GET /no HTTP/1.1\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"):
+        for request in (
+            b"\0\r\n\r\n",
+            b"GET /no HTTP/1.1\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        ):
             with socket.create_connection(server.address, TIMEOUT) as stranger:
                 stranger.sendall(request)
                 assert stranger.recv(100).startswith(b"HTTP/1.1 4")

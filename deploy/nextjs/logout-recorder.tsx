@@ -1,7 +1,7 @@
 "use client";
 
 import { useClerk } from "@clerk/nextjs";
-import type { SignedInSessionResource } from "@clerk/nextjs/types";
+import type { SessionResource } from "@clerk/nextjs/types";
 import { useEffect, useRef } from "react";
 
 import { recordLogout } from "./record-logout";
@@ -19,12 +19,12 @@ export interface LogoutRecorderProps {
 export function LogoutRecorder({ url, everyEnd = false, onLogout }: LogoutRecorderProps) {
   const clerk = useClerk();
   // Clerk changes its client in place, and the tokens inside its sessions: so the sessions themselves are kept.
-  const known = useRef(new Map<string, SignedInSessionResource>());
+  const known = useRef(new Map<string, SessionResource>());
 
   useEffect(
     () =>
       clerk.addListener(({ client, session }) => {
-        const sessions = new Map(client.signedInSessions.map((one) => [one.id, one]));
+        const sessions = new Map<string, SessionResource>(client.signedInSessions.map((one) => [one.id, one]));
         const ended = [...known.current.values()].filter(({ id }) => !sessions.has(id));
         known.current = sessions;
         for (const one of ended) {

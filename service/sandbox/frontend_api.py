@@ -5,9 +5,6 @@ one browser from another; the sandbox's own page is told by a cookie. Below ``/s
 Clerk's own pages: signing in, and ending a session in the dashboard.
 """
 
-from base64 import urlsafe_b64encode
-from hashlib import sha1
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from service.sandbox.backend_api import ANY, ClerkError, end_sessions, find_session, instance_of, not_found, parameters
-from service.sandbox.instance import TOKEN_LIFETIME, Session, new_id
+from service.sandbox.instance import COOKIE_SUFFIX, TOKEN_LIFETIME, Session, new_id
 
 COOKIE = "__client"
 DEV_BROWSER = "__clerk_db_jwt"
@@ -31,7 +28,12 @@ ENVIRONMENT = {
     "auth_config": {"single_session_mode": False},
     "display_config": {"application_name": "clerk-logout", "branded": False},
     "user_settings": {"attributes": {}, "social": {}, "saml": {}, "password_settings": {}, "sign_up": {}},
-    "organization_settings": {"enabled": True, "domains": {}, "max_allowed_memberships": 5, "slug": {"disabled": False}},
+    "organization_settings": {
+        "enabled": True,
+        "domains": {},
+        "max_allowed_memberships": 5,
+        "slug": {"disabled": False},
+    },
 }
 
 
@@ -57,11 +59,10 @@ async def _handshake(request: Request) -> Response:
             "__client_uat": str(sessions[0].created_at // 1000),
             "__session": instance.session_token(sessions[0], origin),
         }
-    suffix = urlsafe_b64encode(sha1(instance.publishable_key.encode()).digest())[:8].decode()  # noqa: S324 - Clerk's rule
     cookies = [
         f"{name}={value}; Path=/; SameSite=Lax; Max-Age={315360000 if value else 0}"
         for plain, value in values.items()
-        for name in (plain, f"{plain}_{suffix}")
+        for name in (plain, f"{plain}_{COOKIE_SUFFIX}")
     ]
     target = back.include_query_params(__clerk_handshake=instance.sign({"handshake": cookies}))
     return RedirectResponse(str(target.include_query_params(**{DEV_BROWSER: browser})))
@@ -69,7 +70,7 @@ async def _handshake(request: Request) -> Response:
 
 async def _script(request: Request) -> Response:
     """Serve clerk-js and Clerk's components from their npm packages, where those have been unpacked."""
-    packages: Path | None = request.app.state.packages
+    packages = request.app.state.packages
     name, path = request.path_params["package"], request.path_params["path"]
     file = packages and (packages / name / "dist" / path).resolve()
     if not (packages and file and file.is_relative_to(packages) and file.is_file()):

@@ -3,9 +3,10 @@
 import secrets
 import string
 import time
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha1
 from typing import Any
 
 import orjson
@@ -16,6 +17,9 @@ TOKEN_LIFETIME = 60
 """Seconds, as of Clerk's session tokens."""
 FRONTEND_API = "sandbox.clerk.accounts.dev"
 """The host that clerk-js reads from the publishable key, unless it is given a ``proxyUrl``."""
+PUBLISHABLE_KEY = f"pk_test_{b64encode(f'{FRONTEND_API}$'.encode()).decode()}"
+COOKIE_SUFFIX = urlsafe_b64encode(sha1(PUBLISHABLE_KEY.encode()).digest())[:8].decode()  # noqa: S324 - Clerk's rule
+"""Ends the names of the cookies of this instance."""
 SESSION_LIFETIME = 7 * 24 * 3600 * 1000
 """Milliseconds: Clerk's default of seven days."""
 
@@ -66,7 +70,6 @@ class Instance:
         self.issuer = issuer
         self.secret_key = secret_key
         self.webhook_secret = f"whsec_{b64encode(secrets.token_bytes(24)).decode()}"
-        self.publishable_key = f"pk_test_{b64encode(f'{FRONTEND_API}$'.encode()).decode()}"
         self.kid = new_id("ins")
         self._clock = clock
         self._key = RSAKey.generate_key(2048, private=True)

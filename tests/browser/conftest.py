@@ -1,7 +1,6 @@
 """One browser and one of everything it talks to, for all tests of the example application."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -18,9 +17,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     chromium = need("chromium", "chromium")
     need("npm", "npm")
     assemble()
-    directory: Path = tmp_path_factory.mktemp("stage")
-    with set_up(directory) as (parts, frontend_api):
-        rules = f"MAP *.clerk.accounts.dev:443 127.0.0.1:{frontend_api}, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
+    with set_up(tmp_path_factory.mktemp("stage")) as (parts, frontend_api):
+        reachable = "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
+        rules = f"MAP *.clerk.accounts.dev:443 127.0.0.1:{frontend_api}, {reachable}"
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(
                 executable_path=chromium, args=[*FLAGS, f"--host-resolver-rules={rules}", "--ignore-certificate-errors"]

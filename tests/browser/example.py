@@ -1,12 +1,16 @@
-"""The example application in ``app/``: put together in ``.example/``, and run against the sandbox by ``make example``."""
+"""The example application in ``app/``, put together in ``.example/``; by itself: ``make example``.
+
+There the page reaches the stand-in for Clerk as a proxy over plain HTTP; the browser tests have TLS and Clerk's host.
+"""
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from service.sandbox.instance import PUBLISHABLE_KEY
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".example"
@@ -49,3 +53,44 @@ def next_environment(*, api_url: str, publishable_key: str, **variables: str) ->
         "NEXT_PUBLIC_CLERK_PUBLISHABLE_KEY": publishable_key,
         **variables,
     }
+
+
+def main() -> None:
+    """Run the sandbox and ``next dev`` until Ctrl-C."""
+    if not shutil.which("npm"):
+        sys.exit("make example needs Node 20.9 or newer and npm; on Debian: apt-get install nodejs npm")
+    assemble()
+    clerk_url = "http://localhost:8001"
+    scripts = f"{clerk_url}/npm/@clerk"
+    environment = next_environment(
+        api_url=clerk_url,
+        publishable_key=PUBLISHABLE_KEY,
+        NEXT_PUBLIC_CLERK_PROXY_URL=clerk_url,
+        NEXT_PUBLIC_CLERK_JS_URL=f"{scripts}/clerk-js@6/dist/clerk.browser.js",
+        NEXT_PUBLIC_CLERK_UI_URL=f"{scripts}/ui@1/dist/ui.browser.js",
+        NEXT_PUBLIC_CLERK_LOGOUT_URL="http://localhost:8000",
+        LOGOUT_SERVICE="http://localhost:8000",
+    )
+    sandbox = subprocess.Popen([sys.executable, "-m", "service", "sandbox", "--packages", PACKAGES], cwd=ROOT)
+    example = subprocess.Popen(
+        ["node_modules/.bin/next", "dev", "-H", "localhost", "-p", "3000"],
+        cwd=EXAMPLE,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    print(
+        "\nThe example is at http://localhost:3000. Each event is one line below. Press Ctrl-C to stop.\n",
+        file=sys.stderr,
+    )
+    try:
+        example.wait()
+    except KeyboardInterrupt:
+        pass  # both have heard it too
+    finally:
+        for process in (example, sandbox):
+            process.terminate()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()
