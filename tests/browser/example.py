@@ -78,9 +78,8 @@ def main() -> None:
         env=environment,
         stdout=subprocess.DEVNULL,
     )
-    print(
-        "\nThe example is at http://localhost:3000. Each event is one line below. Press Ctrl-C to stop.\n",
-        file=sys.stderr,
+    sys.stderr.write(
+        "\nThe example is at http://localhost:3000. Each event is one line below. Press Ctrl-C to stop.\n\n"
     )
     try:
         example.wait()
