@@ -7,17 +7,20 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' pyproject.toml
 
-RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-annotate pyproject.toml
+RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-annotate --extra report pyproject.toml
 PYTEST := -m pytest --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-oldest test-newest test-browser example faults bench bench-quick check lock clean
+.PHONY: help run example example-report test test-all test-oldest test-newest test-browser faults bench bench-quick check lock clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print ready curls (ARGS="--port 9000")
 	@exec $(BIN)/python -m service sandbox $(ARGS)
+
+example-report: .venv/test.stamp ## Report the logouts in docs/sample.jsonl.gz (ARGS="--html report.html" or --json)
+	@$(BIN)/python -m service report docs/sample.jsonl.gz $(ARGS)
 
 test: .venv/test.stamp ## Run the tests, below 3 minutes on 2 cores (ARGS="-k logout" runs some)
 	@$(BIN)/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
@@ -57,14 +60,14 @@ check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks 
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@lock=$$(mktemp -d) && trap 'rm -r "$$lock"' EXIT && cp deploy/requirements.txt "$$lock/run" && cp tests/requirements.txt "$$lock/test" \
-		&& $(COMPILE) -o "$$lock/run" && $(COMPILE) --group test --constraint "$$lock/run" -o "$$lock/test" \
+		&& $(COMPILE) -o "$$lock/run" && $(COMPILE) --extra report --group test --constraint "$$lock/run" -o "$$lock/test" \
 		&& diff -u deploy/requirements.txt "$$lock/run" && diff -u tests/requirements.txt "$$lock/test" \
 		&& echo 'the locks are current'
 
 lock: ## Bring the locks in line with pyproject.toml (ARGS=--upgrade takes the newest versions)
 	@test -x $(BIN)/uv || $(MAKE) .venv/test.stamp
 	@$(COMPILE) $(ARGS) -o deploy/requirements.txt
-	@$(COMPILE) $(ARGS) --group test --constraint deploy/requirements.txt -o tests/requirements.txt
+	@$(COMPILE) $(ARGS) --extra report --group test --constraint deploy/requirements.txt -o tests/requirements.txt
 
 clean: ## Remove .venv* and what tools left behind
 	@rm -rf .venv .example .venv-oldest .venv-newest tests/benchmarks/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

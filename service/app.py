@@ -12,15 +12,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
-from service.endpoints.cors import Cors
+from service.endpoints.asgi import SESSION, ExactRouter, ResponseHeaders
 from service.endpoints.documents import event_schema, index, openapi
 from service.endpoints.logout import logout
-from service.endpoints.middleware import SESSION, RequestDurations, ResponseHeaders
 from service.endpoints.responses import JSONResponse
-from service.endpoints.routing import ExactRouter
 from service.endpoints.session import session
 from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
-from service.endpoints.sign_out_everywhere import RecordedSignOut
+from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit
 from service.endpoints.single_flight import SingleFlight
 from service.endpoints.state import AppState
 from service.endpoints.status import healthz, metrics, readyz
@@ -73,25 +71,30 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             stack.push_async_callback(flood.close)
             sign_outs = SingleFlight[RecordedSignOut]()
             stack.push_async_callback(sign_outs.close)
+            if resources.clerk is not None:
+                warming_up = asyncio.create_task(resources.clerk.warm_up(), name="warm-up")
+                stack.callback(warming_up.cancel)
             counted.ready.set_function(lambda: resources.is_ready)
-            secret = settings.clerk_webhook_signing_secret
+            secrets = [secret.get_secret_value() for secret in settings.clerk_webhook_signing_secret]
             yield {
                 "resources": resources,
                 "flood": flood,
                 "sign_outs": sign_outs,
-                "webhook_reader": None if secret is None else WebhookReader(secret.get_secret_value()),
+                "sign_out_limit": SignOutLimit(),
+                "webhook_reader": WebhookReader(secrets) if secrets else None,
                 "large_bodies": asyncio.Semaphore(MAX_LARGE_BODIES),
                 "throttle": LogThrottle(),
                 "stop": lambda: sign_outs.stop(TIMEOUT_WHEN_STOPPING),
             }
 
-    origins = settings.clerk_authorized_parties
     app = Starlette(
         middleware=[
             Middleware(
                 ResponseHeaders,
-                durations=RequestDurations(counted, [route.path for route in ROUTES], METHODS),
-                cors=Cors(origins) if origins else None,
+                origins=settings.clerk_authorized_parties,
+                paths=[route.path for route in ROUTES],
+                methods=METHODS,
+                metrics=counted,
             )
         ],
         exception_handlers={HTTPException: _problem},

@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``check``, ``sandbox``, ``schema``, ``openapi``. Only here the environment is read."""
+"""The command line: ``serve``, ``check``, ``report`` and others. Only here the environment is read."""
 
 import asyncio
 import json
@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from prometheus_client import disable_created_metrics
@@ -18,8 +20,9 @@ from service import __version__
 from service.clerk.credentials import read_credentials
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason, Verdict
-from service.clerk.verifier import Verifier
+from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
+from service.events.asyncapi import asyncapi
 from service.events.schemas import schemas
 from service.events.types import timestamp_of
 from service.resources import (
@@ -31,9 +34,9 @@ from service.resources import (
     open_clerk_api,
     open_keys,
     open_revocations,
+    verifier_of,
 )
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
 from service.server import listen
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
@@ -46,8 +49,10 @@ MAX_SHOWN = 120
 """Characters of a claim that is shown."""
 
 _WHEN_NOT_SET = {
+    "clerk_publishable_key": "session cookies of any Clerk application are looked at",
     "clerk_secret_key": "sign out everywhere is off",
     "clerk_authorized_parties": "any azp counts, and browsers on other origins cannot call; set it in production",
+    "clerk_audience": "aud is not looked at",
     "clerk_issuer": "any iss counts",
     "clerk_webhook_signing_secret": "webhooks are off",
     "reverification_max_age_minutes": "signing out everywhere asks for no fresh proof",
@@ -117,6 +122,28 @@ def openapi() -> None:
     click.echo(json.dumps(document(), indent=2))
 
 
+@main.command("asyncapi")
+def print_asyncapi() -> None:
+    """Print the events as an AsyncAPI document."""
+    click.echo(json.dumps(asyncapi(), indent=2))
+
+
+@main.command("convert")
+@click.option("--to", required=True, type=click.Choice(STANDARDS), help="The standard.")
+@click.argument("file", type=click.File("rb"), default="-")
+def print_converted(to: str, file: BinaryIO) -> None:
+    """Print the events of FILE (or stdin) as OCSF, ECS or OpenTelemetry, one JSON object a line.
+
+    What a standard cannot say is skipped, and what is no event too; stderr says how many of each.
+    """
+    counts: Counter[str] = Counter()
+    sys.stdout.buffer.writelines(convert(file, to, counts))
+    sys.stdout.buffer.flush()
+    click.echo(f"clerk-logout: {counts.pop('converted', 0)} converted", err=True)
+    for name, count in sorted(counts.items()):
+        click.echo(f"clerk-logout: {count} skipped: {name}", err=True)
+
+
 @main.command()
 @click.option("--token", metavar="TOKEN", help="Explain the verdict on this session token; - reads it from stdin.")
 def check(token: str | None) -> None:
@@ -162,6 +189,46 @@ def sandbox(port: int, clerk_port: int, packages: Path | None) -> None:
         run_sandbox(port, clerk_port, Path(directory), packages)
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to FILE.")
+@click.option("--since", metavar="TIME", help="Only logouts from then on: 2026-11-21 or 2026-11-21T06:00+01:00.")
+@click.option("--until", metavar="TIME", help="Only logouts before then.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="What days and hours are of.")
+@click.option("--bad-lines", is_flag=True, help="Print the lines that are no events to stderr, too.")
+def report(
+    files: tuple[str, ...],
+    *,
+    as_json: bool,
+    html: Path | None,
+    since: str | None,
+    until: str | None,
+    timezone: str,
+    bad_lines: bool,
+) -> None:
+    """Report the logouts in event FILEs: plain or gzip, quoted globs, or - for stdin.
+
+    Exit code 2 when a file cannot be read or none has an event.
+    """
+    try:
+        # Here, because it needs packages that the service does not.
+        from service.report.command import report as run_report  # noqa: PLC0415
+        from service.report.command import window_of  # noqa: PLC0415
+        from service.report.inputs import UnusableInputError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        click.echo(
+            f"clerk-logout: {error.name} is missing; the report needs: pip install 'clerk-logout[report]'", err=True
+        )
+        sys.exit(2)
+    try:
+        window = window_of(since, until, timezone)
+        run_report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
+    except UnusableInputError as error:
+        click.echo(f"clerk-logout: {error}", err=True)
+        sys.exit(2)
+
+
 def _setting_shown(settings: Settings, name: str) -> str:
     """Show a setting's value, of a secret only whether there is one."""
     value = getattr(settings, name)
@@ -170,7 +237,7 @@ def _setting_shown(settings: Settings, name: str) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value() if value == Settings.model_fields[name].default else "set"
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join("set" if isinstance(entry, SecretStr) else entry for entry in value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -195,16 +262,18 @@ async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | Non
         is_well = await _try_revocations(settings, revocations) and is_well
         if sent is None:
             return _try_port(settings) and is_well
-        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
         # What the endpoint would see, whether the header's value or the token alone was given.
         sent = sent.strip()
         header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
-        verdict = await verifier.verify(read_credentials({b"authorization": [header]}).tokens)
+        verdict = await verifier_of(settings, keys, azp_required=settings.clerk_azp_required).verify(
+            read_credentials({b"authorization": [header]}).tokens
+        )
         for line in _explain_verdict(verdict):
             click.echo(line)
         if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
             return False
-        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_well
+        is_active = verdict.identity.status == "active"
+        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_active and is_well
 
 
 async def _try_keys(settings: Settings, keys: PemKey | KeyRing) -> bool:
@@ -254,11 +323,15 @@ def _explain_verdict(verdict: Verdict) -> Iterator[str]:
         yield f"  check:    {verdict.finding.check}"
         yield f"  found:    {_shown(verdict.finding.found)}"
         yield f"  expected: {verdict.finding.expected}"
+        if verdict.finding.check == "azp" and verdict.finding.found is None:
+            yield "  hint:     its logout is recorded as verified; CLERK_AZP_REQUIRED=false lets it pass elsewhere too"
     if verdict.reason in _HINTS:
         yield f"  hint:     {_HINTS[verdict.reason]}"
     if verdict.identity is not None:
         yield f"  user:     {verdict.identity.user_id}"
         yield f"  session:  {verdict.identity.session_id}"
+        if verdict.identity.status != "active":
+            yield f"  status:   {_shown(verdict.identity.status)}, so the guard refuses it (session-pending)"
         yield f"  organisation: {verdict.identity.org_id or 'none'}, actor: {verdict.identity.actor_id or 'none'}"
 
 

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from service import __version__
+from service.clerk.credentials import session_cookies
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verifier import Verifier
-from service.events.client_address import ClientAddress
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
 from service.events.recorder import Recorder
-from service.events.request_facts import RequestFacts
+from service.events.request import ClientAddress, RequestFacts
 from service.events.spool import Spool
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
+from service.revocations.revocation_list import MemoryStore, RevocationList
 from service.sessions.check import SessionCheck
 from service.settings import ConfigurationError, Settings
 from service.telemetry.metrics import Metrics
@@ -36,14 +35,19 @@ class Resources:
 
     Attributes:
         clerk: Clerk's Backend API; None without a secret key.
+        session_cookies: the names of this instance's session cookies; None for any.
+        verifier: for whoever lets somebody in, or ends sessions.
+        logout_verifier: for the record, where a token without ``azp`` is as good as any.
         session_check: tells whether a request's session counts.
     """
 
     settings: Settings
     metrics: Metrics
     clerk: "BackendApi | None"
+    session_cookies: frozenset[bytes] | None
     keys: PemKey | KeyRing
     verifier: Verifier
+    logout_verifier: Verifier
     client_address: ClientAddress
     request_facts: RequestFacts
     event_log: EventLog
@@ -94,7 +98,7 @@ async def open_resources(
         clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
         keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
         revocations = await stack.enter_async_context(open_revocations(settings, metrics))
-        verifier = Verifier(keys, authorized_parties=settings.clerk_authorized_parties, issuer=settings.clerk_issuer)
+        verifier = verifier_of(settings, keys, azp_required=settings.clerk_azp_required)
         client_address = ClientAddress(settings.forwarded_allow_ips)
         request_facts = RequestFacts(
             origins=settings.clerk_authorized_parties,
@@ -102,15 +106,24 @@ async def open_resources(
             with_client_ip=settings.event_client_ip,
             with_user_agent=settings.event_user_agent,
         )
+        cookies = session_cookies(settings.clerk_publishable_key)
         session_check = SessionCheck(
-            verifier, revocations, recorder, request_facts, fail=settings.revocations_fail, metrics=metrics
+            verifier,
+            revocations,
+            recorder,
+            request_facts,
+            cookies=cookies,
+            fail=settings.revocations_fail,
+            metrics=metrics,
         )
         yield Resources(
             settings=settings,
             metrics=metrics,
             clerk=clerk,
             keys=keys,
+            session_cookies=cookies,
             verifier=verifier,
+            logout_verifier=verifier_of(settings, keys, azp_required=False),
             client_address=client_address,
             request_facts=request_facts,
             event_log=log,
@@ -246,6 +259,18 @@ async def open_keys(
         yield ring
 
 
+def verifier_of(settings: Settings, keys: PemKey | KeyRing, *, azp_required: bool) -> Verifier:
+    """Give a verifier of what the settings allow; whether a token without ``azp`` is, depends on what it is for."""
+    return Verifier(
+        keys,
+        authorized_parties=settings.clerk_authorized_parties,
+        azp_required=azp_required,
+        audiences=settings.clerk_audience,
+        issuers=settings.clerk_issuer,
+        clock_skew=settings.clerk_clock_skew_seconds,
+    )
+
+
 def describe_revocations(settings: Settings) -> str:
     """Say where signed-out sessions are kept, without a user name or password."""
     url = urlsplit(settings.revocations_url.get_secret_value())
@@ -268,7 +293,7 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     dropped = metrics.revocations.labels("dropped").inc
     if url == "memory://":
         metrics.revocations_up.set(1)
-        yield RevocationList(MemoryStore(on_dropped=dropped), metrics)
+        yield RevocationList(MemoryStore(on_dropped=dropped), metrics, clock_skew=settings.clerk_clock_skew_seconds)
         return
     # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
     from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
@@ -281,6 +306,6 @@ async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterato
     store = RedisStore(redis, on_dropped=dropped, on_change=metrics.revocations_up.set)
     await store.start()
     try:
-        yield RevocationList(store, metrics)
+        yield RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)
     finally:
         await store.close()

@@ -37,6 +37,7 @@ REDIS_OPTIONS = {"db", "password"} | {
 """Those of redis-py's options in REVOCATIONS_URL that say which server it is, and how it proves that."""
 
 _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?")
+_ISSUER = re.compile(r"(?P<origin>https?://[^/]+)(/[A-Za-z0-9._~/-]+)?")
 
 
 class ConfigurationError(Exception):
@@ -109,6 +110,19 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _publishable_key(value: str) -> str:
+    prefix, host = value[:8], value[8:]
+    try:
+        is_one = prefix in {"pk_test_", "pk_live_"} and b64decode(host + "==").endswith(b"$")
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError(
+            "is not a publishable key; copy the one that starts with pk_test_ or pk_live_ (Clerk dashboard, API keys)"
+        )
+    return value
+
+
 def _secret_key(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.startswith("sk_") or not text.isascii() or not text.isprintable() or " " in text:
@@ -159,10 +173,15 @@ def _revocations_url(value: SecretStr) -> SecretStr:
 
 
 def _issuer(value: str) -> str:
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError(
-            "must be the token's iss exactly, such as https://clerk.example.com; it has no spaces and only ASCII"
-        )
+    """A Frontend API URL as it stands in tokens: an origin, with a path where it is behind a proxy of one's own."""
+    value = value.rstrip("/")
+    match = _ISSUER.fullmatch(value)
+    try:
+        _origin(match["origin"] if match else "")
+    except ValueError:
+        match = None
+    if match is None or "/.well-known/" in value:
+        raise ValueError("is not an issuer; write the iss of your tokens, such as https://clerk.example.com, no more")
     return value
 
 
@@ -173,6 +192,7 @@ def _path(value: str) -> str:
 
 
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split), Field(max_length=64)]
+SigningSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signing_secret)], ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 
 
@@ -183,14 +203,22 @@ class Settings(BaseModel):
 
     clerk_jwt_key: SecretStr | None = None
     """Public key of the Clerk instance, PEM; with it tokens are verified without any network call."""
+    clerk_publishable_key: Annotated[str, AfterValidator(_publishable_key)] | None = None
+    """Tells the session cookies of this instance from those of other Clerk applications on the same host."""
     clerk_secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = None
     """Backend API key, used to fetch the JWKS when there is no ``clerk_jwt_key``."""
     clerk_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.clerk.com"
     clerk_authorized_parties: Origins = ()
     """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
-    clerk_issuer: Annotated[str, AfterValidator(_issuer)] | None = None
-    clerk_webhook_signing_secret: Annotated[SecretStr, AfterValidator(_signing_secret)] | None = None
-    """Signs Clerk's webhooks; without it none is taken."""
+    clerk_azp_required: bool = True
+    """Whether the guard and sign out everywhere refuse a token without ``azp``; a logout is recorded in any case."""
+    clerk_audience: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    """Of these a token's ``aud`` must name one; without any, ``aud`` is not looked at."""
+    clerk_issuer: Annotated[tuple[Annotated[str, AfterValidator(_issuer)], ...], BeforeValidator(_split)] = ()
+    clerk_clock_skew_seconds: Annotated[int, Field(ge=0, le=60)] = 5
+    """Seconds by which the clocks of Clerk and of this machine may differ."""
+    clerk_webhook_signing_secret: SigningSecrets = ()
+    """Sign Clerk's webhooks, several while one is being replaced; without any none is taken."""
     event_log: Annotated[str, AfterValidator(_path)] = "-"
     """``-`` for standard output, else the path of a file that is appended to."""
     event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout"  # noqa: S108 - see Spool for what makes a shared directory safe

@@ -11,12 +11,14 @@ import respx
 from asgi_lifespan import LifespanManager
 
 from service.app import create_app
+from service.clerk.backend_api import BackendApi
 from service.endpoints.cors import REQUEST_HEADERS
 from service.events.schemas import schemas
 from service.resources import check_spool
 from service.settings import ConfigurationError, Settings
 from service.telemetry.diagnostics import configure_logging
 from tests.conftest import OpenClient
+from tests.support.clerk import SECRET_KEY
 from tests.support.lines import EventFile
 from tests.support.signing import ORIGIN, jwk, token
 
@@ -262,6 +264,26 @@ async def test_while_clerk_hangs_a_request_waits_for_a_moment_only(
             await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
         await client.delete(SESSION)
     assert [event["auth"] for event in events.new()] == ["unverifiable", "absent"]
+
+
+async def test_the_warm_up_holds_up_neither_the_start_nor_the_end(
+    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def warm_up() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(BackendApi, "warm_up", staticmethod(warm_up))
+    async with open_client(clerk_secret_key=SECRET_KEY) as client:
+        await began.wait()
+        assert (await client.get("/healthz")).status_code == 200
+        assert not ended.is_set()
+    await ended.wait()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory to another user")

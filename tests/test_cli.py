@@ -97,12 +97,12 @@ def test_check_says_what_follows_from_what_is_not_set(check: Check) -> None:
 
 def test_a_mistyped_variable_is_a_warning_and_exit_code_1(check: Check, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("REVOCATION_URL=redis://:sesame@127.0.0.1\n", "utf-8")
-    result = check(CLERK_WEBHOOK_SECRET=SECRET, CLERK_PUBLISHABLE_KEY="pk_test_x")
+    result = check(CLERK_WEBHOOK_SECRET=SECRET, CLERK_SIGN_IN_URL="/sign-in")
     assert [line for line in result.output.splitlines() if line.startswith("warning: ")] == [
         "warning: CLERK_WEBHOOK_SECRET is not a setting and is ignored; did you mean CLERK_WEBHOOK_SIGNING_SECRET?",
         "warning: REVOCATION_URL is not a setting and is ignored; did you mean REVOCATIONS_URL?",
     ]
-    assert "PUBLISHABLE" not in result.output
+    assert "SIGN_IN" not in result.output
     assert "sesame" not in result.output
     assert result.exit_code == 1
 
@@ -191,9 +191,21 @@ def test_check_shows_who_a_good_token_names(check: Check) -> None:
     assert result.exit_code == 0
 
 
+def test_check_says_that_a_session_with_open_tasks_is_refused(check: Check) -> None:
+    result = check("--token", token(claims(sts="pending")))
+    assert "token: verified\n" in result.output
+    assert "  status:   pending, so the guard refuses it (session-pending)" in result.output
+    assert result.exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("sent", "lines"),
     [
+        pytest.param(
+            token(claims(azp=None)),
+            ["token-invalid-authorized-parties", "null", "its logout is recorded as verified; CLERK_AZP_REQUIRED"],
+            id="no azp",
+        ),
         pytest.param(
             token(claims(azp="https://evil.example")),
             [

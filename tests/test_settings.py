@@ -77,7 +77,18 @@ def as_written(default: Any) -> str:
         ("CLERK_AUTHORIZED_PARTIES", "http://[::1]:3000", ("http://[::1]:3000",)),
         ("CLERK_AUTHORIZED_PARTIES", "https://a.example:65535", ("https://a.example:65535",)),
         ("CLERK_AUTHORIZED_PARTIES", ",", ()),
-        ("CLERK_ISSUER", "https://clerk.example.com", "https://clerk.example.com"),
+        ("CLERK_ISSUER", "https://clerk.example.com", ("https://clerk.example.com",)),
+        ("CLERK_ISSUER", "https://clerk.example.com/", ("https://clerk.example.com",)),
+        (
+            "CLERK_ISSUER",
+            "https://app.example.com/__clerk/, https://clerk.satellite.example",
+            ("https://app.example.com/__clerk", "https://clerk.satellite.example"),
+        ),
+        ("CLERK_AZP_REQUIRED", "false", False),
+        ("CLERK_PUBLISHABLE_KEY", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"),
+        ("CLERK_CLOCK_SKEW_SECONDS", "0", 0),
+        ("CLERK_CLOCK_SKEW_SECONDS", "60", 60),
+        ("CLERK_AUDIENCE", " convex, https://api.example.com,", ("convex", "https://api.example.com")),
         ("EVENT_LOG", "/var/log/events.jsonl", "/var/log/events.jsonl"),
         ("EVENT_SPOOL_MAX_BYTES", "1048576", 1 << 20),
         ("EVENT_CLIENT_IP", "true", True),
@@ -136,8 +147,35 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
         pytest.param(
             "CLERK_AUTHORIZED_PARTIES", ",".join(f"https://{n}.example" for n in range(65)), "at most 64", id="65"
         ),
-        pytest.param("CLERK_ISSUER", "https://clerk.example.com ", "only ASCII", id="a space at the end"),
-        pytest.param("CLERK_ISSUER", "https://clérk.example.com", "only ASCII", id="not ASCII"),
+        *(
+            pytest.param("CLERK_ISSUER", value, "is not an issuer", id=f"issuer {value}")
+            for value in (
+                "clerk.example.com",
+                "//clerk.example.com",
+                "https://",
+                '"https://clerk.example.com"',
+                "'https://clerk.example.com'",
+                "https://clerk.example.com/.well-known/jwks.json",
+                "https://clerk.example.com/.well-known/openid-configuration",
+                "https://clerk.example.com?x=1",
+                "https://clerk.example.com/#x",
+                "https://clerk.example.com/a b",
+                "https://Clerk.example.com",
+                "https://clerk.example.com:443",
+                "https://clerk.example.com:99999",
+                "https://user@clerk.example.com",
+                "https://clérk.example.com",
+                "https://clerk.example.com,clerk.example.com",
+                "ftp://clerk.example.com",
+                "*",
+            )
+        ),
+        *(
+            pytest.param("CLERK_PUBLISHABLE_KEY", odd, "is not a publishable key", id=f"publishable key {odd}")
+            for odd in ("pk_test_", "pk_test_x", "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20")
+        ),
+        pytest.param("CLERK_CLOCK_SKEW_SECONDS", "61", "must be at most 60", id="a skew of 61 s"),
+        pytest.param("CLERK_CLOCK_SKEW_SECONDS", "-1", "must be at least 0", id="a negative skew"),
         *(
             pytest.param("CLERK_WEBHOOK_SIGNING_SECRET", odd, "is not a signing secret", id=f"secret: {name}")
             for name, odd in {

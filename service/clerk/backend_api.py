@@ -4,20 +4,24 @@ The SDK's defaults retry a failing call for up to an hour, so the client here ha
 """
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from http import HTTPStatus
+from typing import Any, TypeVar
 
 import httpx
 from clerk_backend_api import Clerk, models
 from clerk_backend_api.utils import BackoffStrategy, RetryConfig
+from pydantic import BaseModel, TypeAdapter
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
-from service.clerk.sign_out import PAGE_SIZE
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Children, Metrics
 
+PAGE_SIZE = 500
+"""Sessions in one list: the most that Clerk gives."""
 MAX_RESPONSE_BYTES = 4 << 20
 """Several times a full page of sessions."""
 MAX_OBJECTS = 4_000
@@ -36,7 +40,26 @@ _NO_RETRIES = RetryConfig("none", BackoffStrategy(0, 0, 1.0, 0), retry_connectio
 # Narrower than what a token may name: the SDK puts the id into the URL's path as it is.
 _is_session_id = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
 _is_seconds = re.compile(r"[0-9]{1,9}").fullmatch
-_ALIVE = frozenset({models.Status.ACTIVE, models.Status.PENDING})
+_ENDED = frozenset({"abandoned", "ended", "expired", "removed", "replaced", "revoked"})
+"""A session with any other status, also one that Clerk may invent, is alive."""
+
+
+class _Session(BaseModel):
+    """What is needed of a session."""
+
+    id: str
+    user_id: str
+    status: str
+
+
+class _Jwks(BaseModel):
+    """A JWKS. Which of its keys can be used is for the key ring to say."""
+
+    keys: list[Any] | None = None
+
+
+_JWKS, _SESSION, _SESSIONS = TypeAdapter(_Jwks), TypeAdapter(_Session), TypeAdapter(list[_Session])
+Needed = TypeVar("Needed")
 
 
 class BackendApi:
@@ -59,30 +82,39 @@ class BackendApi:
     async def jwks(self) -> list[Mapping[str, Any]]:
         """Fetch the instance's JWKS (``GET /v1/jwks``); return JWK dictionaries."""
         with _our_errors("a JWKS"):
-            jwks = await self._jwks.get_jwks_async()
-        return [key.model_dump() for key in jwks.keys or ()]
+            jwks = await _needed(_JWKS, self._jwks.get_jwks_async())
+        keys = (key.model_dump() if isinstance(key, models.Keys) else key for key in jwks.keys or ())
+        return [key for key in keys if isinstance(key, dict)]
 
-    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
-        """List the ids of a user's active sessions, newest first (``GET /v1/sessions``).
+    async def alive_sessions(self, user_id: str) -> list[str]:
+        """List the ids of a user's sessions that have not ended, newest first (``GET /v1/sessions``, 500 at a time).
 
-        Args:
-            user_id: whose sessions.
-            offset: how many to skip.
-
-        Returns:
-            At most 500 ids; fewer when there are no more.
+        Those that have ended are fetched too: no filter of Clerk's gives sessions with open tasks (``pending``).
         """
+        seen: set[str] = set()
+        alive: dict[str, None] = {}
+        offset = 0
+        while True:
+            page = await self._list(user_id, offset)
+            alive |= dict.fromkeys(session.id for session in page if session.status not in _ENDED)
+            if len(page) < PAGE_SIZE:
+                return list(alive)
+            if seen.issuperset(session.id for session in page):
+                raise ClerkApiError("the list of sessions has no end")
+            seen.update(session.id for session in page)
+            offset += PAGE_SIZE
+
+    async def _list(self, user_id: str, offset: int) -> list[_Session]:
         with self._counted("list"), _our_errors("a list of sessions"):
             # Never `paginated=True`: the SDK cannot read the response to it.
-            sessions = await self._sessions.list_async(
-                user_id=user_id, status=models.QueryParamStatus.ACTIVE, limit=PAGE_SIZE, offset=offset
-            )
-            for session in sessions:
-                if session.user_id != user_id or session.status is not models.Status.ACTIVE:
+            call = self._sessions.list_async(user_id=user_id, limit=PAGE_SIZE, offset=offset)
+            page = await _needed(_SESSIONS, call)
+            for session in page:
+                if session.user_id != user_id:
                     raise ClerkApiError("the answer holds a session that was not asked for")
                 if not _is_session_id(session.id):
                     raise ClerkApiError("the answer holds a session id that cannot be used")
-        return [session.id for session in sessions]
+        return page
 
     async def revoke_session(self, session_id: str) -> bool:
         """End a session (``POST /v1/sessions/{session_id}/revoke``).
@@ -97,15 +129,15 @@ class BackendApi:
         try:
             async with self._revocations:
                 with self._counted("revoke"), _our_errors("a session"):
-                    session = await self._sessions.revoke_async(session_id=session_id)
-                    if session.id != session_id or session.status in _ALIVE:
+                    session = await _needed(_SESSION, self._sessions.revoke_async(session_id=session_id))
+                    if session.id != session_id or session.status not in _ENDED:
                         raise ClerkApiError("the answer does not say that the session has ended")
         except ClerkNotFoundError:
             return False
-        return session.status is models.Status.REVOKED
+        return session.status == "revoked"
 
     async def is_alive(self, session_id: str) -> bool:
-        """Say whether a session is active, or pending, which no list shows (``GET /v1/sessions/{session_id}``).
+        """Say whether a session has not ended (``GET /v1/sessions/{session_id}``).
 
         Raises:
             ClerkNotFoundError: Clerk has no such session.
@@ -113,8 +145,14 @@ class BackendApi:
         if not _is_session_id(session_id):
             raise ClerkNotFoundError("Clerk has no session with such an id")
         with self._counted("get"), _our_errors("a session"):
-            session = await self._sessions.get_async(session_id=session_id)
-        return session.status in _ALIVE
+            session = await _needed(_SESSION, self._sessions.get_async(session_id=session_id))
+        return session.status not in _ENDED
+
+    @staticmethod
+    async def warm_up() -> None:
+        """Have imported what the first sign-out would import: make its calls once, to a port where nobody can be."""
+        async with backend_api("http://127.0.0.1:0", "sk_test_nobody") as nobody:
+            await asyncio.gather(nobody.alive_sessions("user"), nobody.revoke_session("sess"), return_exceptions=True)
 
     @contextmanager
     def _counted(self, call: str) -> Iterator[None]:
@@ -128,6 +166,20 @@ class BackendApi:
             raise
         finally:
             self._requests[call, result].inc()
+
+
+async def _needed(of: TypeAdapter[Needed], call: Awaitable[object]) -> Needed:
+    """Make a call and read what is needed of its answer.
+
+    The SDK refuses an answer in which any field is odd, or which has another content type. It is read here then.
+    """
+    try:
+        return of.validate_python(await call, from_attributes=True)
+    except models.ClerkBaseError as error:
+        if error.status_code == HTTPStatus.OK:
+            with suppress(ValueError, RecursionError):
+                return of.validate_python(json.loads(error.raw_response.content))
+        raise
 
 
 @contextmanager
@@ -189,10 +241,12 @@ async def _bound(response: httpx.Response) -> None:
 
 
 def _client(url: str) -> httpx.AsyncClient:
+    has_tls = url.startswith("https://")
     return httpx.AsyncClient(
         timeout=REQUEST_TIMEOUT,
+        verify=has_tls,
         # A stand-in on this machine is never reached through the environment's proxy, which would see the key.
-        trust_env=url.startswith("https://"),
+        trust_env=has_tls,
         headers={"accept-encoding": "identity"},
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
         event_hooks={"response": [_bound]},

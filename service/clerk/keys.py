@@ -40,20 +40,18 @@ FetchJwks = Callable[[], Awaitable[Iterable[Mapping[str, Any]]]]
 
 
 class Keys(Protocol):
-    """What the verifier needs of a source of keys; ``kid`` is what a token names."""
+    """Where the verifier finds the key that a token's ``kid`` names."""
 
     def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        """Return the key with this id if no waiting is needed."""
-        ...
+        """Return the key if no waiting is needed."""
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
-        """Return the key with this id; wait so many seconds for a refresh.
+        """Return the key, if need be after a fetch that may take so many seconds.
 
         Raises:
             KeyUnknownError: there is no such key.
             KeysUnavailableError: whether there is one could not be found out in time.
         """
-        ...
 
 
 class PemKey:
@@ -64,18 +62,15 @@ class PemKey:
     """
 
     problem: None = None
-    """Nothing can go wrong with it later."""
 
     def __init__(self, pem: str) -> None:
         self._key = _parse_pem(pem)
         self.bits = self._key.key_size
 
-    def key_at_hand(self, kid: str) -> RSAPublicKey:  # noqa: ARG002 - see Keys
-        """Return the key."""
+    def key_at_hand(self, kid: str) -> RSAPublicKey:  # noqa: ARG002, D102 - see Keys
         return self._key
 
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: ARG002 - see Keys
-        """Return the key."""
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: ARG002, D102 - see Keys
         return self._key
 
 
@@ -122,12 +117,10 @@ class KeyRing:
         """Why no token can be verified, in one line; None while there are keys, however old."""
         return None if self._keys else self.fetch_problem
 
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        """Return the key with this id if the ring has it."""
+    def key_at_hand(self, kid: str) -> RSAPublicKey | None:  # noqa: D102 - see Keys
         return self._keys.get(kid)
 
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
-        """Return the key with this id; for an unknown one, refresh first if the cool-down allows it."""
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: D102 - see Keys
         if kid not in self._keys and (refresh := self._refresh()) is not None:
             await asyncio.wait({refresh}, timeout=max_wait)
         if (key := self._keys.get(kid)) is not None:
@@ -172,45 +165,47 @@ class KeyRing:
         return self._refreshing
 
     async def _replace_keys(self) -> None:
+        problem = None
         try:
             async with asyncio.timeout(FETCH_TIMEOUT):
                 keys = _usable(await self._fetch())
             if not keys:
-                raise ClerkApiError("the reply holds no RSA signature key of 2048 bits or more")
+                problem = "the reply holds no RSA signature key of 2048 bits or more"
         except TimeoutError:
-            self._failed(f"no answer within {FETCH_TIMEOUT:g} s")
+            problem = f"no answer within {FETCH_TIMEOUT:g} s"
         except ClerkApiError as error:
-            self._failed(str(error))
+            problem = str(error)
         except Exception as error:  # noqa: BLE001 - whatever the fetch does, the last good keys stay
-            self._failed(where(error))
-        else:
-            self._succeeded(keys)
+            problem = where(error)
         finally:
             self._refreshing = None
-
-    def _succeeded(self, keys: dict[str, RSAPublicKey]) -> None:
-        if keys.keys() != self._keys.keys():
-            logger.info("keys loaded: %s", ", ".join(keys))
-        elif self.fetch_problem is not None:
-            logger.info("fetching keys works again")
-        self._keys = keys
-        self.fetch_problem = None
-        self._good_fetches.inc()
-        self._fetched_at.set_to_current_time()
-
-    def _failed(self, problem: str) -> None:
-        effect = "the last good keys stay in use" if self._keys else "no token can be verified yet"
-        logger.warning("keys could not be fetched: %s; %s, next try in %g s", problem, effect, COOL_DOWN)
+        if problem is not None:
+            effect = "the last good keys stay in use" if self._keys else "no token can be verified yet"
+            logger.warning("keys could not be fetched: %s; %s, next try in %g s", problem, effect, COOL_DOWN)
+            self._failed_fetches.inc()
+        else:
+            if keys.keys() != self._keys.keys():
+                logger.info("keys loaded: %s", ", ".join(keys))
+            elif self.fetch_problem is not None:
+                logger.info("fetching keys works again")
+            self._keys = keys
+            self._good_fetches.inc()
+            self._fetched_at.set_to_current_time()
         self.fetch_problem = problem
-        self._failed_fetches.inc()
 
 
 def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
-    """Parse the RSA signature keys of a JWKS, by ``kid``; other keys are skipped."""
+    """Parse the RSA signature keys of a JWKS, by ``kid``; other keys are skipped. ``use`` and ``alg`` are optional."""
     keys: dict[str, RSAPublicKey] = {}
     for jwk in jwks:
         kid = jwk.get("kid")
-        if (jwk.get("kty"), jwk.get("use"), jwk.get("alg")) != ("RSA", "sig", "RS256") or not isinstance(kid, str):
+        use, alg = jwk.get("use"), jwk.get("alg")
+        if (
+            jwk.get("kty") != "RSA"
+            or use not in (None, "sig")
+            or alg not in (None, "RS256")
+            or not isinstance(kid, str)
+        ):
             continue
         try:
             # Measured before the import, because joserfc warns about small keys on its own.

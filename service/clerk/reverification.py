@@ -10,14 +10,21 @@ from typing import Any
 _NEVER = -1
 
 
-def is_fresh(factor_ages: tuple[int, int] | None, max_age: int) -> bool:
+def is_fresh(factor_ages: object, max_age: int) -> bool:
     """Return whether the second factor, or the first if there is no second, was verified less than ``max_age`` ago.
 
-    All in minutes; -1 means never, None unknown.
+    Args:
+        factor_ages: a token's ``fva``: minutes since each factor was verified, -1 for never. Where it is odd: no.
+        max_age: in minutes.
     """
-    first, second = factor_ages or (_NEVER, _NEVER)
+    if not isinstance(factor_ages, list) or len(factor_ages) != 2:  # noqa: PLR2004 - first and second factor
+        return False
+    # Not isinstance: bool is an int.
+    if any(type(age) is not int or age < _NEVER for age in factor_ages):
+        return False
+    first, second = factor_ages
     age = first if second == _NEVER else second
-    return age != _NEVER and age < max_age
+    return bool(_NEVER < age < max_age)
 
 
 def reverification_error(max_age: int) -> dict[str, Any]:

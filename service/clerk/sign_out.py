@@ -14,8 +14,6 @@ from typing import Protocol
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
 
-PAGE_SIZE = 500
-"""Sessions in one list: the most that Clerk gives."""
 CONCURRENCY = 20
 """Revocations at the same time."""
 
@@ -23,7 +21,7 @@ CONCURRENCY = 20
 class Sessions(Protocol):
     """What is needed of Clerk's Backend API; ``BackendApi`` says what each does."""
 
-    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]: ...  # noqa: D102
+    async def alive_sessions(self, user_id: str) -> list[str]: ...  # noqa: D102
     async def revoke_session(self, session_id: str) -> bool: ...  # noqa: D102
     async def is_alive(self, session_id: str) -> bool: ...  # noqa: D102
 
@@ -39,6 +37,8 @@ class StopReason(StrEnum):
     KEY_REJECTED = "clerk-refuses-key"
     TIMEOUT = "clerk-timeout"
     """The deadline has passed, or the service is stopping."""
+    TOO_MANY_REQUESTS = "too-many-requests"
+    """It did not begin: the user has asked for too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +128,17 @@ class SignOutEverywhere:
 
     async def _end_others(self) -> bool:
         """End all sessions but the caller's; return whether that one is listed."""
-        shown: set[str] = set()
-        offset = 0
         while True:
-            page = await self._sessions.active_sessions(self._user_id, offset=offset)
+            alive = await self._sessions.alive_sessions(self._user_id)
             if not self._listed and not self._keep_own:
                 self._states[self._own] = _State.ALIVE
             self._listed = True
-            new = [one for one in page if one not in self._states and one != self._own]
-            if new:
-                self._states |= dict.fromkeys(new, _State.ALIVE)
-                await self._revoke_all(new)
-                # What was revoked shifts the rest, so the list begins anew.
-                offset, shown = 0, set()
-                continue
-            if len(page) == PAGE_SIZE and shown.issuperset(page):
-                raise ClerkApiError("the list of sessions has no end")
-            shown.update(page)
-            if len(page) < PAGE_SIZE:
+            new = [one for one in alive if one not in self._states and one != self._own]
+            if not new:
                 break
-            offset += PAGE_SIZE
+            self._states |= dict.fromkeys(new, _State.ALIVE)
+            await self._revoke_all(new)
+        shown = set(alive)
         # The list has the last word: what it shows is not over unless Clerk said "revoked"; what it does not show is
         # over, even if the reply to its revocation was lost or an error.
         for one, state in self._states.items():
@@ -156,7 +147,7 @@ class SignOutEverywhere:
         return self._own in shown
 
     async def _end_own(self, *, listed: bool) -> None:
-        """End the caller's session; one with open tasks (``pending``) is alive although no list shows it."""
+        """End the caller's session. Where no list shows it, Clerk says whether it has ended or was never there."""
         if listed:
             await self._revoke_all([self._own])
             if self._states[self._own] is _State.REVOKED:

@@ -36,6 +36,7 @@ class Reason(StrEnum):
 
     TOKEN_TOO_LARGE = "token-too-large"
     TOKEN_INVALID_ISSUER = "token-invalid-issuer"
+    TOKEN_INVALID_AUDIENCE = "token-invalid-audience"
     TOKEN_CATEGORY_NOT_SUPPORTED = "token-category-not-supported"
 
 
@@ -47,13 +48,23 @@ class Identity(NamedTuple):
     org_id: str | None = None
     """The active organisation."""
     actor_id: str | None = None
-    """The impersonator, when somebody acts as the user."""
+    """The impersonator, when somebody acts as the user and the token says who."""
     issued_at: int = 0
     """The token's ``iat``, in seconds since 1970."""
+    origin_issued_at: float | None = None
+    """The header's ``oiat``: when Clerk's origin put the claims together; its edge may have signed them anew later."""
     expires_at: int = 0
     """The token's ``exp``, in seconds since 1970."""
-    factor_ages: tuple[int, int] | None = None
-    """Minutes since the first and the second factor were last verified (``fva``), -1 for never; None where odd."""
+    longest_lifetime: int = 0
+    """Seconds that a token which Clerk issues now for the same session can be valid, leeway included."""
+    factor_ages: object = None
+    """The token's ``fva``, unchecked: ``is_fresh`` judges it."""
+    authorized_party: str | None = None
+    """The token's ``azp``, the origin of the frontend; None also where it is not 1-256 visible ASCII characters."""
+    status: object = "active"
+    """The token's ``sts``, unchecked: ``pending`` while the session has open tasks; ``active`` where there is none."""
+    initiated_by: str = "user"
+    """``admin`` or ``agent`` where the token has an ``act``, however odd: it was not the user alone."""
 
 
 @dataclass(frozen=True, slots=True)

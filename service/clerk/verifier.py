@@ -1,4 +1,4 @@
-"""Verifies session tokens, in the order of checks that README.md lists.
+"""Verifies session tokens, in the order of checks that docs/security.md lists.
 
 The algorithm is fixed and only ``kid`` is taken from a token's header, so no JOSE library is needed: what those make of
 a hostile header (``crit: null``, a list as ``alg``) is not a verdict, and each check would have to be repeated here.
@@ -8,9 +8,9 @@ import binascii
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -27,7 +27,9 @@ from service.telemetry.diagnostics import where
 logger = logging.getLogger("service.verifier")
 
 LEEWAY = 5
-"""Seconds by which clocks may differ, as in Clerk's SDKs."""
+"""Seconds by which clocks may differ unless the settings say otherwise, as in Clerk's SDKs."""
+MAX_CANDIDATES = 4
+"""Tokens of one request that are verified."""
 KEY_TIMEOUT = 0.25
 """Seconds that one request may wait for keys, for all of its tokens together."""
 
@@ -51,34 +53,8 @@ _BAD_SIGNATURE = Verdict(
     None,
     Finding("signature", "an RS256 signature by that key", "one that this key does not verify"),
 )
+_matches_party = re.compile(r"[!-~]{1,256}").fullmatch
 _matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
-
-VerifyOne = Callable[[bytes, float], Awaitable[Verdict]]
-"""Gives the verdict on a token; waits for a key until a time of ``time.monotonic()``."""
-
-
-def longest_lifetime(identity: Identity) -> int:
-    """Return for how many seconds a token that Clerk issues now for the same session can be valid, leeway included."""
-    return identity.expires_at - identity.issued_at + 2 * LEEWAY
-
-
-async def best_verdict(
-    tokens: Sequence[bytes], verify_one: VerifyOne, accept: Callable[[Identity], Awaitable[bool]] | None = None
-) -> Verdict:
-    """Return the best verdict on the tokens of one request; ``ABSENT`` without any.
-
-    Args:
-        tokens: as sent. The first one that is verified and accepted ends the search.
-        verify_one: gives the verdict on each.
-        accept: says whether whom a verified token names is accepted; without it, everyone is.
-    """
-    best, deadline = ABSENT, time.monotonic() + KEY_TIMEOUT
-    for token in tokens:
-        verdict = await verify_one(token, deadline)
-        if verdict.auth is Auth.VERIFIED and (accept is None or await accept(cast("Identity", verdict.identity))):
-            return verdict
-        best = better(best, verdict)
-    return best
 
 
 class _CheckFailedError(Exception):
@@ -94,7 +70,10 @@ class Verifier:
     Args:
         keys: the instance's public keys.
         authorized_parties: the allowed ``azp``; empty allows any.
-        issuer: the allowed ``iss``; None allows any.
+        azp_required: whether a token without ``azp`` is rejected where there are allowed ones.
+        audiences: of these a token's ``aud`` must name one; empty looks at none.
+        issuers: the allowed ``iss``; empty allows any.
+        clock_skew: seconds by which clocks may differ.
         clock: seconds since 1970.
     """
 
@@ -103,34 +82,67 @@ class Verifier:
         keys: Keys,
         *,
         authorized_parties: Sequence[str] = (),
-        issuer: str | None = None,
+        azp_required: bool = True,
+        audiences: Sequence[str] = (),
+        issuers: Sequence[str] = (),
+        clock_skew: int = LEEWAY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._authorized_parties = frozenset(authorized_parties)
-        self._issuer = issuer
+        self._azp_required = azp_required
+        self._audiences = frozenset(audiences)
+        self._issuers = frozenset(issuers)
+        self._skew = clock_skew
         self._clock = clock
 
-    def verify(self, tokens: Sequence[bytes]) -> Coroutine[Any, Any, Verdict]:
+    async def verify(self, tokens: Sequence[bytes]) -> Verdict:
         """Return the best verdict on the tokens of one request; ``ABSENT`` without any."""
-        return best_verdict(tokens, self.verify_one)
+        best, deadline = ABSENT, time.monotonic() + KEY_TIMEOUT
+        for token in self.most_likely(tokens) if len(tokens) > 1 else tokens:
+            verdict = await self.verify_one(token, deadline)
+            if verdict.auth is Auth.VERIFIED:
+                return verdict
+            best = better(best, verdict)
+        return best
+
+    def most_likely(self, tokens: Sequence[bytes]) -> Sequence[bytes]:
+        """Return at most four of a request's tokens, those first whose key is at hand and that end last."""
+        return sorted(tokens, key=self._likelihood, reverse=True)[:MAX_CANDIDATES]
+
+    def _likelihood(self, token: bytes) -> tuple[int, float]:
+        """Look into a token without verifying it; the larger, the likelier it is a good one."""
+        if len(token) > MAX_TOKEN_BYTES:
+            return 0, 0
+        try:
+            header, payload, _ = token.split(b".", 3)
+            kid, _ = _checked_header(header)
+            expires = _json_object(_decoded(payload), "payload").get("exp")
+        except (ValueError, _CheckFailedError):
+            return 0, 0
+        return 1 + (self._keys.key_at_hand(kid) is not None), expires if isinstance(expires, int | float) else 0
 
     async def verify_one(self, token: bytes, deadline: float) -> Verdict:
-        """Return the verdict on one token.
-
-        Args:
-            token: as sent.
-            deadline: until when to wait for a key, by ``time.monotonic()``.
-        """
+        """Return the verdict on one token; wait for its key until ``deadline``, a time of ``time.monotonic()``."""
         try:
-            signing_input, header, payload, signature = _split(token)
-            kid = _checked_header(header)
+            if len(token) > MAX_TOKEN_BYTES:
+                expected = f"at most {MAX_TOKEN_BYTES} bytes"
+                raise _CheckFailedError(Reason.TOKEN_TOO_LARGE, "size", expected, f"{len(token)} bytes")
+            if token.startswith(_MACHINE_TOKENS):
+                found = "a machine token, OAuth token or API key"
+                raise _CheckFailedError(Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", found)
+            signing_input, _, signature = token.rpartition(b".")
+            header, dot, payload = signing_input.partition(b".")
+            if not dot or b"." in payload:
+                raise _invalid("form", "three parts with dots between them", f"{token.count(b'.') + 1} parts")
+            raw_payload, raw_signature = _decoded(payload), _decoded(signature)
+            kid, origin_issued_at = _checked_header(header)
             key = self._keys.key_at_hand(kid) or await self._wait_for_key(kid, deadline)
             try:
-                key.verify(signature, signing_input, *_RS256)
+                key.verify(raw_signature, signing_input, *_RS256)
             except InvalidSignature:
                 return _BAD_SIGNATURE
-            return self._check_claims(_json_object(payload, "payload"))
+            return self._check_claims(_json_object(raw_payload, "payload"), origin_issued_at)
         except _CheckFailedError as failure:
             return failure.verdict
         except Exception as error:  # noqa: BLE001 - a token that breaks a library is invalid, and a bug of ours
@@ -148,7 +160,7 @@ class Verifier:
                 Reason.JWK_FAILED_TO_LOAD, "key id", "keys from Clerk", "none in time", Auth.UNVERIFIABLE
             ) from None
 
-    def _check_claims(self, claims: dict[str, Any]) -> Verdict:
+    def _check_claims(self, claims: dict[str, Any], origin_issued_at: float | None) -> Verdict:
         """Check claims whose signature is good."""
         for name in ("sub", "sid"):
             if not _is_identifier(claims.get(name)):
@@ -156,46 +168,30 @@ class Verifier:
         if not isinstance(claims.get("jti", ""), str):
             raise _invalid("jti", "a string, or none", claims["jti"])
         expires, issued, not_before = _times(claims)
-        if "aud" in claims:
-            raise _invalid("aud", "none: Clerk's session tokens have no audience", claims["aud"])
+        if self._audiences and not _names_one_of(self._audiences, claims.get("aud")):
+            expected = "one of CLERK_AUDIENCE"
+            raise _CheckFailedError(Reason.TOKEN_INVALID_AUDIENCE, "aud", expected, claims.get("aud"))
         azp, iss, now = claims.get("azp"), claims.get("iss"), self._clock()
-        if self._authorized_parties and not (isinstance(azp, str) and azp in self._authorized_parties):
+        is_allowed = azp in self._authorized_parties if isinstance(azp, str) else azp is None and not self._azp_required
+        if self._authorized_parties and not is_allowed:
             expected = "an origin in CLERK_AUTHORIZED_PARTIES"
             raise _CheckFailedError(Reason.TOKEN_INVALID_AUTHORIZED_PARTIES, "azp", expected, azp)
-        if self._issuer is not None and iss != self._issuer:
-            raise _CheckFailedError(Reason.TOKEN_INVALID_ISSUER, "iss", self._issuer, iss)
-        if issued > now + LEEWAY:
-            raise _too_early(Reason.TOKEN_IAT_IN_THE_FUTURE, "iat", issued - now)
-        if not_before > now + LEEWAY:
-            raise _too_early(Reason.TOKEN_NOT_ACTIVE_YET, "nbf", not_before - now)
-        identity = _identity(claims, issued, expires)
-        if expires <= now - LEEWAY:
-            finding = Finding("exp", f"at most {LEEWAY} s behind our clock", f"{now - expires:.0f} s behind")
+        if self._issuers and not (isinstance(iss, str) and iss in self._issuers):
+            raise _CheckFailedError(Reason.TOKEN_INVALID_ISSUER, "iss", "one of CLERK_ISSUER", iss)
+        latest = f"at most {self._skew} s ahead of our clock"
+        if issued > now + self._skew:
+            raise _CheckFailedError(Reason.TOKEN_IAT_IN_THE_FUTURE, "iat", latest, f"{issued - now:.0f} s ahead")
+        if not_before > now + self._skew:
+            raise _CheckFailedError(Reason.TOKEN_NOT_ACTIVE_YET, "nbf", latest, f"{not_before - now:.0f} s ahead")
+        identity = _identity(claims, issued, expires, origin_issued_at, expires - issued + 2 * self._skew)
+        if expires <= now - self._skew:
+            finding = Finding("exp", f"at most {self._skew} s behind our clock", f"{now - expires:.0f} s behind")
             return Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED, identity, finding)
         return Verdict(Auth.VERIFIED, None, identity)
 
 
 def _invalid(check: str, expected: str, found: object) -> _CheckFailedError:
     return _CheckFailedError(Reason.TOKEN_INVALID, check, expected, found)
-
-
-def _too_early(reason: Reason, check: str, seconds: float) -> _CheckFailedError:
-    return _CheckFailedError(reason, check, f"at most {LEEWAY} s ahead of our clock", f"{seconds:.0f} s ahead")
-
-
-def _split(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return signing input, encoded header, payload and signature of a compact JWS (RFC 7515, section 7.1)."""
-    if len(token) > MAX_TOKEN_BYTES:
-        expected = f"at most {MAX_TOKEN_BYTES} bytes"
-        raise _CheckFailedError(Reason.TOKEN_TOO_LARGE, "size", expected, f"{len(token)} bytes")
-    if token.startswith(_MACHINE_TOKENS):
-        found = "a machine token, OAuth token or API key"
-        raise _CheckFailedError(Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", found)
-    signing_input, _, signature = token.rpartition(b".")
-    header, dot, payload = signing_input.partition(b".")
-    if not dot or b"." in payload:
-        raise _invalid("form", "three parts with dots between them", f"{token.count(b'.') + 1} parts")
-    return signing_input, header, _decoded(payload), _decoded(signature)
 
 
 def _decoded(part: bytes) -> bytes:
@@ -222,8 +218,8 @@ def _json_object(raw: bytes, check: str) -> dict[str, Any]:
 
 
 @lru_cache(_CACHED_HEADERS)
-def _checked_header(part: bytes) -> str:
-    """Check the JOSE header and return its ``kid``. Failures are not cached."""
+def _checked_header(part: bytes) -> tuple[str, float | None]:
+    """Check the JOSE header and return its ``kid`` and ``oiat``. Failures are not cached."""
     header = _json_object(_decoded(part), "header")
     if header.get("alg") != "RS256":
         raise _invalid("alg", "RS256", header.get("alg"))
@@ -239,44 +235,54 @@ def _checked_header(part: bytes) -> str:
     if category != SESSION_CATEGORY:
         expected = f"{SESSION_CATEGORY} (a session token), or none"
         raise _CheckFailedError(Reason.TOKEN_CATEGORY_NOT_SUPPORTED, "cat", expected, category)
-    return kid
+    origin_issued_at = header.get("oiat")
+    is_number = isinstance(origin_issued_at, int | float) and not isinstance(origin_issued_at, bool)
+    return kid, origin_issued_at if is_number else None
 
 
 def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return ``exp``, ``iat`` and ``nbf`` in whole seconds since 1970, cut off as by the PyJWT of Clerk's SDK."""
-    expires, issued, not_before = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
-    if type(expires) is type(issued) is type(not_before) is int:
-        return expires, issued, not_before
-    return _whole("exp", expires), _whole("iat", issued), _whole("nbf", not_before)
+    times = {"exp": claims.get("exp"), "iat": claims.get("iat"), "nbf": claims.get("nbf", 0)}
+    for name, value in times.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _invalid(name, "a number of seconds since 1970", value)
+    return int(times["exp"]), int(times["iat"]), int(times["nbf"])
 
 
-def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _invalid(name, "a number of seconds since 1970", value)
-    return int(value)
+def _names_one_of(audiences: frozenset[str], aud: object) -> bool:
+    """Say whether an ``aud``, a string or a list of strings (RFC 7519, section 4.1.3), names an audience."""
+    values = aud if isinstance(aud, list) else [aud]
+    return all(isinstance(value, str) for value in values) and not audiences.isdisjoint(values)
 
 
-def _identity(claims: Mapping[str, Any], issued: int, expires: int) -> Identity:
+def _identity(
+    claims: Mapping[str, Any], issued: int, expires: int, origin_issued_at: float | None, longest_lifetime: int
+) -> Identity:
     """Return whom the claims name. ``sub`` and ``sid`` are checked already; of the rest, odd values are left out."""
-    is_v2 = claims.get("v") == 2  # noqa: PLR2004 - Clerk's token version
-    org_id = _member(claims.get("o"), "id") if is_v2 else _member(claims, "org_id")
-    actor_id = _member(claims.get("act"), "sub")
-    return Identity(claims["sub"], claims["sid"], org_id, actor_id, issued, expires, _factor_ages(claims.get("fva")))
-
-
-def _factor_ages(value: object) -> tuple[int, int] | None:
-    if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - first and second factor
-        return None
-    first, second = value
-    # -1 means never; not isinstance: bool is an int.
-    return (first, second) if type(first) is type(second) is int and first >= -1 and second >= -1 else None
+    act, azp = claims.get("act"), claims.get("azp")
+    organization = claims.get("o") if claims.get("v") == 2 else {"id": claims.get("org_id")}  # noqa: PLR2004 - Clerk's token version
+    initiated_by = "user"
+    if act is not None:
+        initiated_by = "agent" if isinstance(act, dict) and act.get("type") == "agent" else "admin"
+    return Identity(
+        user_id=claims["sub"],
+        session_id=claims["sid"],
+        org_id=None if organization is None else _member(organization, "id"),
+        actor_id=None if act is None else _member(act, "sub"),
+        issued_at=issued,
+        origin_issued_at=origin_issued_at,
+        expires_at=expires,
+        longest_lifetime=longest_lifetime,
+        factor_ages=claims.get("fva"),
+        status=claims.get("sts", "active"),
+        authorized_party=azp if isinstance(azp, str) and _matches_party(azp) else None,
+        initiated_by=initiated_by,
+    )
 
 
 def _member(value: object, name: str) -> str | None:
     """Return an object's member if it is an identifier."""
-    if not isinstance(value, dict):
-        return None
-    member = value.get(name)
+    member = value.get(name) if isinstance(value, dict) else None
     return member if _is_identifier(member) else None
 
 

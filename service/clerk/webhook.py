@@ -4,13 +4,14 @@ Clerk delivers through Svix, by the rules of Standard Webhooks (standardwebhooks
 webhook is answered with 2xx it is delivered again, with the same id, for about 27 hours (docs.svix.com/retries).
 """
 
+import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import orjson
 from standardwebhooks import Webhook
 
 from service.clerk.errors import WebhookRefusedError
@@ -21,15 +22,19 @@ TOLERANCE = 300
 """Seconds between signing and arrival, as in the library."""
 MILLISECONDS_FROM = 1e11
 """Larger times are in milliseconds, as in some of Clerk's webhooks; in seconds it would be after the year 5138."""
+MAX_DEPTH = 100
+"""Levels of JSON that are read where there are more than Python's parser takes. What is needed is in the first four."""
 YEAR_10000 = 253_402_300_800
 """In seconds since 1970: from here on RFC 3339 cannot write a time."""
 
 _CAUSES = {"session.ended": "ended", "session.removed": "removed", "session.revoked": "revoked"}
 _HEADERS = {
-    b"svix-id": re.compile(r"[!-~]{1,128}"),
-    b"svix-timestamp": re.compile(r"[1-9][0-9]{0,11}"),
-    b"svix-signature": re.compile(r"[ -~]{1,4096}"),
+    "id": re.compile(r"[!-~]{1,128}"),
+    "timestamp": re.compile(r"[1-9][0-9]{0,11}"),
+    "signature": re.compile(r"[ -~]{1,4096}"),
 }
+"""After ``svix-``, or after ``webhook-`` as Standard Webhooks has it: Svix sends under either."""
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _is_signature = re.compile(r"v1,[A-Za-z0-9+/]{43}=").fullmatch
 _matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
 
@@ -52,7 +57,8 @@ class EndedSession:
     Attributes:
         cause: ``ended``, ``removed`` or ``revoked``.
         org_id: the organisation that was active in it.
-        actor_id: the impersonator.
+        actor_id: the impersonator; None also where it is not known who that was.
+        initiated_by: ``user``, ``admin`` or ``agent``; None for one that was revoked, by whom Clerk does not say.
         ended_at: seconds since 1970.
         client_ip: of the request that ended it, as Clerk gives it, in any form.
         user_agent: of that request, likewise.
@@ -63,6 +69,7 @@ class EndedSession:
     session_id: str
     org_id: str | None
     actor_id: str | None
+    initiated_by: str | None
     ended_at: float
     client_ip: str | None
     user_agent: str | None
@@ -75,13 +82,15 @@ def read_delivery(headers: Mapping[bytes, Sequence[bytes]]) -> Delivery:
         WebhookRefusedError: one of the three is missing, sent twice or malformed.
     """
     found = []
-    for name, form in _HEADERS.items():
-        values = [value.decode("latin-1") for value in headers.get(name, ())]
+    prefix = "webhook" if b"webhook-id" in headers and b"svix-id" not in headers else "svix"
+    for suffix, form in _HEADERS.items():
+        name = f"{prefix}-{suffix}"
+        values = [value.decode("latin-1") for value in headers.get(name.encode("ascii"), ())]
         if len(values) != 1:
             problem = "was sent more than once" if values else "is missing"
-            raise WebhookRefusedError(f"the header {name.decode()} {problem}")
+            raise WebhookRefusedError(f"the header {name} {problem}")
         if form.fullmatch(values[0]) is None:
-            raise WebhookRefusedError(f"the header {name.decode()} is malformed")
+            raise WebhookRefusedError(f"the header {name} is malformed")
         found += values
     return Delivery(*found)
 
@@ -90,11 +99,11 @@ class WebhookReader:
     """Reads what Clerk has signed, and nothing else.
 
     Args:
-        signing_secret: the endpoint's, ``whsec_`` and base64.
+        signing_secrets: the endpoint's, ``whsec_`` and base64; several while one is being replaced.
     """
 
-    def __init__(self, signing_secret: str) -> None:
-        self._webhook = Webhook(signing_secret)
+    def __init__(self, signing_secrets: Iterable[str]) -> None:
+        self._webhooks = [Webhook(secret) for secret in signing_secrets]
 
     def read(self, delivery: Delivery, body: bytes) -> EndedSession | None:
         """Return the session that has ended, or None if the webhook is about something else.
@@ -104,11 +113,7 @@ class WebhookReader:
         """
         self._verify(delivery, body)
         # Only now: a stranger's bytes reach no parser.
-        try:
-            event = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise WebhookRefusedError("the body is not JSON") from None
-        return _ended_session(_object("the body", event))
+        return _ended_session(_object("the body", _parse(body)))
 
     def _verify(self, delivery: Delivery, body: bytes) -> None:
         try:
@@ -122,17 +127,45 @@ class WebhookReader:
             "webhook-timestamp": delivery.timestamp,
             "webhook-signature": " ".join(filter(_is_signature, signatures)),
         }
-        try:
-            self._webhook.verify(text, headers, json_parse=False)
-        except Exception:  # noqa: BLE001 - whatever the library says about a stranger's bytes, it is not verified
-            raise WebhookRefusedError(_verification_problem(delivery)) from None
+        for webhook in self._webhooks:
+            with suppress(Exception):  # whatever the library says about a stranger's bytes, it is not verified
+                webhook.verify(text, headers, json_parse=False)
+                return
+        raise WebhookRefusedError(_verification_problem(delivery))
 
 
 def _verification_problem(delivery: Delivery) -> str:
     age = time.time() - int(delivery.timestamp)
     if abs(age) > TOLERANCE:
-        return f"the header svix-timestamp is more than 5 minutes {'old' if age > 0 else 'in the future'}"
+        return f"the signature is more than 5 minutes {'old' if age > 0 else 'in the future'}"
     return "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
+
+
+def _parse(body: bytes) -> object:
+    """Parse JSON. What a user may put into the metadata that Clerk embeds must not cost the event, so any is taken."""
+    try:
+        try:
+            # Whole numbers as floats, because Python refuses those of more than 4,300 digits.
+            return json.loads(body, parse_int=float)
+        except RecursionError:
+            return json.loads(_without_deep_values(body.decode()), parse_int=float)
+    except ValueError:
+        raise WebhookRefusedError("the body is not JSON") from None
+
+
+def _without_deep_values(text: str) -> str:
+    """Put null for each object and array at ``MAX_DEPTH``."""
+    kept, kept_to, depth = [], 0, 0
+    for part in _STRING_OR_BRACKET.finditer(text):
+        if part[0] in "[{":
+            depth += 1
+            if depth == MAX_DEPTH:
+                kept += [text[kept_to : part.start()], "null"]
+        elif part[0] in "]}":
+            if depth == MAX_DEPTH:
+                kept_to = part.end()
+            depth -= 1
+    return "".join(kept) + text[kept_to:]
 
 
 def _ended_session(event: dict[str, Any]) -> EndedSession | None:
@@ -142,16 +175,17 @@ def _ended_session(event: dict[str, Any]) -> EndedSession | None:
         raise WebhookRefusedError("type is not a string")
     if kind not in _CAUSES:
         return None
-    data = _object("data", event.get("data"))
-    actor = _object("data.actor", {} if data.get("actor") is None else data["actor"])
+    cause, data = _CAUSES[kind], _object("data", event.get("data"))
+    actor = data.get("actor")
     request = _member(_member(event, "event_attributes"), "http_request")
     client_ip, user_agent = _member(request, "client_ip"), _member(request, "user_agent")
     return EndedSession(
-        cause=_CAUSES[kind],
+        cause=cause,
         user_id=_identifier("data.user_id", data.get("user_id")),
         session_id=_identifier("data.id", data.get("id")),
-        org_id=_identifier_or_none("data.last_active_organization_id", data.get("last_active_organization_id")),
-        actor_id=_identifier_or_none("data.actor.sub", actor.get("sub")),
+        org_id=_identifier_or_none(data.get("last_active_organization_id")),
+        actor_id=_identifier_or_none(_member(actor, "sub")),
+        initiated_by=_initiator(cause, actor),
         ended_at=_seconds("timestamp", event.get("timestamp")),
         client_ip=client_ip if isinstance(client_ip, str) else None,
         user_agent=user_agent if isinstance(user_agent, str) else None,
@@ -169,17 +203,24 @@ def _object(name: str, value: object) -> dict[str, Any]:
 
 
 def _identifier(name: str, value: object) -> str:
-    if not isinstance(value, str) or not _matches_identifier(value):
+    if (identifier := _identifier_or_none(value)) is None:
         raise WebhookRefusedError(f"{name} is not 1-128 visible ASCII characters")
-    return value
+    return identifier
 
 
-def _identifier_or_none(name: str, value: object) -> str | None:
-    return None if value is None else _identifier(name, value)
+def _identifier_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and _matches_identifier(value) else None
+
+
+def _initiator(cause: str, actor: object) -> str | None:
+    """Say who ended the session. Where there is an actor, in whatever form, it was not the user alone."""
+    if actor is None:
+        return None if cause == "revoked" else "user"
+    return "agent" if _member(actor, "type") == "agent" else "admin"
 
 
 def _seconds(name: str, value: object) -> float:
-    if not isinstance(value, bool) and isinstance(value, int | float):
+    if isinstance(value, float):  # so is every number, see _parse
         seconds = value / 1000 if value >= MILLISECONDS_FROM else value
         if 0 <= seconds < YEAR_10000:
             return seconds

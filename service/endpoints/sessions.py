@@ -55,7 +55,7 @@ async def sessions(request: Request) -> Response:
     api, max_age = resources.clerk, resources.settings.reverification_max_age_minutes
     if api is None:
         return _refused(501, "not-configured", "Signing out everywhere requires CLERK_SECRET_KEY, which is not set")
-    credentials = read_credentials(head.headers)
+    credentials = read_credentials(head.headers, resources.session_cookies)
     verdict = await resources.verifier.verify(credentials.tokens)
     identity = verdict.identity
     if verdict.auth is not Auth.VERIFIED or identity is None:
@@ -74,6 +74,7 @@ async def sessions(request: Request) -> Response:
         scope=scope,
         facts=resources.request_facts(head),
         resources=resources,
+        limit=state["sign_out_limit"],
     )
     deadline = asyncio.get_running_loop().time() + SIGN_OUT_TIMEOUT
     key = identity.session_id, scope
@@ -105,6 +106,9 @@ def _refused_query(query: QueryParams) -> Response | None:
 
 def _answer(outcome: RecordedSignOut, scope: str) -> Response:
     result = outcome.result
+    if result.stop_reason is StopReason.TOO_MANY_REQUESTS:
+        message = "Too many sign-outs of this user. Retry after the number of seconds in Retry-After"
+        return _refused(429, result.stop_reason, message, retry_after=result.retry_after)
     content: dict[str, object] = {"success": result.succeeded}
     if result.succeeded:
         content["message"] = _SUCCESS[scope]

@@ -7,10 +7,10 @@ from typing import TypedDict
 from starlette.requests import Request
 
 from service.clerk.webhook import WebhookReader
-from service.endpoints.sign_out_everywhere import RecordedSignOut
+from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit
 from service.endpoints.single_flight import SingleFlight
 from service.events.flood import FloodControl
-from service.events.request_head import RequestHead
+from service.events.request import RequestHead
 from service.resources import Resources
 from service.telemetry.throttle import LogThrottle
 
@@ -23,6 +23,7 @@ class AppState(TypedDict):
     flood: FloodControl
     sign_outs: SingleFlight[RecordedSignOut]
     """The sign-outs everywhere that are under way."""
+    sign_out_limit: SignOutLimit
     webhook_reader: WebhookReader | None
     """None without a signing secret."""
     large_bodies: asyncio.Semaphore

@@ -33,15 +33,21 @@ class Who(Protocol):
     def actor_id(self) -> str | None:
         """The impersonator, when somebody acts as the user."""
 
+    @property
+    def initiated_by(self) -> str | None:
+        """``user``, ``admin`` or ``agent``; None where nobody says."""
+
 
 class Facts(TypedDict):
-    """What the request around it tells an event, as keys of the line."""
+    """What the request and its token tell an event beside whose it is, as keys of the line."""
 
     request_id: str | None
     trace_id: str | None
     origin: str | None
     client_ip: NotRequired[str]
     user_agent: NotRequired[str]
+    authorized_party: NotRequired[str | None]
+    token_issued_at: NotRequired[str | None]
 
 
 def new_event_id() -> str:
@@ -98,7 +104,7 @@ class Event:
         if self.who is not None:
             who = self.who
             user_id, session_id, org_id, actor_id = who.user_id, who.session_id, who.org_id, who.actor_id
-            initiated_by = "user" if actor_id is None else "admin"
+            initiated_by = who.initiated_by
             dedupe_key = f"{self.name}:{session_id}"
         return {
             "event": self.name,
@@ -168,11 +174,8 @@ class SessionEnded(Event):
     ended_at: str
 
     def fields(self) -> dict[str, object]:
-        """Give the line's keys. Who had a session revoked, Clerk does not say."""
-        fields = {**Event.fields(self), "cause": self.cause, "ended_at": self.ended_at}
-        if self.cause == "revoked" and fields["actor_id"] is None:
-            fields["initiated_by"] = None
-        return fields
+        """Give the line's keys."""
+        return {**Event.fields(self), "cause": self.cause, "ended_at": self.ended_at}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -182,7 +185,7 @@ class SessionUsedAfterLogout(Event):
     Attributes:
         logged_out_at: when the session was signed out, as ``timestamp``.
         token_issued_at: when Clerk made the token, as ``timestamp``.
-        issued_after_logout: that was after the sign-out, so Clerk has never ended the session.
+        issued_after_logout: its claims are from after the sign-out, so Clerk has hardly ended the session.
     """
 
     name: ClassVar[str] = "session_used_after_logout"

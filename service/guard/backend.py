@@ -8,7 +8,7 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Aut
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from service.events.request_head import read_head
+from service.events.request import read_head
 from service.guard.opening import LazyCheck
 from service.sessions.check import SessionCheck, SessionUser
 from service.sessions.refusal import ABSENT_REFUSED, Refusal
@@ -34,9 +34,11 @@ class SessionBackend(AuthenticationBackend):
     Args:
         check: a check that somebody else opens and closes; without it one is opened as ``SessionGuard`` does, by
             ``lifespan`` or else by the first request.
+        allow_pending: as ``SessionGuard``'s.
     """
 
-    def __init__(self, check: SessionCheck | None = None) -> None:
+    def __init__(self, check: SessionCheck | None = None, *, allow_pending: bool = False) -> None:
+        self._allow_pending = allow_pending
         self._check = LazyCheck(check)
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SessionUser] | None:
@@ -45,7 +47,7 @@ class SessionBackend(AuthenticationBackend):
         Raises:
             SessionRefusedError: it carries one that does not count, or nobody can say whether it does.
         """
-        outcome = await (await self._check.get())(read_head(conn.scope))
+        outcome = await (await self._check.get())(read_head(conn.scope), allow_pending=self._allow_pending)
         if not isinstance(outcome, Refusal):
             return AuthCredentials(["authenticated"]), outcome
         if outcome == ABSENT_REFUSED:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.events.request_head import read_head
+from service.events.request import read_head
 from service.guard.opening import LazyCheck, open_session_check
 from service.sessions.check import SessionCheck
 from service.sessions.refusal import Refusal
@@ -37,6 +37,7 @@ class SessionGuard:
         public: whole paths that anybody may ask for, exactly as in ``scope["path"]``: decoded, and from the server's
             root also in a mounted application.
         check: a check that somebody else opens and closes, such as ``open_session_check``.
+        allow_pending: admits sessions with open tasks (``sts`` is ``pending``), as pages where those are done need it.
         registry: of prometheus-client, such as its ``REGISTRY``: shows the guard's numbers with the application's.
     """
 
@@ -46,12 +47,14 @@ class SessionGuard:
         *,
         public: Collection[str] = (),
         check: SessionCheck | None = None,
+        allow_pending: bool = False,
         registry: CollectorRegistry | None = None,
     ) -> None:
         if isinstance(public, str):
             raise TypeError('public is a collection of paths, such as {"/healthz"}')
         self._app = app
         self._public = frozenset(public)
+        self._allow_pending = allow_pending
         self._check = LazyCheck(check, partial(open_session_check, registry=registry))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +69,7 @@ class SessionGuard:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
             await self._app(scope, receive, send)
             return
-        outcome = await (await self._check.get())(read_head(scope))
+        outcome = await (await self._check.get())(read_head(scope), allow_pending=self._allow_pending)
         if not isinstance(outcome, Refusal):
             # Of this request alone: the application may add scopes to it.
             scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])

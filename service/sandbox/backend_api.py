@@ -70,7 +70,7 @@ def not_found() -> ClerkError:
 
 
 def end_sessions(request: Request, sessions: Iterable[Session], status: str) -> BackgroundTasks:
-    """End those that are active; the webhooks about that are sent when the response has been."""
+    """End those that are alive; the webhooks about that are sent when the response has been."""
     instance, webhooks = instance_of(request), request.app.state.webhooks
     sending = BackgroundTasks()
     for session in sessions:

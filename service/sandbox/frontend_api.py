@@ -5,6 +5,7 @@ one browser from another; the sandbox's own page is told by a cookie. Below ``/s
 Clerk's own pages: signing in, and ending a session in the dashboard.
 """
 
+import json
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -167,15 +168,21 @@ async def _any_token(request: Request) -> Response:
     """Answer a token as text: of the session ``session_id``, else of a new one on a new device.
 
     With ``expired=true`` it was issued an hour ago; that is the only one that a session which has ended still has.
+    ``claims`` is a JSON object of claims to change, such as ``{"azp": null, "aud": "convex", "sts": "pending"}``.
     """
     of_new_one = "session_id" not in request.query_params
-    query = parameters(request, expired="true|false", **(USER if of_new_one else {"session_id": ANY}))
+    query = parameters(request, expired="true|false", claims=ANY, **(USER if of_new_one else {"session_id": ANY}))
     expired = query.pop("expired", "false") == "true"
+    try:
+        changes = dict(json.loads(query.pop("claims", "{}")))
+    except (ValueError, TypeError):
+        text = "claims must be a JSON object"
+        raise ClerkError(422, "form_param_format_invalid", "is invalid", text, "claims") from None
     session = _new_session(request, query) if of_new_one else find_session(request, query["session_id"])
     if session.status != "active" and not expired:
         raise not_found()
     age = 60 * TOKEN_LIFETIME if expired else 0
-    return PlainTextResponse(instance_of(request).session_token(session, _origin(request), age=age))
+    return PlainTextResponse(instance_of(request).session_token(session, _origin(request), age=age, **changes))
 
 
 async def _end(request: Request) -> Response:

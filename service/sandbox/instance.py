@@ -23,6 +23,9 @@ COOKIE_SUFFIX = urlsafe_b64encode(sha1(PUBLISHABLE_KEY.encode()).digest())[:8].d
 SESSION_LIFETIME = 7 * 24 * 3600 * 1000
 """Milliseconds: Clerk's default of seven days."""
 
+ALIVE = frozenset({"active", "pending"})
+"""The statuses of sessions that have not ended; ``pending`` ones have open tasks."""
+
 _SESSION_CATEGORY = "cl_B7d4PD111AAA"
 _BASE62 = string.ascii_letters + string.digits
 # Clerk's `cat` is not a registered header parameter, so the strict registry refuses it.
@@ -83,12 +86,18 @@ class Instance:
         return {"keys": [key]}
 
     def sign_in(
-        self, user_id: str, *, client_id: str | None = None, org_id: str | None = None, actor_id: str | None = None
+        self,
+        user_id: str,
+        *,
+        client_id: str | None = None,
+        org_id: str | None = None,
+        actor_id: str | None = None,
+        status: str = "active",
     ) -> Session:
         """Start a session, on a new device unless a client is given."""
         now = self._milliseconds()
         actor = {"sub": actor_id} if actor_id else None
-        session = Session(new_id("sess"), user_id, client_id or new_id("client"), org_id, actor, now, now)
+        session = Session(new_id("sess"), user_id, client_id or new_id("client"), org_id, actor, now, now, status)
         self._sessions[session.id] = session
         return session
 
@@ -109,20 +118,21 @@ class Instance:
         ]
 
     def end(self, session: Session, status: str) -> bool:
-        """End a session and return whether it was active; one that had ended already keeps its status."""
-        if session.status != "active":
+        """End a session and return whether it was alive; one that had ended already keeps its status."""
+        if session.status not in ALIVE:
             return False
         session.status = status
         session.updated_at = self._milliseconds()
         return True
 
-    def session_token(self, session: Session, origin: str, *, age: int = 0) -> str:
+    def session_token(self, session: Session, origin: str, *, age: int = 0, **changes: object) -> str:
         """Mint a session token (version 2).
 
         Args:
             session: whose token it is.
             origin: of the frontend it is for.
             age: seconds since it was issued.
+            changes: other values of claims; None leaves one out.
         """
         now = int(self._clock()) - age
         claims: dict[str, Any] = {
@@ -134,7 +144,7 @@ class Instance:
             "jti": secrets.token_hex(10),
             "nbf": now - 10,
             "sid": session.id,
-            "sts": "active",
+            "sts": "pending" if session.status == "pending" else "active",
             "sub": session.user_id,
             "v": 2,
         }
@@ -142,6 +152,7 @@ class Instance:
             claims["o"] = {"id": session.last_active_organization_id, "slg": "sandbox", "rol": "member"}
         if session.actor is not None:
             claims["act"] = session.actor
+        claims = {name: value for name, value in (claims | changes).items() if value is not None}
         return self.sign(claims, cat=_SESSION_CATEGORY)
 
     def factor_age(self, session: Session) -> list[int]:

@@ -13,19 +13,16 @@ REVOCATIONS_RETRY_AFTER = 5
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not let in.
-
-    Attributes:
-        status: 401, or 503 where it cannot be decided now.
-        reason: the verdict's code, or one of ours below.
-        message: the same in words.
-        retry_after: seconds after which to try again, for a 503.
-    """
+    """Why a request is not let in."""
 
     status: int
+    """401, or 503 where it cannot be decided now."""
     reason: str
+    """The verdict's code, or one of ours below."""
     message: str
+    """The same in words."""
     retry_after: int | None = None
+    """Seconds after which to try again, for a 503."""
 
     def response(self) -> Response:
         """Give the answer: JSON with the reason, and the header that belongs to its status."""
@@ -41,6 +38,7 @@ class Refusal:
 
 
 ABSENT_REFUSED = Refusal(401, "session-token-missing", "A session token is needed")
+SESSION_PENDING = Refusal(401, "session-pending", "This session has open tasks")
 SESSION_REVOKED = Refusal(401, "session-revoked", "This session is signed out")
 REVOCATIONS_UNAVAILABLE = Refusal(
     503,

@@ -2,6 +2,9 @@
 
 import asyncio
 import gzip
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -13,14 +16,15 @@ import respx
 from clerk_backend_api import Clerk, models
 from prometheus_client import generate_latest
 
-from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, BackendApi, backend_api
+from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, PAGE_SIZE, BackendApi, backend_api
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
-from service.clerk.sign_out import PAGE_SIZE
 from service.sandbox.instance import Instance
 from service.telemetry.metrics import Metrics
+from tests.support.processes import ROOT, TIMEOUT
 
 URL = "https://api.clerk.com"
 SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
+JSON = {"Content-Type": "application/json"}
 USER = "user_2abcDEFghiJKLmnoPQRstuVWXyz"
 
 
@@ -81,17 +85,47 @@ def counted(metrics: Metrics) -> dict[str, float]:
 # --- Lists -----------------------------------------------------------------------------------------------------------
 
 
-async def test_active_sessions_of_one_user_are_asked_for(api: BackendApi, wire: respx.Router) -> None:
-    route = wire.get("/sessions").respond(json=[session("sess_1"), session("sess_2")])
-    assert await api.active_sessions(USER, offset=500) == ["sess_1", "sess_2"]
+async def test_active_and_pending_sessions_are_listed(api: BackendApi, wire: respx.Router) -> None:
+    """Clerk's filter knows no pending ones, so nothing is filtered there."""
+    statuses = ["ended", "active", "pending", "revoked", "new", "removed", "expired", "abandoned", "replaced"]
+    route = wire.get("/sessions").respond(json=[session(f"sess_{status}", status=status) for status in statuses])
+    assert await api.alive_sessions(USER) == ["sess_active", "sess_pending", "sess_new"]
     request = route.calls.last.request
-    assert dict(request.url.params) == {"user_id": USER, "status": "active", "limit": "500", "offset": "500"}
+    assert dict(request.url.params) == {"user_id": USER, "limit": "500", "offset": "0"}
     assert request.headers["authorization"] == f"Bearer {SECRET_KEY}"
+
+
+@pytest.mark.parametrize(("count", "lists"), [(499, 1), (500, 2), (501, 2), (1200, 3)])
+async def test_the_list_is_read_to_its_end_whatever_has_ended(
+    count: int, lists: int, api: BackendApi, wire: respx.Router
+) -> None:
+    rows = [session(f"sess_{number}", status="ended") for number in range(count - 1)] + [session("sess_last")]
+
+    def page(request: httpx.Request) -> httpx.Response:
+        offset = int(request.url.params["offset"])
+        return httpx.Response(200, json=rows[offset : offset + int(request.url.params["limit"])])
+
+    route = wire.get("/sessions").mock(side_effect=page)
+    assert await api.alive_sessions(USER) == ["sess_last"]
+    assert route.call_count == lists
+
+
+async def test_one_that_is_shifted_to_the_next_page_is_listed_once(api: BackendApi, wire: respx.Router) -> None:
+    rows = [session(f"sess_{number}") for number in range(PAGE_SIZE)]
+    wire.get("/sessions").mock(side_effect=[httpx.Response(200, json=page) for page in (rows, rows[-1:])])
+    assert len(await api.alive_sessions(USER)) == PAGE_SIZE
+
+
+async def test_a_list_that_does_not_move_on_is_an_error(api: BackendApi, wire: respx.Router) -> None:
+    route = wire.get("/sessions").respond(json=[session(f"sess_{number}") for number in range(PAGE_SIZE)])
+    with pytest.raises(ClerkApiError, match="the list of sessions has no end"):
+        await api.alive_sessions(USER)
+    assert route.call_count == 2
 
 
 async def test_a_user_id_is_one_parameter_whatever_is_in_it(api: BackendApi, wire: respx.Router) -> None:
     route = wire.get("/sessions").respond(json=[])
-    await api.active_sessions("u&status=ended#?%2F")
+    await api.alive_sessions("u&status=ended#?%2F")
     assert route.calls.last.request.url.params["user_id"] == "u&status=ended#?%2F"
 
 
@@ -99,15 +133,14 @@ async def test_a_full_page_with_all_that_clerk_may_say_fits_eight_times(api: Bac
     sessions = [session(f"sess_{number:027}", **EVERYTHING) for number in range(PAGE_SIZE)]
     answer = httpx.Response(200, json=sessions)
     assert len(answer.content) * 8 < MAX_RESPONSE_BYTES
-    wire.get("/sessions").mock(return_value=answer)
-    assert len(await api.active_sessions(USER)) == PAGE_SIZE
+    wire.get("/sessions").mock(side_effect=[answer, httpx.Response(200, json=[])])
+    assert len(await api.alive_sessions(USER)) == PAGE_SIZE
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         pytest.param({"user_id": "user_bob"}, "a session that was not asked for", id="another user's"),
-        pytest.param({"status": "ended"}, "a session that was not asked for", id="ended"),
         *(
             pytest.param({"id": odd}, "a session id that cannot be used", id=f"id {odd[:8]!r}")
             for odd in ("", "../users/1", "a/b", "a?b", "a#b", "a%2Fb", ".", "a b", "a\n", "ä", "x" * 129)
@@ -119,8 +152,61 @@ async def test_a_list_with_something_else_in_it_is_not_used(
 ) -> None:
     wire.get("/sessions").respond(json=[session(), session(**changes)])
     with pytest.raises(ClerkApiError) as caught:
-        await api.active_sessions(USER)
+        await api.alive_sessions(USER)
     assert str(caught.value) == f"the answer holds {problem}"
+
+
+ODD: dict[str, Any] = {
+    "object": None,
+    "client_id": None,
+    "last_active_at": "soon",
+    "expire_at": None,
+    "abandon_at": 1e300,
+    "created_at": [],
+    "actor": "an agent",
+    "last_active_organization_id": 5,
+    "latest_activity": [],
+    "tasks": {"key": "\ud800"},
+}
+"""Each is a value that the SDK does not expect in a field that is not needed."""
+
+
+@pytest.mark.parametrize("name", [*ODD, "all of them"])
+async def test_an_odd_field_that_is_not_needed_changes_nothing(api: BackendApi, wire: respx.Router, name: str) -> None:
+    row = session("sess_2", **(ODD if name == "all of them" else {name: ODD[name]}))
+    wire.get("/sessions").respond(content=json.dumps([session("sess_1"), row]), headers=JSON)
+    wire.post("/sessions/sess_2/revoke").respond(content=json.dumps(row | {"status": "revoked"}), headers=JSON)
+    wire.get("/sessions/sess_2").respond(content=json.dumps(row), headers=JSON)
+    assert await api.alive_sessions(USER) == ["sess_1", "sess_2"]
+    assert await api.revoke_session("sess_2") is True
+    assert await api.is_alive("sess_2") is True
+
+
+@pytest.mark.parametrize("name", sorted(SESSION.keys() - {"id", "user_id", "status"}))
+async def test_a_missing_field_that_is_not_needed_changes_nothing(
+    api: BackendApi, wire: respx.Router, name: str
+) -> None:
+    row = session()
+    del row[name]
+    wire.get("/sessions").respond(json=[row])
+    assert await api.alive_sessions(USER) == ["sess_1"]
+
+
+@pytest.mark.parametrize("name", ["id", "user_id", "status"])
+@pytest.mark.parametrize("odd", [None, 5, [], {}])
+async def test_id_user_and_status_have_to_be_there(api: BackendApi, wire: respx.Router, name: str, odd: Any) -> None:
+    wire.get("/sessions").respond(json=[session(), session(**{name: odd})])
+    with pytest.raises(ClerkApiError, match="the answer is not a list of sessions"):
+        await api.alive_sessions(USER)
+
+
+@pytest.mark.parametrize("content_type", ["application/jwk-set+json", "text/plain", "application/octet-stream", None])
+async def test_the_content_type_of_an_answer_does_not_matter(
+    api: BackendApi, wire: respx.Router, content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    wire.get("/sessions").respond(content=json.dumps([session()]), headers=headers)
+    assert await api.alive_sessions(USER) == ["sess_1"]
 
 
 # --- Revocations -----------------------------------------------------------------------------------------------------
@@ -145,7 +231,9 @@ async def test_one_that_clerk_does_not_have_was_gone_already(
     assert counted(metrics) == {"revoke not_found": 1}
 
 
-@pytest.mark.parametrize("changes", [{"status": "active"}, {"status": "pending"}, {"id": "sess_2"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"status": "active"}, {"status": "pending"}, {"status": "new"}, {"id": "sess_2"}], ids=str
+)
 async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
     api: BackendApi, wire: respx.Router, changes: dict[str, str]
 ) -> None:
@@ -156,7 +244,6 @@ async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
 
 # --- What goes wrong -------------------------------------------------------------------------------------------------
 
-JSON = {"Content-Type": "application/json"}
 ERRORS = {"errors": [{"message": "secret text", "long_message": "secret text", "code": "some_code"}]}
 
 
@@ -204,7 +291,7 @@ async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
     route = wire.get("/sessions") if call == "list" else wire.post("/sessions/sess_1/revoke")
     route.mock(side_effect=[failure.answer])
     with pytest.raises(ClerkApiError) as caught:
-        await (api.active_sessions(USER) if call == "list" else api.revoke_session("sess_1"))
+        await (api.alive_sessions(USER) if call == "list" else api.revoke_session("sess_1"))
     assert type(caught.value) is failure.kind
     assert str(caught.value).startswith(failure.problem)
     assert "secret text" not in str(caught.value)
@@ -221,7 +308,7 @@ async def test_an_answer_without_any_is_an_error() -> None:
 
     sdk = SimpleNamespace(jwks=None, sessions=SimpleNamespace(list_async=no_answer))
     with pytest.raises(ClerkApiError, match="no answer"):
-        await BackendApi(cast("Clerk", sdk)).active_sessions(USER)
+        await BackendApi(cast("Clerk", sdk)).alive_sessions(USER)
 
 
 @pytest.mark.parametrize(
@@ -238,16 +325,16 @@ async def test_clerks_own_time_to_wait_is_told_within_bounds(
     headers = {} if header is None else {"Retry-After": header.encode()}
     wire.get("/sessions").mock(return_value=httpx.Response(429, headers=headers))  # type: ignore[arg-type] # bytes are fine
     with pytest.raises(ClerkRateLimitedError) as caught:
-        await api.active_sessions(USER)
+        await api.alive_sessions(USER)
     assert caught.value.retry_after == seconds
 
 
-@pytest.mark.parametrize("status", ["active", "pending", "ended", "removed", "revoked", "expired"])
-async def test_a_session_is_alive_while_it_is_active_or_pending(
+@pytest.mark.parametrize("status", ["active", "pending", "new", "ended", "removed", "revoked", "expired"])
+async def test_a_session_is_alive_unless_it_is_known_to_have_ended(
     api: BackendApi, wire: respx.Router, status: str
 ) -> None:
     wire.get("/sessions/sess_1").respond(json=session("sess_1", status=status))
-    assert await api.is_alive("sess_1") is (status in {"active", "pending"})
+    assert await api.is_alive("sess_1") is (status in {"active", "pending", "new"})
 
 
 async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(
@@ -271,7 +358,7 @@ async def test_an_answer_of_too_many_objects_does_not_reach_the_sdk(
 ) -> None:
     wire.get("/sessions" if isinstance(answer, list) else "/jwks").respond(json=answer)
     with pytest.raises(ClerkApiError, match="holds more than 4000 objects"):
-        await (api.active_sessions(USER) if isinstance(answer, list) else api.jwks())
+        await (api.alive_sessions(USER) if isinstance(answer, list) else api.jwks())
 
 
 async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendApi, wire: respx.Router) -> None:
@@ -309,7 +396,7 @@ async def test_a_stand_in_is_never_reached_through_a_proxy(monkeypatch: pytest.M
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     async with server, backend_api(url, "sk_test_x") as api:
-        assert await api.active_sessions(USER) == []
+        assert await api.alive_sessions(USER) == []
     assert [line.split(b"?")[0] for line in shown] == [b"GET /v1/sessions"]
 
 
@@ -318,7 +405,49 @@ async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
 ) -> None:
     wire.get("/sessions").respond(json=[])
     wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked"))
-    await api.active_sessions(USER)
+    await api.alive_sessions(USER)
     await api.revoke_session("sess_1")
     assert counted(metrics) == {"list ok": 1, "revoke ok": 1}
     assert b'clerk_requests_total{call="revoke",result="refused"} 0.0' in generate_latest(metrics.registry)
+
+
+# --- The warm-up -----------------------------------------------------------------------------------------------------
+
+FIRST_CALLS = """
+import asyncio, json, sys
+
+from service.app import create_app
+from service.clerk.backend_api import backend_api
+from service.sandbox.instance import Instance
+
+row = Instance("https://clerk.example.com", "sk_test_x").sign_in("user").as_json()
+
+
+async def answer(reader, writer):
+    is_list = (await reader.readuntil(b"\\r\\n\\r\\n")).startswith(b"GET")
+    body = json.dumps([row] if is_list else row | {"status": "revoked"}).encode()
+    head = f"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+    writer.write(head.encode() + body)
+    writer.close()
+
+
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with backend_api(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "sk_test_x") as api:
+        if "warm" in sys.argv:
+            await api.warm_up()
+        before = set(sys.modules)
+        assert await api.alive_sessions("user") == [row["id"]]
+        assert await api.revoke_session(row["id"])
+        print(len(set(sys.modules) - before))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warmed up", "cold"])
+def test_after_the_warm_up_the_first_calls_import_nothing(warm: bool) -> None:
+    command = [sys.executable, "-c", FIRST_CALLS, *["warm"] * warm]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert (done.stdout == "0\n") is warm

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.clerk.credentials import MAX_CANDIDATES, MAX_COOKIES, Credentials, read_credentials
+from service.clerk.credentials import MAX_COOKIES, Credentials, read_credentials, session_cookies
 
 SAFE_NAME = re.compile(r"__session(_[A-Za-z0-9_-]{1,64})?")
 NOTHING = Credentials((), ())
@@ -48,6 +48,14 @@ def test_a_bearer_header_is_the_token(value: bytes) -> None:
         pytest.param(b"", id="empty"),
         pytest.param(b"Bearer", id="bearer without a token"),
         pytest.param(b"Bearer  \t ", id="bearer with white space for a token"),
+        *(
+            pytest.param(b"Bearer " + written, id=f"bearer {written!r}")
+            for written in (
+                *(b"null", b"undefined", b"NULL", b"None", b"nil", b"NaN", b"false", b"true", b"0", b'""', b"''"),
+                *(b'"null"', b"'undefined'", b"[object Object]", b"[object Promise]", b"[object Null]", b"null,"),
+                *(b"null, Bearer undefined", b", Bearer"),
+            )
+        ),
         pytest.param(b"Basic a.b.c", id="basic"),
         pytest.param(b"Token a.b.c", id="token"),
         pytest.param(b"DPoP a.b.c", id="dpop"),
@@ -73,8 +81,38 @@ def test_each_of_two_authorization_headers_is_a_candidate() -> None:
     assert read_credentials(authorization(b"Bearer a.a.a", b"Bearer b.b.b")).tokens == (b"a.a.a", b"b.b.b")
 
 
-def test_another_scheme_does_not_hide_the_bearer() -> None:
-    assert read_credentials(authorization(b"Basic dXNlcjpwdw==", b"Bearer a.b.c")).tokens == (b"a.b.c",)
+@pytest.mark.parametrize(
+    ("value", "tokens"),
+    [
+        (b"Bearer a.b.c, Bearer d.e.f", (b"a.b.c", b"d.e.f")),
+        (b"Bearer a.b.c,bearer d.e.f", (b"a.b.c", b"d.e.f")),
+        (b"Bearer a.b.c, Bearer a.b.c", (b"a.b.c",)),
+        (b"Bearer null, Bearer a.b.c", (b"a.b.c",)),
+        (b"Basic dTpw, Bearer a.b.c", (b"a.b.c",)),
+        (b"Bearer a.b.c, Basic dTpw", (b"a.b.c",)),
+        (b"Bearer a.b.c,", (b"a.b.c",)),
+        (b"Bearer nullable.b.c", (b"nullable.b.c",)),
+        (b"Bearer garbage", (b"garbage",)),
+    ],
+)
+def test_what_a_proxy_has_joined_from_two_headers_is_two_candidates(value: bytes, tokens: tuple[bytes, ...]) -> None:
+    assert read_credentials(authorization(value)).tokens == tokens
+
+
+@pytest.mark.parametrize("value", [b"null", b"undefined", b'"null"', b"[object Object]", b"false"])
+def test_a_cookie_that_holds_no_token_is_none_but_is_reported(value: bytes) -> None:
+    assert read_credentials(cookies(b"__session=" + value)) == Credentials((), ("__session",))
+
+
+def test_with_a_publishable_key_only_our_cookies_are_looked_at_and_reported() -> None:
+    """The suffix is the one that clerk-js makes of this key."""
+    ours = session_cookies("pk_test_Y2xlcmsuZXhhbXBsZS5jb20k")
+    header = b"__session=a.b.c; __session_l2OS3d9k=d.e.f; __session_zzzzzzzz=g.h.i; __session_l2OS3d9=j.k.l"
+    assert read_credentials(cookies(header), ours) == Credentials(
+        (b"a.b.c", b"d.e.f"), ("__session", "__session_l2OS3d9k")
+    )
+    assert read_credentials(authorization(b"Bearer x.y.z") | cookies(header), ours).tokens == (b"x.y.z",)
+    assert len(read_credentials(cookies(header), session_cookies(None)).tokens) == 4
 
 
 @pytest.mark.parametrize("name", ["__session", "__session_1a2B_-3c", "__session_x", "__session_" + "x" * 64])
@@ -146,7 +184,6 @@ def test_an_odd_cookie_beside_it_does_not_hide_the_session(neighbour: bytes) -> 
         pytest.param(b'"a.b.c"', b"a.b.c", id="quoted"),
         pytest.param(b' "a.b.c"\t', b"a.b.c", id="quoted with white space around"),
         pytest.param(b'"a.b.c', b'"a.b.c', id="only opened"),
-        pytest.param(b'"', b'"', id="one quote"),
         pytest.param(b"a.b.c==", b"a.b.c==", id="equals signs in the value"),
         pytest.param(b" a.b.c ", b"a.b.c", id="white space around"),
     ],
@@ -178,18 +215,6 @@ def test_a_value_sent_twice_is_one_candidate() -> None:
     assert read_credentials(cookies(b"__session=a.b.c; __session_x=a.b.c")).tokens == (b"a.b.c",)
 
 
-def test_at_most_four_candidates_are_given_in_order() -> None:
-    sent = [b"%d.b.c" % number for number in range(6)]
-    assert MAX_CANDIDATES == 4
-    assert read_credentials(authorization(*(b"Bearer " + token for token in sent))).tokens == tuple(sent[:4])
-
-
-def test_junk_in_front_does_not_use_up_the_candidates() -> None:
-    junk = b"".join(b"__session_%d=junk%d; " % (number, number) for number in range(10))
-    tokens = read_credentials(cookies(junk + b"__session=eyJa.b.c; __session_z=eyJd.e.f")).tokens
-    assert tokens == (b"eyJa.b.c", b"eyJd.e.f", b"junk0", b"junk1")
-
-
 def test_the_session_is_found_among_200_cookies() -> None:
     header = b"; ".join([*(b"c%d=v%d" % (number, number) for number in range(200)), b"__session=a.b.c"])
     assert read_credentials(cookies(header)) == Credentials((b"a.b.c",), ("__session",))
@@ -198,10 +223,6 @@ def test_the_session_is_found_among_200_cookies() -> None:
 def test_the_number_of_reported_cookies_is_bounded() -> None:
     header = b";".join(b"__session_%d=" % number for number in range(MAX_COOKIES + 100))
     assert len(read_credentials(cookies(header)).cookies) == MAX_COOKIES == 256
-
-
-def test_other_headers_are_not_looked_at() -> None:
-    assert read_credentials({b"x-authorization": [b"Bearer a.b.c"], b"set-cookie": [b"__session=a.b.c"]}) == NOTHING
 
 
 _hostile = st.one_of(
@@ -219,5 +240,4 @@ _hostile = st.one_of(
 def test_no_bytes_raise_and_every_reported_name_is_safe_to_send_back(headers: Headers) -> None:
     credentials = read_credentials(headers)
     assert all(SAFE_NAME.fullmatch(name) for name in credentials.cookies)
-    assert len(credentials.tokens) <= MAX_CANDIDATES
     assert all(credentials.tokens)

@@ -8,19 +8,22 @@ from service.clerk.reverification import is_fresh, reverification_error
 @pytest.mark.parametrize(
     ("factor_ages", "fresh"),
     [
-        pytest.param((0, -1), True, id="no second factor, the first just now"),
-        pytest.param((9, -1), True, id="no second factor, the first below the age"),
-        pytest.param((10, -1), False, id="no second factor, the first at the age"),
-        pytest.param((3, 9), True, id="both lately"),
-        pytest.param((99, 9), True, id="the second lately"),
-        pytest.param((3, 10), False, id="the first lately, the second not"),
-        pytest.param((-1, 9), True, id="no first factor, the second lately"),
-        pytest.param((-1, 10), False, id="no first factor, the second not lately"),
-        pytest.param((-1, -1), False, id="never"),
-        pytest.param(None, False, id="unknown"),
+        pytest.param([0, -1], True, id="no second factor, the first just now"),
+        pytest.param([9, -1], True, id="no second factor, the first below the age"),
+        pytest.param([10, -1], False, id="no second factor, the first at the age"),
+        pytest.param([3, 9], True, id="both lately"),
+        pytest.param([99, 9], True, id="the second lately"),
+        pytest.param([3, 10], False, id="the first lately, the second not"),
+        pytest.param([-1, 9], True, id="no first factor, the second lately"),
+        pytest.param([-1, 10], False, id="no first factor, the second not lately"),
+        pytest.param([-1, -1], False, id="never"),
+        *(
+            pytest.param(odd, False, id=repr(odd))
+            for odd in (None, 5, "3,-1", [], [3], [3, -1, 0], [3, "1"], [3, 1.5], [True, 0], [-2, 0], [0, -2], {"0": 3})
+        ),
     ],
 )
-def test_the_second_factor_counts_where_there_is_one(factor_ages: tuple[int, int] | None, fresh: bool) -> None:
+def test_the_second_factor_counts_where_there_is_one(factor_ages: object, fresh: bool) -> None:
     assert is_fresh(factor_ages, 10) is fresh
 
 

@@ -1,7 +1,7 @@
 """Ending all sessions of a user, with a fake for Clerk."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import count, islice
 
 import pytest
@@ -10,7 +10,6 @@ from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotF
 from service.clerk.sign_out import CONCURRENCY, SignOutEverywhere, SignOutResult, StopReason
 
 OWN = "sess_0_own"
-PAGE = 500
 LONG = 60.0
 """Seconds: a deadline that does not pass."""
 
@@ -23,7 +22,7 @@ class FakeClerk:
         self.begins = iter(begins)
         """After each list the next of these sessions begins."""
         self.tried: list[str] = []
-        self.offsets: list[int] = []
+        self.lists = 0
         self.under_way = self.most_under_way = 0
         self.trouble: dict[str, Exception] = {}
         self.list_trouble: dict[int, Exception] = {}
@@ -35,25 +34,20 @@ class FakeClerk:
         self.ended_elsewhere: set[str] = set()
         self.answer_lost: set[str] = set()
         self.lists_what_is_over = False
-        self.ignores_offset = False
-        self.pages: Iterator[list[str]] = iter([])
-        """What it gives for a list, where that is not what it has."""
-        self.pending: set[str] = set()
+        self.unlisted: set[str] = set()
         """Alive, and in no list."""
         self.known = {OWN}
 
-    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
+    async def alive_sessions(self, user_id: str) -> list[str]:
         assert user_id == "user_alice"
-        self.offsets.append(offset)
+        self.lists += 1
         if "list" in self.hangs:
             await self._hang()
-        if (error := self.list_trouble.get(len(self.offsets) - 1)) is not None:
+        if (error := self.list_trouble.get(self.lists - 1)) is not None:
             raise error
-        if (page := next(self.pages, None)) is not None:
-            return page
-        page = list(self.active)[0 if self.ignores_offset else offset :][:PAGE]
+        alive = list(self.active)
         self.active |= dict.fromkeys(islice(self.begins, 1))
-        return page
+        return alive
 
     async def revoke_session(self, session_id: str) -> bool:
         self.tried.append(session_id)
@@ -78,7 +72,7 @@ class FakeClerk:
     async def is_alive(self, session_id: str) -> bool:
         if session_id not in self.known:
             raise ClerkNotFoundError("Clerk answered with status 404")
-        return session_id in self.pending
+        return session_id in self.unlisted
 
     async def _hang(self) -> None:
         self.hanging.set()
@@ -112,7 +106,7 @@ async def test_1200_sessions_are_all_ended_and_each_is_tried_once() -> None:
     outcome = await sign_out(clerk)
     assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1200, 0, True)
     assert len(clerk.tried) == len(set(clerk.tried)) == 1200
-    assert clerk.offsets == [0, 0, 0, 0]
+    assert clerk.lists == 2
 
 
 async def test_not_all_are_tried_at_the_same_time() -> None:
@@ -162,9 +156,8 @@ async def test_one_that_clerk_has_revoked_is_over_although_listed() -> None:
 
 
 async def test_ones_own_session_is_ended_although_no_list_shows_it() -> None:
-    """One with open tasks is ``pending``, and its token verifies all the same."""
     clerk = FakeClerk("sess_1")
-    clerk.pending = {OWN}
+    clerk.unlisted = {OWN}
     outcome = await sign_out(clerk)
     assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 0, True)
     assert clerk.tried == ["sess_1", OWN]
@@ -216,7 +209,7 @@ async def test_while_another_is_left_ones_own_session_is_not_ended() -> None:
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "in no list"])
 async def test_ones_own_session_that_cannot_be_ended_has_failed(listed: bool) -> None:
     clerk = FakeClerk("sess_1", *[OWN] * listed)
-    clerk.pending = {OWN}
+    clerk.unlisted = {OWN}
     clerk.trouble = {OWN: ClerkApiError("Clerk answered with status 500")}
     outcome = await sign_out(clerk)
     assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.over) == (
@@ -238,7 +231,7 @@ async def test_ones_own_session_is_over_where_only_the_answer_was_lost() -> None
 
 async def test_ones_own_session_said_to_be_gone_but_alive_has_failed() -> None:
     clerk = FakeClerk(OWN)
-    clerk.ended_elsewhere = clerk.pending = {OWN}
+    clerk.ended_elsewhere = clerk.unlisted = {OWN}
     outcome = await sign_out(clerk)
     assert (outcome.revoked, outcome.failed, outcome.over, outcome.succeeded) == (0, 1, (), False)
 
@@ -258,26 +251,6 @@ async def test_one_that_is_said_to_be_gone_and_is_still_listed_has_failed() -> N
     assert "sess_1" not in outcome.over
 
 
-async def test_a_list_that_does_not_move_on_is_not_asked_for_for_ever() -> None:
-    clerk = FakeClerk(*several(PAGE))
-    clerk.lists_what_is_over = clerk.ignores_offset = True
-    outcome = await sign_out(clerk)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.UNREACHABLE, PAGE - 1, 1)
-    assert clerk.offsets == [0, 0, PAGE]
-
-
-async def test_what_only_an_earlier_list_showed_is_over() -> None:
-    """The answers to the first 500 are lost, and Clerk ends them while another page of the list is asked for."""
-    first = [f"sess_{number}" for number in range(PAGE)]
-    clerk = FakeClerk()
-    clerk.pages = iter([first, first, ["sess_late"], []])
-    clerk.answer_lost = set(first)
-    outcome = await sign_out(clerk, keep_own=True)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1, 0, True)
-    assert set(outcome.over) == {*first, "sess_late"}
-    assert clerk.offsets == [0, 0, PAGE, 0]
-
-
 async def test_one_no_longer_listed_after_an_error_is_over() -> None:
     clerk = FakeClerk(*several(3))
     clerk.answer_lost = {"sess_1"}
@@ -286,7 +259,7 @@ async def test_one_no_longer_listed_after_an_error_is_over() -> None:
     assert "sess_1" in outcome.over
 
 
-async def test_where_all_fail_each_is_tried_once_over_all_pages() -> None:
+async def test_where_all_fail_each_is_tried_once() -> None:
     sessions = several(1200)
     clerk = FakeClerk(*sessions)
     clerk.trouble = dict.fromkeys(sessions, ClerkApiError("Clerk answered with status 500"))
@@ -294,7 +267,6 @@ async def test_where_all_fail_each_is_tried_once_over_all_pages() -> None:
     assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.COMPLETE, 0, 1200)
     assert outcome.over == ()
     assert sorted(clerk.tried) == sorted(set(sessions) - {OWN})
-    assert clerk.offsets == [0, 0, PAGE, 0, PAGE, 2 * PAGE, 0, PAGE, 2 * PAGE]
 
 
 # --- It stops --------------------------------------------------------------------------------------------------------
@@ -338,7 +310,7 @@ async def test_what_was_not_tried_has_failed(error: ClerkApiError, stop_reason: 
     assert outcome.revoked + outcome.failed == 300
     assert len(clerk.tried) < outcome.revoked + 2 * CONCURRENCY
     assert len(outcome.over) == outcome.revoked == 300 - len(clerk.active)
-    assert clerk.offsets == [0]
+    assert clerk.lists == 1
     assert OWN in clerk.active
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from service.clerk.token_cache import TokenCache
+from service.clerk.verdict import Identity
 
 NOW = 1_790_000_000
 
@@ -20,7 +21,7 @@ class Tried:
 
     def __init__(self, most: int = 100) -> None:
         self.clock = Clock()
-        self.cache: TokenCache[str] = TokenCache(max_tokens=most, clock=self.clock)
+        self.cache = TokenCache(max_tokens=most, clock=self.clock)
 
     def use(self, *tokens: int, expires: int = NOW + 60) -> int:
         """Look tokens up, and put in those that are not remembered, as who verifies them; give how many that were."""
@@ -29,7 +30,7 @@ class Tried:
             token = b"token %d" % number
             if self.cache.get(token) is None:
                 verifications += 1
-                self.cache.put(token, f"known of {number}", expires)
+                self.cache.put(token, Identity(f"user_{number}", "sess_1", expires_at=expires))
         return verifications
 
 
@@ -49,7 +50,8 @@ def test_a_token_that_lives_long_is_remembered_for_a_minute(later: float, verifi
 def test_what_is_known_is_the_same_again() -> None:
     tried = Tried()
     tried.use(1, 2)
-    assert [tried.cache.get(b"token %d" % number) for number in (1, 2)] == ["known of 1", "known of 2"]
+    found = [tried.cache.get(b"token %d" % number) for number in (1, 2)]
+    assert [identity.user_id for identity in found if identity is not None] == ["user_1", "user_2"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Which webhooks are Clerk's, and what is taken from them."""
 
+import math
 import time
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,8 +26,9 @@ from tests.support.webhooks import (
     signed,
 )
 
-READER = WebhookReader(SECRET)
+READER = WebhookReader([SECRET])
 BODY = encoded(session_event())
+THIRD_SECRET = f"whsec_{b64encode(bytes(24)).decode()}"
 NO_MATCH = "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
 
 
@@ -61,6 +64,7 @@ def test_the_end_of_a_session_is_read(cause: str) -> None:
         session_id="sess_2abcDEF",
         org_id=None,
         actor_id=None,
+        initiated_by=None if cause == "revoked" else "user",
         ended_at=ENDED_AT / 1000,
         client_ip="203.0.113.77",
         user_agent="Mozilla/5.0 (é)",
@@ -113,6 +117,63 @@ def test_an_odd_address_or_user_agent_is_left_out(optional: dict[str, Any]) -> N
     assert (end.client_ip, end.user_agent) == (None, None)
 
 
+@pytest.mark.parametrize("value", ["", "a b", "o" * 129, "é", 1, False, [], {}, {"id": "org_2abc"}])
+def test_an_odd_organisation_is_left_out(value: Any) -> None:
+    assert read_event(session_event(last_active_organization_id=value)).org_id is None
+
+
+@pytest.mark.parametrize("cause", ["ended", "removed", "revoked"])
+@pytest.mark.parametrize(
+    ("actor", "actor_id", "initiated_by"),
+    [
+        ({"sub": "user_2support"}, "user_2support", "admin"),
+        ({"sub": "agent_2", "type": "agent"}, "agent_2", "agent"),
+        *(({"sub": odd_sub}, None, "admin") for odd_sub in (None, "", "a b", "u" * 129, 1, False, ["user_1"], "é")),
+        ({"type": "agent"}, None, "agent"),
+        ({"sub": "user_2support", "type": ["agent"]}, "user_2support", "admin"),
+        ({}, None, "admin"),
+        *((odd_actor, None, "admin") for odd_actor in (["user_2support"], "user_2support", "", 0, False, True)),
+    ],
+)
+def test_where_there_is_an_actor_it_was_not_the_user_alone(
+    cause: str, actor: Any, actor_id: str | None, initiated_by: str
+) -> None:
+    end = read_event(session_event(f"session.{cause}", actor=actor))
+    assert (end.actor_id, end.initiated_by) == (actor_id, initiated_by)
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *(pytest.param(nested(levels), id=f"{levels} levels") for levels in (100, 1000, 4000, 100_000)),
+        pytest.param('{"a":' * 4000 + '"]}\\"{"' + "}" * 4000, id="objects, and brackets in a string"),
+        pytest.param("1e400", id="larger than a float"),
+        pytest.param("9" * 5000, id="5,000 digits"),
+        pytest.param("-" + "9" * 30, id="more than 64 bits"),
+        pytest.param("0." + "3" * 5000, id="5,000 decimals"),
+        pytest.param("[NaN, Infinity, -Infinity]", id="NaN"),
+        pytest.param(r'"\ud800"', id="a lone surrogate"),
+        pytest.param(r'{"\udfff\ud800": "\u0000"}', id="surrogates in a key"),
+    ],
+)
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_users_metadata_never_costs_the_event(metadata: str, place: str) -> None:
+    event = session_event()
+    del event["data"]["user"]
+    text = encoded(event).decode()
+    user = f'"user": {{"unsafe_metadata": {metadata}}}'
+    body = text.replace('"data": {', f'"data": {{{user}, ') if place == "before" else f"{text[:-1]}, {user}}}"
+    assert read(body.encode()) == read()
+
+
+def test_a_byte_order_mark_does_no_harm() -> None:
+    assert read(b"\xef\xbb\xbf" + BODY) == read()
+
+
 # --- What is refused although it is signed ---------------------------------------------------------------------------
 
 
@@ -125,41 +186,23 @@ def test_an_id_is_1_to_128_visible_ascii_characters(field: str, value: Any) -> N
     assert refusal(encoded(session_event(**{field: value}))) == f"data.{field} {NOT_AN_ID}"
 
 
-@pytest.mark.parametrize("value", ["", "a b", 1, []])
-def test_so_is_that_of_an_organisation(value: Any) -> None:
-    text = refusal(encoded(session_event(last_active_organization_id=value)))
-    assert text == f"data.last_active_organization_id {NOT_AN_ID}"
-
-
-@pytest.mark.parametrize("value", ["", "a b", "u" * 129, 1, False, ["user_1"]])
-def test_so_is_that_of_an_actor(value: Any) -> None:
-    assert refusal(encoded(session_event(actor={"sub": value}))) == f"data.actor.sub {NOT_AN_ID}"
-
-
-@pytest.mark.parametrize("actor", [None, {}, {"sub": None}])
-def test_nobody_need_have_acted_for_the_user(actor: Any) -> None:
-    assert read_event(session_event(actor=actor)).actor_id is None
-
-
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"data": "secret"}, "data is not a JSON object"),
         ({"data": ["secret"]}, "data is not a JSON object"),
-        ({"data": {"id": "s", "user_id": "u", "actor": "secret"}}, "data.actor is not a JSON object"),
         ({"type": 1}, "type is not a string"),
         ({"type": True}, "type is not a string"),
         ({"type": ["session.ended"]}, "type is not a string"),
         ({"type": None}, "type is not a string"),
         ({"data": None}, "data is not a JSON object"),
-        ({"timestamp": 10**400}, "the body is not JSON"),
     ],
 )
 def test_a_mistyped_field_is_named_and_never_shown(change: dict[str, Any], text: str) -> None:
     assert refusal(encoded(session_event() | change)) == text
 
 
-@pytest.mark.parametrize("value", [None, "1716883200", True, {}, -1, 253_402_300_800_000, 1e300])
+@pytest.mark.parametrize("value", [None, "1716883200", True, {}, -1, 253_402_300_800_000, 1e300, 10**400, math.nan])
 def test_any_other_time_is_refused(value: Any) -> None:
     text = refusal(encoded(session_event() | {"timestamp": value}))
     assert text == "timestamp is not a time in seconds or milliseconds since 1970"
@@ -172,14 +215,19 @@ def test_a_body_that_is_no_object_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"not json", b"NaN", b'{"type": "session.ended"} x', b"\xef\xbb\xbf{}", b'"\\ud800"', b"[" * 2000],
-    ids=["nothing", "half", "text", "NaN", "more behind", "byte order mark", "lone surrogate", "deep"],
+    [b"", b"{", b"not json", b'{"type": "session.ended"} x', b"[" * 2000, b"]" * 2000, b"[" * 2000 + b"]" * 3000],
+    ids=["nothing", "half", "text", "more behind", "open", "closed", "closed too often"],
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     assert refusal(body) == "the body is not JSON"
 
 
 # --- Signatures ------------------------------------------------------------------------------------------------------
+
+
+def standard(headers: dict[str, str]) -> dict[str, str]:
+    """The same headers under the names of Standard Webhooks."""
+    return {name.replace("svix-", "webhook-"): value for name, value in headers.items()}
 
 
 @pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
@@ -191,6 +239,23 @@ def test_each_header_comes_once(name: str, times: int, problem: str) -> None:
     headers[name.encode()] *= times
     with pytest.raises(WebhookRefusedError, match=f"^the header {name} {problem}$"):
         read_delivery(headers)
+
+
+def test_the_headers_may_have_the_names_of_the_standard() -> None:
+    assert read(headers=standard(signed(BODY))) == read()
+
+
+def test_under_both_names_those_of_svix_count() -> None:
+    assert read(headers=standard(signed(BODY, secret=OTHER_SECRET)) | signed(BODY)) == read()
+    assert refusal(headers=standard(signed(BODY)) | signed(BODY, secret=OTHER_SECRET)) == NO_MATCH
+
+
+@pytest.mark.parametrize("name", ["webhook-timestamp", "webhook-signature"])
+def test_what_is_wrong_under_the_other_names_is_named_so(name: str) -> None:
+    headers = standard(signed(BODY))
+    assert refusal(headers=headers | {name: "\t"}) == f"the header {name} is malformed"
+    del headers[name]
+    assert refusal(headers=headers) == f"the header {name} is missing"
 
 
 @pytest.mark.parametrize(
@@ -248,6 +313,15 @@ def test_what_is_no_signature_of_it_is_refused(sent: str) -> None:
     assert refusal(headers=signed(BODY) | {"svix-signature": sent}) == NO_MATCH
 
 
+@pytest.mark.parametrize("secrets", [(SECRET, OTHER_SECRET), (OTHER_SECRET, SECRET)], ids=["first", "second"])
+def test_while_one_is_replaced_either_secret_is_enough(secrets: tuple[str, str]) -> None:
+    reader = WebhookReader(secrets)
+    for secret in secrets:
+        assert reader.read(read_delivery(raw(signed(BODY, secret=secret))), BODY) is not None
+    with pytest.raises(WebhookRefusedError, match=NO_MATCH[:20]):
+        reader.read(read_delivery(raw(signed(BODY, secret=THIRD_SECRET))), BODY)
+
+
 def test_another_secret_is_refused() -> None:
     assert refusal(headers=signed(BODY, secret=OTHER_SECRET)) == NO_MATCH
 
@@ -264,7 +338,7 @@ def test_id_and_time_are_signed_too() -> None:
 
 @pytest.mark.parametrize(("age", "text"), [(320, "old"), (10**9, "old"), (-320, "in the future"), (-(10**9), "in the")])
 def test_beyond_5_minutes_a_good_signature_is_refused(age: float, text: str) -> None:
-    assert refusal(headers=signed(BODY, age=age)).startswith(f"the header svix-timestamp is more than 5 minutes {text}")
+    assert refusal(headers=signed(BODY, age=age)).startswith(f"the signature is more than 5 minutes {text}")
 
 
 @pytest.mark.parametrize("age", [280, -280])
@@ -274,7 +348,7 @@ def test_within_5_minutes_it_is_taken(age: float) -> None:
 
 @pytest.mark.parametrize("timestamp", ["1", "999999999999"])
 def test_a_time_that_is_no_date_is_refused(timestamp: str) -> None:
-    assert "svix-timestamp is more than 5 minutes" in refusal(headers=signed(BODY) | {"svix-timestamp": timestamp})
+    assert "the signature is more than 5 minutes" in refusal(headers=signed(BODY) | {"svix-timestamp": timestamp})
 
 
 @pytest.mark.parametrize(("place", "taken"), [(0, True), (MAX_SIGNATURES - 1, True), (MAX_SIGNATURES, False)])

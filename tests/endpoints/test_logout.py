@@ -15,8 +15,7 @@ from starlette.types import Message
 from service.app import create_app
 from service.clerk.verdict import Verdict
 from service.events.types import Event
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
+from service.revocations.revocation_list import MemoryStore, RevocationList
 from service.settings import Settings
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile, read_lines
@@ -24,7 +23,9 @@ from tests.support.signing import ORIGIN, claims, private_key, token
 from tests.support.spools import contents
 
 SESSION = "/v1/auth/session"
-NOBODY = {"user_id": None, "session_id": None, "org_id": None, "actor_id": None, "initiated_by": None}
+NOBODY = dict.fromkeys(
+    ("user_id", "session_id", "org_id", "actor_id", "initiated_by", "authorized_party", "token_issued_at")
+)
 COOKIE_EXPIRED = ["__session=; Max-Age=0; Path=/"]
 
 
@@ -60,11 +61,69 @@ async def test_an_expired_token_still_says_who_it_was(client: httpx.AsyncClient,
     assert (event["user_id"], event["session_id"]) == ("user_2xyzUVW", "sess_2abcDEF")
 
 
-async def test_organisation_and_impersonator_are_recorded(client: httpx.AsyncClient, events: EventFile) -> None:
-    of = claims(o={"id": "org_2abc", "rol": "admin"}, act={"sub": "user_2support"})
-    await client.delete(SESSION, headers=bearer(token(of)))
+async def test_the_organisation_is_recorded(client: httpx.AsyncClient, events: EventFile) -> None:
+    await client.delete(SESSION, headers=bearer(token(claims(o={"id": "org_2abc", "rol": "admin"}))))
+    assert events.one()["org_id"] == "org_2abc"
+
+
+@pytest.mark.parametrize(
+    ("act", "actor_id", "initiated_by"),
+    [
+        (None, None, "user"),
+        ({"sub": "user_2support"}, "user_2support", "admin"),
+        ({"sub": "agent_2", "type": "agent"}, "agent_2", "agent"),
+        ({"sub": "a b"}, None, "admin"),
+        ({"type": "agent"}, None, "agent"),
+        ({"sub": "user_2support", "type": ["agent"]}, "user_2support", "admin"),
+        ({}, None, "admin"),
+        ("user_2support", None, "admin"),
+        (["user_2support"], None, "admin"),
+        ("", None, "admin"),
+        (0, None, "admin"),
+        (False, None, "admin"),
+    ],
+    ids=repr,
+)
+async def test_an_event_never_blames_the_user_where_there_is_an_actor(
+    client: httpx.AsyncClient, events: EventFile, act: Any, actor_id: str | None, initiated_by: str
+) -> None:
+    await client.delete(SESSION, headers=bearer(token(claims(act=act))))
     event = events.one()
-    assert [event[key] for key in ("org_id", "actor_id", "initiated_by")] == ["org_2abc", "user_2support", "admin"]
+    assert (event["auth"], event["actor_id"], event["initiated_by"]) == ("verified", actor_id, initiated_by)
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_token_without_azp_is_recorded_with_its_user(
+    open_client: OpenClient, events: EventFile, required: bool
+) -> None:
+    """Those of native apps, of the backend, and of a navigation to a page have none."""
+    async with open_client(clerk_azp_required=required) as client:
+        await client.delete(SESSION, headers=bearer(token(claims(azp=None))))
+    event = events.one()
+    assert (event["auth"], event["user_id"], event["authorized_party"]) == ("verified", "user_2xyzUVW", None)
+
+
+@pytest.mark.parametrize("age", [0, 3600])
+async def test_whose_frontend_and_how_old_the_token_is_are_recorded(
+    client: httpx.AsyncClient, events: EventFile, age: int
+) -> None:
+    issued = int(time.time()) - age
+    await client.delete(SESSION, headers=bearer(token(claims(now=issued))))
+    event = events.one()
+    assert event["authorized_party"] == ORIGIN
+    assert event["token_issued_at"] == f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(issued))}.000000Z"
+
+
+@pytest.mark.parametrize(
+    "azp", ["a b", "x" * 257, "", 5, ["https://a.example"], {}, "a\n"], ids=lambda azp: repr(azp)[:20]
+)
+async def test_an_azp_that_cannot_be_recorded_is_left_out_where_any_is_allowed(
+    open_client: OpenClient, events: EventFile, azp: Any
+) -> None:
+    async with open_client(clerk_authorized_parties=()) as client:
+        await client.delete(SESSION, headers=bearer(token(claims(azp=azp))))
+    event = events.one()
+    assert (event["auth"], event["authorized_party"]) == ("verified", None)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +221,15 @@ async def test_each_session_cookie_is_expired_once(
     assert response.headers.get_list("set-cookie") == [f"{name}=; Max-Age=0; Path=/" for name in expired]
 
 
+async def test_other_applications_cookies_stay_where_ours_is_known(open_client: OpenClient) -> None:
+    cookie = {"Cookie": f"__session=a; __session_zzzzzzzz=b; __session_l2OS3d9k={token()}"}
+    async with open_client(clerk_publishable_key="pk_test_Y2xlcmsuZXhhbXBsZS5jb20k") as client:
+        for method, path, count in (("DELETE", SESSION, 2), ("GET", SESSION, 0)):
+            response = await client.request(method, path, headers=cookie)
+            assert "zzzzzzzz" not in str(response.headers)
+            assert response.headers.get("set-cookie", "").count("__session") == count
+
+
 # --- What is around the request --------------------------------------------------------------------------------------
 
 
@@ -255,7 +323,7 @@ class BrokenVerifier:
 FAILURES = [
     pytest.param({"recorder": FakeRecorder(outcome=False)}, id="the log takes nothing"),
     pytest.param({"recorder": FakeRecorder(ValueError("eyJ.secret"))}, id="the recorder breaks"),
-    pytest.param({"verifier": BrokenVerifier()}, id="the verifier breaks"),
+    pytest.param({"logout_verifier": BrokenVerifier()}, id="the verifier breaks"),
 ]
 
 

@@ -110,4 +110,6 @@ def test_it_lists_every_reason_why_a_token_is_not_taken() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     refused = schemas["TokenRefused"]["properties"]["reason"]["enum"]
     undecided = schemas["TokenNotDecided"]["properties"]["reason"]["enum"]
-    assert sorted([*refused, *undecided]) == sorted([*Reason, "session-revoked", "revocations-unavailable"])
+    assert sorted([*refused, *undecided]) == sorted(
+        [*Reason, "session-pending", "session-revoked", "revocations-unavailable"]
+    )

@@ -7,8 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.revocations.memory_store import MemoryStore
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MemoryStore, RevocationsUnavailableError
 from tests.clerk.test_bad_input import USER, VECTORS, Vector, assert_nothing_of
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile
@@ -94,6 +93,34 @@ async def test_nothing_of_a_hostile_token_comes_back(
     out = b"\n".join([response.content, *(value for pair in response.headers.raw for value in pair)])
     assert_nothing_of(vector.secrets, out)
     assert events.new() == []
+
+
+async def test_a_session_with_open_tasks_does_not_count_but_logs_out(
+    client: httpx.AsyncClient, events: EventFile
+) -> None:
+    sent = bearer(token(claims(sts="pending")))
+    response = await client.get(SESSION, headers=sent)
+    assert (response.status_code, response.json()["reason"]) == (401, "session-pending")
+    await client.delete(SESSION, headers=sent)
+    assert (events.one()["auth"], events.new()) == ("verified", [])
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_token_without_azp_counts_only_where_that_is_allowed(open_client: OpenClient, required: bool) -> None:
+    sent = bearer(token(claims(azp=None)))
+    async with open_client(clerk_azp_required=required) as client:
+        response = await client.get(SESSION, headers=sent)
+    assert (response.status_code, response.json().get("reason")) == (
+        (401, "token-invalid-authorized-parties") if required else (200, None)
+    )
+
+
+async def test_a_foreign_azp_counts_nowhere(open_client: OpenClient, events: EventFile) -> None:
+    sent = bearer(token(claims(azp="https://evil.example")))
+    async with open_client(clerk_azp_required=False) as client:
+        assert (await client.get(SESSION, headers=sent)).json()["reason"] == "token-invalid-authorized-parties"
+        await client.delete(SESSION, headers=sent)
+    assert events.one()["reason"] == "token-invalid-authorized-parties"
 
 
 async def test_after_a_logout_the_token_is_refused_and_reported_once(

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +14,16 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from service.clerk.backend_api import backend_api
-from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError
+from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkRateLimitedError
 from service.clerk.keys import PemKey
 from service.clerk.verifier import Verifier
 from service.endpoints import sessions as sessions_module
 from service.endpoints.sessions import sessions
-from service.endpoints.sign_out_everywhere import RecordedSignOut
+from service.endpoints.sign_out_everywhere import TRIES, RecordedSignOut, SignOutLimit
 from service.endpoints.single_flight import SingleFlight
-from service.events.client_address import ClientAddress
-from service.events.request_facts import RequestFacts
-from service.events.request_head import read_head
+from service.events.request import ClientAddress, RequestFacts, read_head
 from service.events.types import UserLogoutEverywhere
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
+from service.revocations.revocation_list import MemoryStore, RevocationList
 from service.telemetry.throttle import LogThrottle
 from tests.clerk.test_bad_input import A_FEW
 from tests.clerk.test_sign_out import OWN, FakeClerk
@@ -78,15 +76,21 @@ class Memory:
 
 @asynccontextmanager
 async def alone(
-    api: object, *, recorder: Memory | None = None, revocations: object = None, max_age: int | None = None
+    api: object,
+    *,
+    recorder: Memory | None = None,
+    revocations: object = None,
+    max_age: int | None = None,
+    clock: Callable[[], int] = time.monotonic_ns,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The endpoint without the rest of the application."""
     sign_outs = SingleFlight[RecordedSignOut]()
     state = {
         "resources": SimpleNamespace(
             clerk=api,
+            session_cookies=None,
             settings=SimpleNamespace(reverification_max_age_minutes=max_age),
-            verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuer=ISSUER),
+            verifier=Verifier(PemKey(pem()), authorized_parties=[ORIGIN], issuers=[ISSUER]),
             recorder=recorder or Memory(),
             revocations=revocations or RevocationList(MemoryStore()),
             request_facts=RequestFacts(
@@ -94,6 +98,7 @@ async def alone(
             ),
         ),
         "sign_outs": sign_outs,
+        "sign_out_limit": SignOutLimit(clock),
         "throttle": LogThrottle(),
     }
 
@@ -114,10 +119,10 @@ class HeldClerk(FakeClerk):
         super().__init__(*active)
         self.asked, self.held = asyncio.Event(), asyncio.Event()
 
-    async def active_sessions(self, user_id: str, *, offset: int = 0) -> list[str]:
+    async def alive_sessions(self, user_id: str) -> list[str]:
         self.asked.set()
         await self.held.wait()
-        return await super().active_sessions(user_id, offset=offset)
+        return await super().alive_sessions(user_id)
 
 
 MINE = token(claims(sub=ALICE, sid=OWN, exp=4_000_000_000))
@@ -153,6 +158,18 @@ async def test_all_sessions_are_ended_counted_and_recorded(
         ORIGIN,
     )
     assert event["request_id"] == response.headers["x-request-id"]
+    assert event["authorized_party"] == ORIGIN
+    assert event["token_issued_at"] <= event["timestamp"]
+
+
+@pytest.mark.parametrize(("required", "status"), [(True, 401), (False, 200)])
+async def test_a_token_without_azp_signs_out_everywhere_where_that_is_allowed(
+    clerk: StandIn, open_client: OpenClient, required: bool, status: int
+) -> None:
+    (own,) = clerk.sign_in()
+    async with open_client(clerk_secret_key=SECRET_KEY, clerk_azp_required=required) as service:
+        response = await service.delete(SESSIONS, headers=bearer(token_of(own, azp=None)))
+    assert response.status_code == status
 
 
 async def test_the_others_are_ended_where_they_are_meant(
@@ -167,6 +184,23 @@ async def test_the_others_are_ended_where_they_are_meant(
     assert clerk.alive() == [own.id]
     assert events.one()["scope"] == "others"
     assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("scope", ["all", "others"])
+async def test_sessions_with_open_tasks_are_ended_too(service: httpx.AsyncClient, clerk: StandIn, scope: str) -> None:
+    pending = [clerk.instance.sign_in(ALICE, status="pending") for _ in range(2)]
+    (own,) = clerk.sign_in()
+    response = await service.delete(SESSIONS, params={"scope": scope}, headers=bearer(token_of(own)))
+    assert (response.status_code, counts(response.json())) == (200, (True, 3 if scope == "all" else 2, 0))
+    assert {session.status for session in pending} == {"revoked"}
+
+
+async def test_a_pending_session_may_sign_out_everywhere(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    clerk.sign_in()
+    own = clerk.instance.sign_in(ALICE, status="pending")
+    response = await service.delete(SESSIONS, headers=bearer(token_of(own, sts="pending")))
+    assert (response.status_code, counts(response.json())) == (200, (True, 2, 0))
+    assert own.status == "revoked"
 
 
 async def test_the_session_cookies_are_expired(service: httpx.AsyncClient, clerk: StandIn) -> None:
@@ -502,6 +536,127 @@ async def test_who_had_to_wait_has_only_the_rest_of_the_time(monkeypatch: pytest
         assert (await first).json()["reason"] == "clerk-timeout"
         asyncio.get_running_loop().call_later(0.2, fake.held.set)
         assert (await second).json()["reason"] == "clerk-timeout"
+
+
+# --- The limit of a user ----------------------------------------------------------------------------------------------
+
+SECOND = 1_000_000_000
+
+
+class Repeating:
+    """Calls for one user, at times that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.fake = FakeClerk(OWN)
+        self.client: httpx.AsyncClient
+
+    async def statuses(self, calls: int, *, of: str = MINE, scope: str = "others") -> list[int]:
+        """Call one after the other, with a session that is left for the next call."""
+        return [(await self.call(of=of, scope=scope)).status_code for _ in range(calls)]
+
+    async def call(self, *, of: str = MINE, scope: str = "others") -> httpx.Response:
+        return await self.client.delete(SESSIONS, params={"scope": scope}, headers=bearer(of))
+
+    def fail(self, error: Exception | None) -> None:
+        """Have all further lists fail, or none."""
+        self.fake.list_trouble = {} if error is None else dict.fromkeys(range(999), error)
+
+
+@pytest.fixture
+async def repeating() -> AsyncIterator[Repeating]:
+    repeating = Repeating()
+    async with alone(repeating.fake, clock=lambda: repeating.now) as repeating.client:
+        yield repeating
+
+
+@pytest.mark.parametrize("scope", ["all", "others"])
+async def test_a_sixth_in_a_minute_is_429_and_clerk_is_not_asked(repeating: Repeating, scope: str) -> None:
+    repeating.fake.known = {OWN}
+    assert await repeating.statuses(5, scope=scope) == [200] * 5
+    lists = repeating.fake.lists
+    response = await repeating.call(scope=scope)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "12")
+    assert response.json() == {
+        "success": False,
+        "message": "Too many sign-outs of this user. Retry after the number of seconds in Retry-After",
+        "reason": "too-many-requests",
+    }
+    assert "set-cookie" not in response.headers
+    assert repeating.fake.lists == lists
+
+
+async def test_who_waits_as_told_is_admitted_again(repeating: Repeating) -> None:
+    await repeating.statuses(6)
+    repeating.now += 12 * SECOND - 1
+    assert await repeating.statuses(1) == [429]
+    repeating.now += 1
+    assert await repeating.statuses(2) == [200, 429]
+
+
+async def test_the_limit_is_the_users_whatever_session_and_scope(repeating: Repeating) -> None:
+    for number, scope in enumerate(("all", "others") * 3):
+        other = token(claims(sub=ALICE, sid=f"sess_{number}"))
+        repeating.fake.known = {f"sess_{number}"}
+        assert await repeating.statuses(1, of=other, scope=scope) == [200 if number < 5 else 429]
+
+
+async def test_joining_costs_nothing_and_a_refusal_is_shared() -> None:
+    held = HeldClerk(OWN, "sess_1")
+    async with alone(held) as client:
+        for expected in [{200}] * 5 + [{429}]:
+            calls = [asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE))) for _ in range(20)]
+            held.held.set()
+            assert {(await call).status_code for call in calls} == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ClerkApiError("500"), 503), (ClerkRateLimitedError("429", 7), 503), (None, 502)], ids=str
+)
+async def test_what_fails_may_be_repeated_at_once_and_then_succeeds(
+    repeating: Repeating, error: Exception | None, status: int
+) -> None:
+    assert await repeating.statuses(4) == [200] * 4
+    repeating.fail(error)
+    repeating.fake.active["sess_1"] = None
+    repeating.fake.trouble = {"sess_1": ClerkApiError("500")}
+    assert await repeating.statuses(5) == [status] * 5
+    repeating.fail(None)
+    repeating.fake.trouble = {}
+    assert await repeating.statuses(1) == [200]
+
+
+async def test_what_fails_for_ever_is_tried_once_a_second(repeating: Repeating) -> None:
+    repeating.fail(ClerkRateLimitedError("429", 1))
+    assert await repeating.statuses(TRIES + 3) == [503] * TRIES + [429] * 3
+    response = await repeating.call()
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+    assert repeating.fake.lists == TRIES
+    repeating.now += SECOND
+    assert await repeating.statuses(2) == [503, 429]
+
+
+async def test_a_client_that_heeds_retry_after_is_never_refused(repeating: Repeating) -> None:
+    repeating.fail(ClerkApiError("500"))
+    for _ in range(50):
+        response = await repeating.call()
+        assert response.status_code == 503
+        repeating.now += int(response.headers["retry-after"]) * SECOND
+    repeating.fail(None)
+    assert await repeating.statuses(1) == [200]
+
+
+async def test_a_refusal_is_counted_no_event_and_not_for_others(
+    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
+) -> None:
+    (own,), (bobs,) = clerk.sign_in(), clerk.sign_in(user_id="user_bob")
+    for _ in range(7):
+        await service.delete(SESSIONS, headers=bearer(token_of(own)))
+    assert len(events.new()) == 5
+    assert (await service.delete(SESSIONS, headers=bearer(token_of(bobs)))).status_code == 200
+    text = (await service.get("/metrics")).text
+    labels = 'method="DELETE",path="/v1/auth/sessions",status="429"'
+    assert f"clerk_logout_request_duration_seconds_count{{{labels}}} 2.0" in text
 
 
 # --- Record, then refuse, then answer --------------------------------------------------------------------------------

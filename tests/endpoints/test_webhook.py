@@ -20,9 +20,7 @@ from starlette.types import Message
 from service.app import create_app
 from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY
 from service.events.types import Event
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
 from service.settings import Settings
 from service.telemetry.throttle import LOG_INTERVAL, LogThrottle
 from tests.conftest import OpenClient
@@ -77,6 +75,8 @@ def of(result: str, count: int = 1) -> dict[str, int]:
         ("ended", None, "user"),
         ("revoked", None, None),
         ("removed", {"sub": "user_2support"}, "admin"),
+        ("revoked", {"sub": "agent_2", "type": "agent"}, "agent"),
+        ("removed", {}, "admin"),
     ],
 )
 async def test_the_end_of_a_session_is_an_event(
@@ -97,7 +97,7 @@ async def test_the_end_of_a_session_is_an_event(
         "user_id": "user_2xyzUVW",
         "session_id": "sess_2abcDEF",
         "org_id": "org_2abc",
-        "actor_id": actor and actor["sub"],
+        "actor_id": actor.get("sub") if actor else None,
         "initiated_by": initiated_by,
         "source": "clerk_webhook",
         "request_id": answer.headers["x-request-id"],
@@ -116,6 +116,13 @@ async def test_a_redelivery_is_the_same_event_in_any_process(open_client: OpenCl
         async with open_client(clerk_webhook_signing_secret=SECRET) as client:
             assert (await post(client, age=age)).status_code == 204
     assert len({event["event_id"] for event in events.new()}) == 1
+
+
+@pytest.mark.parametrize("both", [f"{SECRET},{OTHER_SECRET}", f" {OTHER_SECRET} , {SECRET}\n", f"{SECRET},"])
+async def test_several_secrets_are_separated_by_commas(open_client: OpenClient, both: str) -> None:
+    async with open_client(clerk_webhook_signing_secret=both) as client:
+        answers = [await post(client, secret=secret) for secret in (SECRET, OTHER_SECRET)]
+    assert [answer.status_code for answer in answers] == [204, 204 if OTHER_SECRET in both else 400]
 
 
 async def test_embedded_user_and_caller_are_not_recorded(client: httpx.AsyncClient, events: EventFile) -> None:

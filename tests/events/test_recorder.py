@@ -46,7 +46,8 @@ class Said(Event):
 
 def logout(**changes: Any) -> UserLogout:
     required = {"event_id": new_event_id(), "timestamp": now(), "auth": "rejected", "reason": "token-invalid"}
-    return UserLogout(**told(required | {"request_id": "r"} | changes))
+    token = {"authorized_party": None, "token_issued_at": None}
+    return UserLogout(**told(required | token | {"request_id": "r"} | changes))
 
 
 @pytest.fixture
@@ -89,6 +90,8 @@ async def test_the_keys_of_a_line_come_in_the_order_of_the_contract() -> None:
         "origin",
         "client_ip",
         "user_agent",
+        "authorized_party",
+        "token_issued_at",
         "service",
         "service_version",
     ]
@@ -114,7 +117,7 @@ async def test_an_event_that_tells_of_no_caller_is_counted_too() -> None:
 async def test_each_event_is_a_line_of_its_own() -> None:
     log = FakeLog()
     recorder = Recorder(log, "1")
-    first, second = logout(), logout(user_id="u", session_id="s", auth="verified", reason=None)
+    first, second = logout(), logout(user_id="u", session_id="s", auth="verified", reason=None, token_issued_at=now())
     await recorder.record(first)
     await recorder.record(second)
     assert [read_line(line)["event_id"] for line in log.lines] == [first.event_id, second.event_id]

@@ -43,6 +43,7 @@ ABSENT: dict[str, Any] = {
     "reason": "session-token-missing",
     "request_id": "r",
 }
+NO_TOKEN = {"authorized_party": None, "token_issued_at": None}
 REJECTED = ABSENT | {"auth": "rejected", "reason": "token-invalid"}
 UNVERIFIABLE = ABSENT | {"auth": "unverifiable", "reason": "jwk-failed-to-load"}
 VERIFIED = ABSENT | {"user_id": "user_2xyzUVW", "session_id": "sess_2abcDEF", "auth": "verified", "reason": None}
@@ -56,14 +57,16 @@ EVERYTHING = IMPERSONATED | {
     "user_agent": "curl/8",
 }
 EVENTS = {event.name: event for event in vars(types).values() if isinstance(event, type) and hasattr(event, "name")}
+TOKEN = {"authorized_party": "https://app.example.com", "token_issued_at": TIME}
 OWN: dict[str, dict[str, Any]] = {
-    "user_logout": {},
-    "user_logout_everywhere": {"scope": "all", "revoked_sessions": 3, "failed_sessions": 0},
+    "user_logout": TOKEN,
+    "user_logout_everywhere": TOKEN | {"scope": "all", "revoked_sessions": 3, "failed_sessions": 0},
     "session_ended": {
         "event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, "msg_1")),
         "origin": None,
         "cause": "removed",
         "ended_at": TIME,
+        "initiated_by": "user",
     },
     "session_used_after_logout": {"logged_out_at": TIME, "token_issued_at": TIME, "issued_after_logout": False},
     "user_logout_suppressed": {"count": 1, "window_start": TIME, "window_end": TIME},
@@ -91,6 +94,8 @@ def made(name: str, values: dict[str, Any]) -> Event:
     own = OWN[name] | {key: value for key, value in values.items() if key in OWN[name] and key not in ABSENT}
     if name == "session_ended":
         own["origin"] = None
+        if "initiated_by" not in values:
+            own["initiated_by"] = "admin" if "actor_id" in values else {"revoked": None}.get(own["cause"], "user")
     if name == "user_logout_suppressed":
         return UserLogoutSuppressed(event_id=EVENT_ID, timestamp=TIME, **own)
     event: Event = EVENTS[name](**told(values | own))
@@ -151,7 +156,7 @@ def test_a_schema_describes_the_emitted_keys_in_their_order(name: str) -> None:
 def test_all_events_share_one_envelope(name: str) -> None:
     """A consumer may read the keys of a logout from every line."""
     logout, schema = schemas()["user_logout"], schemas()[name]
-    assert set(logout["required"]) <= set(schema["required"])
+    assert set(logout["required"]) - set(TOKEN) <= set(schema["required"])
     for key in ("schema_version", "timestamp", "service", "service_version"):
         rules = [
             {**properties[key], "description": None} for properties in (logout["properties"], schema["properties"])
@@ -168,11 +173,20 @@ def test_the_schema_of_a_logout_lists_the_verdicts_values(key: str, values: Any)
     ("name", "values"),
     [
         *[(name, values) for name in schemas() for values in (VERIFIED, IMPERSONATED, EVERYTHING)],
-        *[("user_logout", values) for values in (EXPIRED, REJECTED, UNVERIFIABLE, ABSENT)],
+        *[("user_logout", values | NO_TOKEN) for values in (REJECTED, UNVERIFIABLE, ABSENT)],
+        ("user_logout", EXPIRED),
+        *[("user_logout", VERIFIED | {"initiated_by": initiator}) for initiator in ("admin", "agent")],
+        ("user_logout", VERIFIED | {"authorized_party": None}),
         ("user_logout_everywhere", VERIFIED | {"scope": "others", "revoked_sessions": 0, "failed_sessions": 2}),
         ("session_used_after_logout", VERIFIED | {"issued_after_logout": True}),
         *[("session_ended", values | {"cause": "ended"}) for values in (VERIFIED, IMPERSONATED)],
         *[("session_ended", values | {"cause": "revoked"}) for values in (VERIFIED, IMPERSONATED)],
+        *[
+            ("session_ended", values | {"initiated_by": initiator, "cause": cause})
+            for values in (VERIFIED, IMPERSONATED)
+            for initiator in ("admin", "agent")
+            for cause in ("removed", "revoked")
+        ],
     ],
 )
 def test_a_line_as_it_is_emitted_is_valid(name: str, values: dict[str, Any]) -> None:
@@ -193,22 +207,27 @@ def test_a_line_without_a_key_that_is_always_there_is_refused(name: str, key: st
 NEVER_EMITTED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "user_logout": [
         # Nothing that is not proven.
-        *[(REJECTED, {key: "user_2xyzUVW"}) for key in ("user_id", "session_id", "org_id", "actor_id")],
-        (REJECTED, {"dedupe_key": "user_logout:sess_2abcDEF"}),
-        (REJECTED, {"initiated_by": "user"}),
-        (ABSENT, {"user_id": "user_2xyzUVW"}),
-        (UNVERIFIABLE, {"user_id": "user_2xyzUVW"}),
+        *[(REJECTED | NO_TOKEN, {key: "user_2xyzUVW"}) for key in ("user_id", "session_id", "org_id", "actor_id")],
+        (REJECTED | NO_TOKEN, {"dedupe_key": "user_logout:sess_2abcDEF"}),
+        (REJECTED | NO_TOKEN, {"initiated_by": "user"}),
+        (ABSENT | NO_TOKEN, {"user_id": "user_2xyzUVW"}),
+        (UNVERIFIABLE | NO_TOKEN, {"user_id": "user_2xyzUVW"}),
         # Everything that is.
         *[(VERIFIED, {key: None}) for key in ("user_id", "session_id", "initiated_by")],
         (VERIFIED, {"dedupe_key": EVENT_ID}),
         # A reason exactly where there is one.
         (VERIFIED, {"reason": "token-expired"}),
-        (REJECTED, {"reason": None}),
-        (ABSENT, {"reason": None}),
+        (REJECTED | NO_TOKEN, {"reason": None}),
+        (ABSENT | NO_TOKEN, {"reason": None}),
         (VERIFIED, {"auth": "expired"}),
         (EXPIRED, {"reason": "token-invalid"}),
         (EVERYTHING, {"initiated_by": "user"}),
-        (VERIFIED, {"initiated_by": "admin"}),
+        (VERIFIED, {"initiated_by": "robot"}),
+        # The token's facts exactly where it is proven.
+        *[(REJECTED | NO_TOKEN, {key: value}) for key, value in TOKEN.items()],
+        (VERIFIED, {"token_issued_at": None}),
+        (VERIFIED, {"authorized_party": "a b"}),
+        (VERIFIED, {"authorized_party": "a" * 257}),
         # Values out of bounds.
         *[(VERIFIED, {"user_id": value}) for value in ("u" * 129, "us er", "")],
         *[(VERIFIED, {"timestamp": value}) for value in ("2026-11-21T09:44:18Z", "2026-13-21T09:44:18.123456Z")],
@@ -216,7 +235,7 @@ NEVER_EMITTED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         (VERIFIED, {"schema_version": 2}),
         (VERIFIED, {"event_id": "0e7c6a1e-6f1c-4d8e-9b0a-1c2d3e4f5a6b"}),
         (VERIFIED, {"auth": "ok"}),
-        (REJECTED, {"reason": "because"}),
+        (REJECTED | NO_TOKEN, {"reason": "because"}),
         (VERIFIED, {"request_id": "a\nb"}),
         (VERIFIED, {"trace_id": "4BF92F3577B34DA6A3CE929D0E0E4736"}),
         (VERIFIED, {"client_ip": None}),
@@ -226,8 +245,9 @@ NEVER_EMITTED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         (VERIFIED, {"scope": "mine"}),
         (VERIFIED, {"revoked_sessions": -1}),
         *[(VERIFIED, {"failed_sessions": value}) for value in (1.5, None)],
-        *[(VERIFIED, {"initiated_by": value}) for value in (None, "admin")],
+        *[(VERIFIED, {"initiated_by": value}) for value in (None, "robot")],
         (VERIFIED, {"actor_id": "user_2support"}),
+        (VERIFIED, {"token_issued_at": None}),
         (VERIFIED, {"dedupe_key": "user_logout_everywhere:sess_2abcDEF"}),
     ],
     "session_ended": [
@@ -236,9 +256,9 @@ NEVER_EMITTED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         (VERIFIED, {"origin": "https://app.example.com"}),
         *[(VERIFIED, {"cause": value}) for value in ("expired", None)],
         *[(VERIFIED, {"ended_at": value}) for value in (None, 1716883200, "2026-11-21T09:44:18Z")],
-        *[(VERIFIED, {"initiated_by": value}) for value in (None, "admin")],
+        *[(VERIFIED, {"initiated_by": value}) for value in (None, "robot")],
         (VERIFIED | {"cause": "revoked"}, {"initiated_by": "user"}),
-        (IMPERSONATED, {"initiated_by": "user"}),
+        *[(IMPERSONATED, {"initiated_by": value}) for value in (None, "user")],
         (VERIFIED, {"source": "frontend"}),
     ],
     "session_used_after_logout": [
@@ -280,10 +300,19 @@ def test_a_line_that_is_never_emitted_is_refused(name: str, values: dict[str, An
 
 _identifiers = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
 _identities = st.fixed_dictionaries(
-    {"auth": st.just("verified"), "reason": st.none(), "user_id": _identifiers, "session_id": _identifiers},
+    {
+        "auth": st.just("verified"),
+        "reason": st.none(),
+        "user_id": _identifiers,
+        "session_id": _identifiers,
+        "authorized_party": st.none() | _identifiers,
+        "token_issued_at": st.builds(now),
+    },
     optional={"org_id": _identifiers, "actor_id": _identifiers},
 )
-_nobodies = st.fixed_dictionaries({"auth": st.just("rejected"), "reason": st.sampled_from(Reason).map(str)})
+_nobodies = st.fixed_dictionaries({"auth": st.just("rejected"), "reason": st.sampled_from(Reason).map(str)}).map(
+    lambda keys: keys | NO_TOKEN
+)
 _surroundings = st.fixed_dictionaries(
     {"event_id": st.builds(new_event_id), "timestamp": st.builds(now), "request_id": _identifiers},
     optional={
@@ -301,11 +330,13 @@ def test_every_logout_within_its_bounds_is_one_valid_line(who: dict[str, Any], a
 
 
 @pytest.mark.parametrize("character", ['"', "\\"])
-@pytest.mark.parametrize("name", ["user_logout", "session_used_after_logout"])
+@pytest.mark.parametrize("name", ["user_logout", "user_logout_everywhere", "session_used_after_logout"])
 def test_the_longest_line_is_within_the_limit(name: str, character: str) -> None:
     """Each field at its bound, full of characters that JSON writes as two bytes."""
     identifiers = dict.fromkeys(["user_id", "session_id", "org_id", "actor_id", "request_id"], character * 128)
     longest = EVERYTHING | identifiers | dict.fromkeys(["origin", "user_agent"], character * 256)
+    if "authorized_party" in schemas()[name]["required"]:
+        longest["authorized_party"] = character * 256
     longest["client_ip"] = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
     line = line_of(made(name, longest))
     assert 3000 < len(line) < MAX_LINE
@@ -317,7 +348,9 @@ def test_the_wheel_holds_the_schemas_and_what_else_is_read_from_the_package(tmp_
     subprocess.run([sys.executable, "-m", *command], check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        shipped = {name: archive.read(name) for name in archive.namelist() if name.endswith((".json", ".html"))}
+        shipped = {name: archive.read(name) for name in archive.namelist() if name.endswith((".json", ".html", ".sql"))}
     documents = {f"service/events/schemas/{name}.json" for name in ("envelope", *schemas())}
-    assert set(shipped) == documents | {"service/endpoints/openapi.json", "service/sandbox/page.html"}
+    documents |= {f"service/report/sql/{path.name}" for path in (ROOT / "deploy/pipeline/sql").iterdir()}
+    pages = {"service/sandbox/page.html", "service/report/page.html"}
+    assert set(shipped) == documents | pages | {"service/endpoints/openapi.json"}
     assert all((ROOT / name).read_bytes() == shipped[name] for name in shipped)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.events.token_buckets import SECOND, SWEEP_FROM, TokenBuckets
+from service.events.flood import SECOND, SWEEP_FROM, TokenBuckets
 
 
 class Clock:
@@ -45,6 +45,15 @@ def test_a_rate_that_divides_no_second_is_rounded_down(clock: Clock) -> None:
     assert not buckets.take("a")
     clock.now += 1
     assert buckets.take("a")
+
+
+def test_a_rate_may_be_below_one_per_second(clock: Clock) -> None:
+    buckets = TokenBuckets(per_second=5 / 60, burst=5, clock=clock)
+    assert taken(buckets, "a") == 5
+    clock.now += 12 * SECOND - 1
+    assert not buckets.take("a")
+    clock.now += 1
+    assert taken(buckets, "a") == 1
 
 
 def test_each_key_has_a_bucket_of_its_own(clock: Clock) -> None:

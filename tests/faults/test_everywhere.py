@@ -76,8 +76,8 @@ def test_three_sessions_are_ended_within_200_ms_of_a_clerk_that_takes_20(tmp_pat
     with slow_clerk(instance) as url:
         settings = {"CLERK_SECRET_KEY": SECRET_KEY, "CLERK_API_URL": url, "EVENT_LOG": str(event_log.path)}
         with serve(settings=settings) as server, httpx.Client(base_url=server.url) as client:
-            for _ in range(ROUNDS):
-                *_, own = [instance.sign_in(ALICE) for _ in range(3)]
+            for number in range(ROUNDS):  # each another user: one may do it 5 times a minute
+                *_, own = [instance.sign_in(f"user_{number}") for _ in range(3)]
                 headers = {"Authorization": f"Bearer {token_of(own)}"}
                 started = time.perf_counter()
                 response = client.delete(SESSIONS, headers=headers)
@@ -87,8 +87,8 @@ def test_three_sessions_are_ended_within_200_ms_of_a_clerk_that_takes_20(tmp_pat
             assert server.stop() == 0
     assert len(event_log.new()) == ROUNDS
     figure("the median", median(milliseconds), "ms", bound=MAX_MILLISECONDS)
+    figure("the first, with new connections", milliseconds[0], "ms", bound=MAX_MILLISECONDS)
     # Without a bound: what else the machine does in such a moment counts as well.
-    figure("the first, with new connections", milliseconds[0], "ms")
     figure("the slowest of the rest", max(milliseconds[1:]), "ms")
 
 

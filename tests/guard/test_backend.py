@@ -54,6 +54,12 @@ async def test_who_sends_a_bad_one_is_refused_as_by_the_guard(path: str) -> None
     assert response.headers["www-authenticate"] == 'Bearer error="invalid_token", error_description="token-expired"'
 
 
+@pytest.mark.parametrize(("allow_pending", "status"), [(False, 401), (True, 200)])
+async def test_a_session_with_open_tasks_passes_where_it_is_allowed(allow_pending: bool, status: int) -> None:
+    async with client_of(application(SessionBackend(Parts().check, allow_pending=allow_pending))) as client:
+        assert (await client.get("/member", headers=bearer(of_session(sts="pending")))).status_code == status
+
+
 async def test_a_signed_out_session_is_401_an_unknown_one_503() -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from service.guard import SessionGuard
-from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import MemoryStore
 from service.settings import ConfigurationError
 from tests.guard.conftest import client_of, is_open, started
 from tests.guard.parts import SESSION, USER, Parts, bearer, cookies, expired, of_session, scope
@@ -107,6 +107,16 @@ async def test_any_other_never_reaches_the_application(headers: dict[str, str], 
         response = await client.get("/", headers=headers)
     assert (response.status_code, response.json()["reason"]) == (401, reason)
     assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(("allow_pending", "status"), [(False, 401), (True, 200)])
+async def test_a_session_with_open_tasks_passes_where_it_is_allowed(allow_pending: bool, status: int) -> None:
+    sent = bearer(of_session(sts="pending"))
+    async with client_of(guarded(allow_pending=allow_pending)) as client:
+        response = await client.get("/", headers=sent)
+    assert response.status_code == status
+    if status == 401:
+        assert response.json()["reason"] == "session-pending"
 
 
 async def unreachable(*_: object) -> None:

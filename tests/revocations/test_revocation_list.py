@@ -4,9 +4,7 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import generate_latest
 
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
 from tests.revocations.conftest import Clock
 
@@ -72,6 +70,12 @@ async def test_where_no_lifetime_is_known_the_longest_that_was_told_of_counts() 
     for lifetime in (None, 610, None, 70, None):
         await revocations.revoke(["a"], token_lifetime=lifetime)
     assert [seconds for _, _, seconds in store.added] == [75, 610, 610, 75, 610]
+
+
+async def test_where_clocks_may_differ_by_more_it_is_kept_for_longer() -> None:
+    store = Asked()
+    await RevocationList(store, clock_skew=60).revoke(["a"])
+    assert [seconds for _, _, seconds in store.added] == [180]
 
 
 @pytest.mark.parametrize(("at", "kept"), [(None, NOW), (NOW - 30, NOW - 30), (NOW + 30, NOW)])

@@ -1,5 +1,7 @@
 """The stand-in, held against Clerk's SDK and the service's own verifier."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -61,7 +63,7 @@ async def verifier_of(instance: Instance, clock: Clock, sdk: Clerk) -> Verifier:
 
     ring = KeyRing(fetch)
     assert await ring.refresh()
-    return Verifier(ring, authorized_parties=[ORIGIN], issuer=instance.issuer, clock=clock)
+    return Verifier(ring, authorized_parties=[ORIGIN], issuers=[instance.issuer], clock=clock)
 
 
 async def test_its_tokens_are_verified_with_its_own_jwks_for_60_seconds(
@@ -115,6 +117,15 @@ async def test_a_command_line_gets_a_token_for_the_sandbox_itself(instance: Inst
     verdict = await (await verifier_of(instance, clock, sdk)).verify([token])
     assert verdict.identity is not None
     assert verdict.identity.user_id == "user_bob"
+
+
+async def test_a_token_can_be_had_with_other_claims(browser: httpx.AsyncClient) -> None:
+    changes = {"azp": None, "aud": ["convex"], "sts": "pending", "act": {"sub": "agent_2", "type": "agent"}}
+    sent = (await browser.post("/sandbox/token", params={"claims": json.dumps(changes)})).text
+    payload = sent.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    assert "azp" not in claims
+    assert all(claims[name] == changes[name] for name in ("aud", "sts", "act"))
 
 
 async def test_the_sdk_lists_sessions_newest_first_ten_by_default(instance: Instance, sdk: Clerk) -> None:
@@ -187,6 +198,8 @@ async def test_wrong_parameters_are_refused_by_name(
         ("/sandbox/sign-in?user=alice", "user"),
         ("/sandbox/token?userid=alice", "userid"),
         ("/sandbox/token?expired=yes", "expired"),
+        ("/sandbox/token?claims=azp", "claims"),
+        ("/sandbox/token?claims=5", "claims"),
         ("/sandbox/token?session_id=sess_1&user_id=alice", "user_id"),
         ("/sandbox/sessions?expired=true", "expired"),
         ("/sandbox/sessions/sess_1/end?cause=expired", "cause"),

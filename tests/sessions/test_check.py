@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -12,9 +13,16 @@ from service.clerk.errors import KeysUnavailableError
 from service.clerk.verdict import ABSENT, Auth, Reason, Verdict
 from service.clerk.verifier import Verifier
 from service.sessions.check import SIGN_OUT_TOLERANCE, SessionUser
-from service.sessions.refusal import ABSENT_REFUSED, REVOCATIONS_UNAVAILABLE, SESSION_REVOKED, Refusal, refusal_of
+from service.sessions.refusal import (
+    ABSENT_REFUSED,
+    REVOCATIONS_UNAVAILABLE,
+    SESSION_PENDING,
+    SESSION_REVOKED,
+    Refusal,
+    refusal_of,
+)
 from tests.guard.parts import OTHER, SESSION, USER, FakeRecorder, Parts, bearer, cookies, expired, of_session
-from tests.support.signing import claims, private_key, token
+from tests.support.signing import claims, header, private_key, token
 
 FORGED = token(key=private_key("forger"))
 
@@ -24,7 +32,7 @@ FORGED = token(key=private_key("forger"))
 async def test_a_token_that_counts_admits_its_user() -> None:
     issued = int(time.time())
     sent = token(claims(now=issued, o={"id": "org_2abc"}, act={"sub": "user_2support"}))
-    user = SessionUser(USER, SESSION, "org_2abc", "user_2support", issued + 60)
+    user = SessionUser(USER, SESSION, "org_2abc", "user_2support", issued + 60, is_pending=False)
     assert await Parts().outcome(bearer(sent)) == await Parts().outcome(cookies(sent)) == user
 
 
@@ -66,6 +74,11 @@ class SlowKeys:
         raise KeysUnavailableError
 
 
+async def test_ours_is_found_among_other_applications_cookies() -> None:
+    foreign = [token(claims(exp=9_000_000_000 + number), key=private_key("forger")) for number in range(3)]
+    assert isinstance(await Parts().outcome(cookies(*foreign, of_session())), SessionUser)
+
+
 async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
     keys = SlowKeys()
     sent = cookies(*(of_session(f"sess_{number}") for number in range(4)))
@@ -73,6 +86,51 @@ async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
     assert (outcome.status, outcome.reason, outcome.retry_after) == (503, "jwk-failed-to-load", 30)
     assert len(keys.waited) == 4
     assert sum(keys.waited) < 0.3
+
+
+# --- Open tasks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "admitted", "admitted_where_pending_is"),
+    [
+        (None, True, True),
+        ("active", True, True),
+        ("pending", False, True),
+        ("Active", False, False),
+        ("", False, False),
+        ("blocked", False, False),
+        (True, False, False),
+        (["active"], False, False),
+    ],
+    ids=repr,
+)
+async def test_a_session_with_open_tasks_is_refused_unless_it_is_allowed(
+    status: object, admitted: bool, admitted_where_pending_is: bool
+) -> None:
+    sent = bearer(of_session(sts=status))
+    for allow_pending, expected in ((False, admitted), (True, admitted_where_pending_is)):
+        outcome = await Parts().outcome(sent, allow_pending=allow_pending)
+        assert outcome == SESSION_PENDING if not expected else isinstance(outcome, SessionUser)
+
+
+async def test_a_status_of_null_is_none_of_clerks() -> None:
+    sent = token({**claims(), "sts": None})
+    assert await Parts().outcome(bearer(sent), allow_pending=True) == SESSION_PENDING
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_an_active_session_beside_a_pending_one_admits(order: int) -> None:
+    outcome = await Parts().outcome(cookies(*[of_session(sts="pending"), of_session(OTHER)][::order]))
+    assert outcome.session_id == OTHER
+
+
+async def test_a_pending_session_that_is_signed_out_is_refused_for_good() -> None:
+    parts = Parts()
+    await parts.revocations.revoke([SESSION])
+    for allow_pending, refusal in ((True, SESSION_REVOKED), (False, SESSION_PENDING)):
+        assert await parts.outcome(bearer(of_session(sts="pending")), allow_pending=allow_pending) == refusal
+    assert (await parts.outcome(cookies(of_session(sts="pending"), expired()))) == SESSION_PENDING
 
 
 # --- What is remembered ----------------------------------------------------------------------------------------------
@@ -95,16 +153,6 @@ async def test_any_other_token_is_judged_each_time(sent: str) -> None:
     for _ in range(3):
         await parts.outcome(bearer(sent))
     assert parts.verifier.verifications == 3
-
-
-async def test_no_request_can_change_the_user_of_the_next_one() -> None:
-    parts = Parts()
-    sent = bearer(of_session())
-    user = await parts.outcome(sent)
-    for name in ("user_id", "is_admin"):
-        with pytest.raises((AttributeError, TypeError)):
-            setattr(user, name, "user_2somebody_else")
-    assert (await parts.outcome(sent)).user_id == USER
 
 
 # --- Signed-out sessions ---------------------------------------------------------------------------------------------
@@ -191,6 +239,31 @@ async def test_a_token_made_long_after_the_logout_is_told_apart(later: int, *, s
     assert [event.issued_after_logout for event in parts.recorder.events] == [says]
 
 
+@pytest.mark.parametrize(
+    ("oiat", "says"),
+    [
+        pytest.param(lambda issued: issued - 60, False, id="assembled before the logout"),
+        pytest.param(lambda issued: issued, True, id="assembled after it"),
+        pytest.param(lambda issued: issued - 60.5, False, id="a fraction"),
+        pytest.param(lambda _: None, True, id="null"),
+        pytest.param(lambda _: "1", True, id="a string"),
+        pytest.param(lambda _: True, True, id="a boolean"),
+        pytest.param(lambda _: [1], True, id="a list"),
+    ],
+)
+async def test_a_token_that_the_edge_minted_anew_is_as_old_as_its_origin(
+    oiat: Callable[[int], object], says: bool
+) -> None:
+    """Clerk's edge gives a later ``iat``; the header's ``oiat`` is when the claims were assembled."""
+    parts = Parts()
+    issued = int(time.time()) - 5
+    await parts.store.add([SESSION], at=issued - 30, seconds=75)
+    await parts.outcome(bearer(token(claims(now=issued), head=header() | {"oiat": oiat(issued)})))
+    (event,) = parts.recorder.events
+    assert event.issued_after_logout is says
+    assert event.token_issued_at == f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(issued))}.000000Z"
+
+
 async def test_a_session_is_reported_once_in_a_window() -> None:
     """Whatever token comes, and over all guards that share the store."""
     first = Parts()
@@ -224,11 +297,20 @@ async def test_a_recorder_that_fails_changes_no_refusal(caplog: pytest.LogCaptur
 async def test_each_decision_is_counted_by_its_result() -> None:
     parts = Parts()
     await parts.revocations.revoke([OTHER])
-    for headers in (bearer(of_session()), bearer(of_session(OTHER)), bearer(expired()), bearer("garbage"), {}, {}):
+    sent = [of_session(), of_session(OTHER), expired(), "garbage", of_session(sts="pending")]
+    for headers in (*map(bearer, sent), {}, {}):
         await parts.outcome(headers)
     parts.store.out_of_reach = True
     await parts.outcome(bearer(of_session()))
-    assert parts.counted() == {"admitted": 1, "signed_out": 1, "expired": 1, "rejected": 1, "absent": 2, "unknown": 1}
+    assert parts.counted() == {
+        "admitted": 1,
+        "signed_out": 1,
+        "expired": 1,
+        "rejected": 1,
+        "pending": 1,
+        "absent": 2,
+        "unknown": 1,
+    }
 
 
 # --- The answers -----------------------------------------------------------------------------------------------------
@@ -260,8 +342,3 @@ def test_a_refusal_is_json_that_nobody_stores(refusal: Refusal, status: int, cha
     assert (int(response.headers.get("retry-after", 0)) >= 1) == (status == 503)
     body = {"success": False, "message": refusal.message, "reason": refusal.reason}
     assert json.loads(bytes(response.body)) == body
-
-
-def test_a_verified_token_is_refused_for_nothing() -> None:
-    with pytest.raises(ValueError, match="no reason to refuse"):
-        refusal_of(Verdict(Auth.VERIFIED))

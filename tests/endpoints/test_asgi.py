@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.endpoints.middleware import RequestDurations, ResponseHeaders
+from service.endpoints.asgi import ResponseHeaders
 from service.telemetry.metrics import Metrics
 
 VISIBLE = bytes(range(0x21, 0x7F))
@@ -19,6 +19,12 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"x-own", b"1"), (b"cache-control", b"max-age=9")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": scope["state"]["head"].request_id.encode()})
+
+
+def surrounded(app: ASGIApp, metrics: Metrics | None = None) -> ResponseHeaders:
+    return ResponseHeaders(
+        app, origins=[], paths=["/", "/v1/auth/session"], methods=["DELETE", "GET"], metrics=metrics or Metrics()
+    )
 
 
 async def receive() -> Message:
@@ -35,7 +41,7 @@ async def ask(
         sent.append(message)
 
     request = {"type": "http", "method": "GET", "path": "/", "headers": list(headers), **scope}
-    await ResponseHeaders(app, RequestDurations(metrics or Metrics(), ["/"], ["GET"]))(request, receive, send)
+    await surrounded(app, metrics)(request, receive, send)
     start, body = sent
     return start["headers"], body["body"]
 
@@ -93,7 +99,7 @@ async def test_what_is_no_http_request_passes_untouched() -> None:
     async def send(message: Message) -> None:
         raise AssertionError(message)
 
-    await ResponseHeaders(lifespan, RequestDurations(Metrics(), [], []))({"type": "lifespan"}, receive, send)
+    await surrounded(lifespan)({"type": "lifespan"}, receive, send)
     assert seen == [{"type": "lifespan"}]
 
 
@@ -150,6 +156,6 @@ async def test_an_endpoint_that_breaks_is_counted_once(*, has_begun: bool, statu
 def test_what_should_never_happen_is_counted_from_zero() -> None:
     """Prometheus does not see a series' first increase when the series begins with it."""
     metrics = Metrics()
-    RequestDurations(metrics, ["/v1/auth/session"], ["DELETE"])
+    surrounded(echo, metrics)
     labels = {"method": "DELETE", "path": "/v1/auth/session", "status": "500"}
     assert metrics.registry.get_sample_value("clerk_logout_request_duration_seconds_count", labels) == 0
