@@ -225,7 +225,7 @@ def _own_session(request: Request) -> Session:
     session = find_session(request, request.path_params["session_id"])
     if session.client_id != _client_id(request):
         raise not_found()
-    if session.status != "active":
+    if session.status not in {"active", "pending"}:
         raise ClerkError(401, "signed_out", "Signed out", "You are signed out")
     return session
 

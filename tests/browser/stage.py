@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import uvicorn
 from joserfc.jwk import RSAKey
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page, Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -200,11 +200,25 @@ class Stage:
             if parts.scheme in {"http", "https"} and parts.hostname not in {"localhost", "127.0.0.1", FRONTEND_API}:
                 left.append(url)
 
-        context.on("request", lambda request: look(request.url))
+        def sent(request: Request) -> None:
+            look(request.url)
+            if request.method == "DELETE":
+                under_way.add(request)
+
+        def over(request: Request) -> None:
+            under_way.discard(request)
+
+        under_way: set[Request] = set()
+        context.on("request", sent)
+        context.on("requestfinished", over)
+        context.on("requestfailed", over)
         context.on("weberror", lambda error: errors.append(str(error.error)))
         stored = f"localStorage.setItem('example', {json.dumps(json.dumps(settings))})"
         await context.add_init_script(f"if (location.hostname === 'localhost') {stored}")
         yield context
+        for _ in range(50):  # closing the context ends what a browser would go on with
+            if context.pages and under_way:
+                await asyncio.sleep(0.05)
         await context.close()
         assert left == []
         # React error 418: Clerk has loaded before the page was hydrated, on a busy machine.

@@ -57,7 +57,10 @@ async def sleepers(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterato
     async with AsyncExitStack() as stack:
 
         async def fall_asleep(meanwhile: str) -> Sleeper:
-            options: dict[str, Any] = {"expected_errors": ["Clerk", "fetch"], "everyEnd": meanwhile == "revoked"}
+            options: dict[str, Any] = {
+                "expected_errors": ["Clerk", "fetch", "Loading chunk"],
+                "everyEnd": meanwhile == "revoked",
+            }
             async with few:
                 visit = await stack.enter_async_context(stage.visit(**options))
             debugger = await visit.context.new_cdp_session(visit.page)
