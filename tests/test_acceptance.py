@@ -18,7 +18,7 @@ from tests.support.processes import TIMEOUT, serve
 from tests.support.redis_server import redis_server
 from tests.support.served_clerk import Browser, Clerk, serve_clerk
 
-COOKIE_GONE = "__session=; Max-Age=0; Path=/"
+COOKIE_GONE = ["__session=; Max-Age=0; Path=/", "__session=; Max-Age=0; Path=/; Secure; SameSite=None; Partitioned"]
 
 
 class Service:
@@ -128,7 +128,7 @@ def test_a_token_is_refused_after_its_logout_and_no_other(system: System) -> Non
 def test_the_cookie_is_expired_and_the_event_is_written_by_then(system: System) -> None:
     _, token = system.sign_in("user_cookie")
     answer = system.service.log_out(cookie=token)
-    assert answer.headers.get_list("set-cookie") == [COOKIE_GONE]
+    assert answer.headers.get_list("set-cookie") == COOKIE_GONE
     (event,) = system.events("user_cookie")
     assert event["event_id"] == answer.json()["event_id"]
     assert system.service.refuses(token)

@@ -98,6 +98,7 @@ class KeyRing:
         self._clock = clock
         self._sleep = sleep
         self._keys: dict[str, RSAPublicKey] = {}
+        self.key_at_hand = self._keys.get
         self._attempted_at = -math.inf
         self._refreshing: asyncio.Task[None] | None = None
         metrics = metrics or Metrics()
@@ -116,9 +117,6 @@ class KeyRing:
     def problem(self) -> str | None:
         """Why no token can be verified, in one line; None while there are keys, however old."""
         return None if self._keys else self.fetch_problem
-
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:  # noqa: D102 - see Keys
-        return self._keys.get(kid)
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: D102 - see Keys
         if kid not in self._keys and (refresh := self._refresh()) is not None:
@@ -188,7 +186,7 @@ class KeyRing:
                 logger.info("keys loaded: %s", ", ".join(keys))
             elif self.fetch_problem is not None:
                 logger.info("fetching keys works again")
-            self._keys = keys
+            self._keys, self.key_at_hand = keys, keys.get
             self._good_fetches.inc()
             self._fetched_at.set_to_current_time()
         self.fetch_problem = problem

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import orjson
 from starlette.responses import Response
 
+_PARTITIONED = b"; Secure; SameSite=None; Partitioned"
+
 
 class JSONResponse(Response):
     """A JSON answer rendered by orjson."""
@@ -17,10 +19,12 @@ class JSONResponse(Response):
 
 
 def expire_cookies(response: Response, names: Iterable[str]) -> None:
-    """Have the browser forget cookies.
+    """Have the browser forget cookies, partitioned ones (CHIPS) too, which it keeps beside the others.
 
     Args:
         response: carries the headers that say so.
         names: of the session cookies that the request carried.
     """
-    response.raw_headers += [(b"set-cookie", f"{name}=; Max-Age=0; Path=/".encode("ascii")) for name in names]
+    for name in names:
+        expired = f"{name}=; Max-Age=0; Path=/".encode("ascii")
+        response.raw_headers += [(b"set-cookie", expired), (b"set-cookie", expired + _PARTITIONED)]

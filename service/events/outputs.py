@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import select
 import stat
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+
+logger = logging.getLogger("service.events")
 
 MAX_LINE = ATOMIC_WRITE - 1
 """Bytes of a line with its newline: what a pipe takes whole, less a newline that may have to go before it."""
@@ -172,6 +175,8 @@ class LogFile:
             except OSError:
                 os.close(descriptor)
                 raise
+        if is_file and self._follow and opened.st_uid not in {os.geteuid(), 0}:
+            logger.warning("%s belongs to another user, who can change what is in it", self.name)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._opened = descriptor, opened

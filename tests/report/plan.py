@@ -86,6 +86,8 @@ class Plan:
         event_id = str(UUID(int=bits))
         if event == "session_ended":
             event_id = str(uuid5(UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8"), event_id))
+        summary = event == "user_logout_suppressed"
+        issued = timestamp(moment) if event == "user_logout_everywhere" else None
         per_event = event in {"user_logout_everywhere", "user_logout_suppressed"} or not keys.get("session_id")
         line: dict[str, Any] = {
             "event": event,
@@ -104,6 +106,11 @@ class Plan:
             "request_id": None if event == "user_logout_suppressed" else f"req-{self._number}",
             "trace_id": None,
             "origin": None,
+            **(
+                {"authorized_party": None, "token_issued_at": issued}
+                if event.startswith("user_logout") and not summary
+                else {}
+            ),
             **keys,
             "service": "clerk-logout",
             "service_version": "0.1.0",

@@ -67,6 +67,12 @@ class StandIn:
             yield
 
 
+def expired_cookies(*names: str) -> list[str]:
+    """The ``Set-Cookie`` headers that make a browser forget these cookies, partitioned ones too."""
+    partitioned = "; Secure; SameSite=None; Partitioned"
+    return [f"{name}=; Max-Age=0; Path=/{form}" for name in names for form in ("", partitioned)]
+
+
 def token_of(session: Session, **changes: Any) -> str:
     """A session's token, signed with the tests' key."""
     return token(claims(sub=session.user_id, sid=session.id, **changes))
