@@ -174,7 +174,10 @@ def check(token: str | None) -> None:
 @main.command()
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port of the service.")
 @click.option("--clerk-port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="Port of 'Clerk'.")
-def sandbox(port: int, clerk_port: int) -> None:
+@click.option(
+    "--packages", type=click.Path(path_type=Path), help="Where clerk-js and ui are unpacked, for `make example`."
+)
+def sandbox(port: int, clerk_port: int, packages: Path | None) -> None:
     """Run the service with a stand-in for Clerk, on 127.0.0.1 only.
 
     Tokens are really signed and really verified; only the users are invented. No setting is read.
@@ -183,7 +186,7 @@ def sandbox(port: int, clerk_port: int) -> None:
         # Here, because only who tries it out needs the stand-in and the HTTP client.
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
 
-        run_sandbox(port, clerk_port, Path(directory))
+        run_sandbox(port, clerk_port, Path(directory), packages)
 
 
 @main.command()

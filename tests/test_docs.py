@@ -30,6 +30,7 @@ PAGES = {
     for path in [
         *sorted(Path().glob("*.md")),
         Path("service/README.md"),
+        Path("deploy/nextjs/README.md"),
         *sorted(Path("docs").glob("*.md")),
         Path("deploy/pipeline/README.md"),
     ]
@@ -42,7 +43,7 @@ EXAMPLES = [
     for path, text in PAGES.items()
     for command, answer in re.findall(r"^```console\n\$ (curl .*)\n((?:.|\n)*?)^```$", text, re.MULTILINE)
 ]
-OTHER_VARIABLES = {"HTTPS_PROXY", "PROMETHEUS_MULTIPROC_DIR", "WORKERS"}
+OTHER_VARIABLES = {"HTTPS_PROXY", "NEXT_PUBLIC_CLERK_LOGOUT_URL", "PROMETHEUS_MULTIPROC_DIR", "WORKERS"}
 """Named in the docs, and no settings."""
 
 _CHANGING = {
@@ -203,7 +204,7 @@ def test_the_event_in_readme_holds_to_its_schema() -> None:
 
 
 def test_readme_shows_what_the_pages_show() -> None:
-    assert blocks("README.md", "js") == blocks("docs/frontend.md", "js")[:1]
+    assert blocks("README.md", "tsx") == blocks("deploy/nextjs/README.md", "tsx")
     assert blocks("README.md")[-1] == blocks("docs/operations.md")[0]
 
 
