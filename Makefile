@@ -25,13 +25,12 @@ example-report: .venv/test.stamp ## Report the logouts in docs/sample.jsonl.gz (
 test: .venv/test.stamp ## Run the tests, below 3 minutes on 2 cores (ARGS="-k logout" runs some)
 	@$(BIN)/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
 
-test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then the quick fault tests and those in the browser
+test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then the quick fault tests
 	@$(BIN)/python -m coverage erase
 	@HYPOTHESIS_PROFILE=full $(BIN)/python -m coverage run $(PYTEST) -m 'not fault and not browser'
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 	@$(BIN)/python -m pytest -m 'fault and not slow'
-	@$(MAKE) --no-print-directory test-browser
 
 test-oldest: .venv-oldest/stamp ## Run `make test` with the oldest dependencies that pyproject.toml allows
 	@.venv-oldest/bin/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
