@@ -7,11 +7,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' pyproject.toml
 
-RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-annotate pyproject.toml
+RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-annotate --extra report pyproject.toml
 PYTEST := -m pytest --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-oldest test-newest faults bench bench-quick check lock clean
+.PHONY: help run example example-report test test-all test-oldest test-newest test-browser faults bench bench-quick check lock clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,21 +19,30 @@ help: ## Say what can be made
 run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print ready curls (ARGS="--port 9000")
 	@exec $(BIN)/python -m service sandbox $(ARGS)
 
+example-report: .venv/test.stamp ## Report the logouts in docs/sample.jsonl.gz (ARGS="--html report.html" or --json)
+	@$(BIN)/python -m service report docs/sample.jsonl.gz $(ARGS)
+
 test: .venv/test.stamp ## Run the tests, below 3 minutes on 2 cores (ARGS="-k logout" runs some)
-	@$(BIN)/python $(PYTEST) -m 'not fault and not slow' $(ARGS)
+	@$(BIN)/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
 
 test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then the quick fault tests
 	@$(BIN)/python -m coverage erase
-	@HYPOTHESIS_PROFILE=full $(BIN)/python -m coverage run $(PYTEST) -m 'not fault'
+	@HYPOTHESIS_PROFILE=full $(BIN)/python -m coverage run $(PYTEST) -m 'not fault and not browser'
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 	@$(BIN)/python -m pytest -m 'fault and not slow'
 
 test-oldest: .venv-oldest/stamp ## Run `make test` with the oldest dependencies that pyproject.toml allows
-	@.venv-oldest/bin/python $(PYTEST) -m 'not fault and not slow' $(ARGS)
+	@.venv-oldest/bin/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
 
 test-newest: .venv-newest/stamp ## Run `make test` with the newest dependencies that pyproject.toml allows
-	@.venv-newest/bin/python $(PYTEST) -m 'not fault and not slow' $(ARGS)
+	@.venv-newest/bin/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
+
+test-browser: .venv/test.stamp ## Run the Next.js example in Chromium, below 6 minutes (needs node, npm and chromium)
+	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+example: .venv/test.stamp ## Start the Next.js example with the service and a stand-in for Clerk (needs node and npm)
+	@exec $(BIN)/python -m tests.browser.example
 
 faults: .venv/test.stamp ## Break everything on purpose, under 20 minutes (ARGS="-k sigkill --repeat 20" runs some, many times)
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
@@ -50,17 +59,17 @@ check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks 
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@lock=$$(mktemp -d) && trap 'rm -r "$$lock"' EXIT && cp deploy/requirements.txt "$$lock/run" && cp tests/requirements.txt "$$lock/test" \
-		&& $(COMPILE) -o "$$lock/run" && $(COMPILE) --group test --constraint "$$lock/run" -o "$$lock/test" \
+		&& $(COMPILE) -o "$$lock/run" && $(COMPILE) --extra report --group test --constraint "$$lock/run" -o "$$lock/test" \
 		&& diff -u deploy/requirements.txt "$$lock/run" && diff -u tests/requirements.txt "$$lock/test" \
 		&& echo 'the locks are current'
 
 lock: ## Bring the locks in line with pyproject.toml (ARGS=--upgrade takes the newest versions)
 	@test -x $(BIN)/uv || $(MAKE) .venv/test.stamp
 	@$(COMPILE) $(ARGS) -o deploy/requirements.txt
-	@$(COMPILE) $(ARGS) --group test --constraint deploy/requirements.txt -o tests/requirements.txt
+	@$(COMPILE) $(ARGS) --extra report --group test --constraint deploy/requirements.txt -o tests/requirements.txt
 
 clean: ## Remove .venv* and what tools left behind
-	@rm -rf .venv .venv-oldest .venv-newest tests/benchmarks/node/node_modules tests/clerk/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .example .venv-oldest .venv-newest tests/benchmarks/node/node_modules tests/clerk/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3' >&2; exit 1; }

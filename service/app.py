@@ -12,12 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
-from service.endpoints.cors import Cors
+from service.endpoints.asgi import SESSION, ExactRouter, ResponseHeaders
 from service.endpoints.documents import event_schema, index, openapi
 from service.endpoints.logout import logout
-from service.endpoints.middleware import SESSION, RequestDurations, ResponseHeaders
 from service.endpoints.responses import JSONResponse
-from service.endpoints.routing import ExactRouter
 from service.endpoints.session import session
 from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
 from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit
@@ -89,13 +87,14 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
                 "stop": lambda: sign_outs.stop(TIMEOUT_WHEN_STOPPING),
             }
 
-    origins = settings.clerk_authorized_parties
     app = Starlette(
         middleware=[
             Middleware(
                 ResponseHeaders,
-                durations=RequestDurations(counted, [route.path for route in ROUTES], METHODS),
-                cors=Cors(origins) if origins else None,
+                origins=settings.clerk_authorized_parties,
+                paths=[route.path for route in ROUTES],
+                methods=METHODS,
+                metrics=counted,
             )
         ],
         exception_handlers={HTTPException: _problem},

@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``check``, ``sandbox``, ``schema``, ``openapi``. Only here the environment is read."""
+"""The command line: ``serve``, ``check``, ``report`` and others. Only here the environment is read."""
 
 import asyncio
 import json
@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from prometheus_client import disable_created_metrics
@@ -18,7 +20,9 @@ from service import __version__
 from service.clerk.credentials import read_credentials
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason, Verdict
+from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
+from service.events.asyncapi import asyncapi
 from service.events.schemas import schemas
 from service.events.types import timestamp_of
 from service.resources import (
@@ -32,8 +36,7 @@ from service.resources import (
     open_revocations,
     verifier_of,
 )
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
 from service.server import listen
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
@@ -119,6 +122,28 @@ def openapi() -> None:
     click.echo(json.dumps(document(), indent=2))
 
 
+@main.command("asyncapi")
+def print_asyncapi() -> None:
+    """Print the events as an AsyncAPI document."""
+    click.echo(json.dumps(asyncapi(), indent=2))
+
+
+@main.command("convert")
+@click.option("--to", required=True, type=click.Choice(STANDARDS), help="The standard.")
+@click.argument("file", type=click.File("rb"), default="-")
+def print_converted(to: str, file: BinaryIO) -> None:
+    """Print the events of FILE (or stdin) as OCSF, ECS or OpenTelemetry, one JSON object a line.
+
+    What a standard cannot say is skipped, and what is no event too; stderr says how many of each.
+    """
+    counts: Counter[str] = Counter()
+    sys.stdout.buffer.writelines(convert(file, to, counts))
+    sys.stdout.buffer.flush()
+    click.echo(f"clerk-logout: {counts.pop('converted', 0)} converted", err=True)
+    for name, count in sorted(counts.items()):
+        click.echo(f"clerk-logout: {count} skipped: {name}", err=True)
+
+
 @main.command()
 @click.option("--token", metavar="TOKEN", help="Explain the verdict on this session token; - reads it from stdin.")
 def check(token: str | None) -> None:
@@ -149,7 +174,10 @@ def check(token: str | None) -> None:
 @main.command()
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port of the service.")
 @click.option("--clerk-port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="Port of 'Clerk'.")
-def sandbox(port: int, clerk_port: int) -> None:
+@click.option(
+    "--packages", type=click.Path(path_type=Path), help="Where clerk-js and ui are unpacked, for `make example`."
+)
+def sandbox(port: int, clerk_port: int, packages: Path | None) -> None:
     """Run the service with a stand-in for Clerk, on 127.0.0.1 only.
 
     Tokens are really signed and really verified; only the users are invented. No setting is read.
@@ -158,7 +186,47 @@ def sandbox(port: int, clerk_port: int) -> None:
         # Here, because only who tries it out needs the stand-in and the HTTP client.
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
 
-        run_sandbox(port, clerk_port, Path(directory))
+        run_sandbox(port, clerk_port, Path(directory), packages)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to FILE.")
+@click.option("--since", metavar="TIME", help="Only logouts from then on: 2026-11-21 or 2026-11-21T06:00+01:00.")
+@click.option("--until", metavar="TIME", help="Only logouts before then.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="What days and hours are of.")
+@click.option("--bad-lines", is_flag=True, help="Print the lines that are no events to stderr, too.")
+def report(
+    files: tuple[str, ...],
+    *,
+    as_json: bool,
+    html: Path | None,
+    since: str | None,
+    until: str | None,
+    timezone: str,
+    bad_lines: bool,
+) -> None:
+    """Report the logouts in event FILEs: plain or gzip, quoted globs, or - for stdin.
+
+    Exit code 2 when a file cannot be read or none has an event.
+    """
+    try:
+        # Here, because it needs packages that the service does not.
+        from service.report.command import report as run_report  # noqa: PLC0415
+        from service.report.command import window_of  # noqa: PLC0415
+        from service.report.inputs import UnusableInputError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        click.echo(
+            f"clerk-logout: {error.name} is missing; the report needs: pip install 'clerk-logout[report]'", err=True
+        )
+        sys.exit(2)
+    try:
+        window = window_of(since, until, timezone)
+        run_report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
+    except UnusableInputError as error:
+        click.echo(f"clerk-logout: {error}", err=True)
+        sys.exit(2)
 
 
 def _setting_shown(settings: Settings, name: str) -> str:

@@ -13,14 +13,12 @@ from service import __version__
 from service.clerk.credentials import session_cookies
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verifier import Verifier
-from service.events.client_address import ClientAddress
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
 from service.events.recorder import Recorder
-from service.events.request_facts import RequestFacts
+from service.events.request import ClientAddress, RequestFacts
 from service.events.spool import Spool
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
+from service.revocations.revocation_list import MemoryStore, RevocationList
 from service.sessions.check import SessionCheck
 from service.settings import ConfigurationError, Settings
 from service.telemetry.metrics import Metrics

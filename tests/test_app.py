@@ -14,9 +14,10 @@ from service.app import create_app
 from service.clerk.backend_api import BackendApi
 from service.endpoints.cors import REQUEST_HEADERS
 from service.events.schemas import schemas
-from service.resources import check_spool
+from service.resources import check_spool, open_revocations
 from service.settings import ConfigurationError, Settings
 from service.telemetry.diagnostics import configure_logging
+from service.telemetry.metrics import Metrics
 from tests.conftest import OpenClient
 from tests.support.clerk import SECRET_KEY
 from tests.support.lines import EventFile
@@ -294,3 +295,11 @@ def test_a_spool_directory_of_another_user_is_refused(settings: Callable[..., Se
     os.chown(theirs, 12345, 12345)
     with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: .* belongs to another user"):
         check_spool(settings(event_spool_dir=str(theirs)))
+
+
+async def test_an_option_of_redis_that_cannot_be_used_stops_the_start(settings: Callable[..., Settings]) -> None:
+    changed = settings(revocations_url="redis://127.0.0.1:1/0?ssl_ca_certs=sesame")
+    with pytest.raises(ConfigurationError, match=r"^REVOCATIONS_URL: ") as error:
+        async with open_revocations(changed, Metrics()):
+            pass
+    assert "sesame" not in str(error.value)

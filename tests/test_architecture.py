@@ -143,7 +143,7 @@ def test_imports_run_one_way() -> None:
         ("telemetry/metrics.py", "service.settings"),
         ("settings.py", "service.events.types"),
         ("clerk/verdict.py", "service.events.types"),
-        ("events/log.py", "service.revocations.store"),
+        ("events/log.py", "service.revocations.revocation_list"),
         ("sessions/check.py", "service.resources"),
         ("resources.py", "service.endpoints.state"),
         ("endpoints/logout.py", "service.guard"),

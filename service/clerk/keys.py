@@ -99,6 +99,7 @@ class KeyRing:
         self._clock = clock
         self._sleep = sleep
         self._keys: dict[str, RSAPublicKey] = {}
+        self.key_at_hand = self._keys.get
         self._attempted_at = self._asked_at = self._as_of = -math.inf
         """When the last fetch began, the last that a token caused, and the last that was good."""
         self._refreshing: asyncio.Task[None] | None = None
@@ -118,9 +119,6 @@ class KeyRing:
     def problem(self) -> str | None:
         """Why no token can be verified, in one line; None while there are keys, however old."""
         return None if self._keys else self.fetch_problem
-
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:  # noqa: D102 - see Keys
-        return self._keys.get(kid)
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: D102 - see Keys
         came_at = self._clock()
@@ -192,7 +190,7 @@ class KeyRing:
                 logger.info("keys loaded: %s", ", ".join(keys))
             elif self.fetch_problem is not None:
                 logger.info("fetching keys works again")
-            self._keys, self._as_of = keys, self._attempted_at
+            self._keys, self.key_at_hand, self._as_of = keys, keys.get, self._attempted_at
             self._good_fetches.inc()
             self._fetched_at.set_to_current_time()
         self.fetch_problem = problem

@@ -160,14 +160,20 @@ class Verifier:
                 Reason.JWK_FAILED_TO_LOAD, "key id", "keys from Clerk", "none in time", Auth.UNVERIFIABLE
             ) from None
 
-    def _check_claims(self, claims: dict[str, Any], origin_issued_at: float | None) -> Verdict:
+    def _check_claims(self, claims: dict[str, Any], origin_issued_at: float | None) -> Verdict:  # noqa: C901 - the checks in their order
         """Check claims whose signature is good."""
         for name in ("sub", "sid"):
-            if not _is_identifier(claims.get(name)):
-                raise _invalid(name, "a string of 1-128 visible ASCII characters", claims.get(name))
+            value = claims.get(name)
+            if not isinstance(value, str) or _matches_identifier(value) is None:
+                raise _invalid(name, "a string of 1-128 visible ASCII characters", value)
         if not isinstance(claims.get("jti", ""), str):
             raise _invalid("jti", "a string, or none", claims["jti"])
-        expires, issued, not_before = _times(claims)
+        times = {"exp": claims.get("exp"), "iat": claims.get("iat"), "nbf": claims.get("nbf", 0)}
+        for name, value in times.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise _invalid(name, "a number of seconds since 1970", value)
+        # In whole seconds, cut off as by the PyJWT of Clerk's SDK.
+        expires, issued, not_before = int(times["exp"]), int(times["iat"]), int(times["nbf"])
         if self._audiences and not _names_one_of(self._audiences, claims.get("aud")):
             expected = "one of CLERK_AUDIENCE"
             raise _CheckFailedError(Reason.TOKEN_INVALID_AUDIENCE, "aud", expected, claims.get("aud"))
@@ -238,15 +244,6 @@ def _checked_header(part: bytes) -> tuple[str, float | None]:
     origin_issued_at = header.get("oiat")
     is_number = isinstance(origin_issued_at, int | float) and not isinstance(origin_issued_at, bool)
     return kid, origin_issued_at if is_number else None
-
-
-def _times(claims: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return ``exp``, ``iat`` and ``nbf`` in whole seconds since 1970, cut off as by the PyJWT of Clerk's SDK."""
-    times = {"exp": claims.get("exp"), "iat": claims.get("iat"), "nbf": claims.get("nbf", 0)}
-    for name, value in times.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _invalid(name, "a number of seconds since 1970", value)
-    return int(times["exp"]), int(times["iat"]), int(times["nbf"])
 
 
 def _names_one_of(audiences: frozenset[str], aud: object) -> bool:

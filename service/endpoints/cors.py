@@ -1,11 +1,9 @@
 """Pages of other origins may call us: those of the application, and no others."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
-
-from service.events.request_head import NONE, Headers
 
 METHODS = ("DELETE", "GET")
 MAX_AGE = 7200
@@ -28,48 +26,35 @@ REQUEST_HEADERS = (
 )
 EXPOSED_HEADERS = ("X-Request-ID", "WWW-Authenticate", "Retry-After")
 
-_VARY = (b"vary", b"Origin")
-_ANY = [_VARY]
+ResponseFields = list[tuple[bytes, bytes]]
 
 
-class Cors:
-    """CORS with credentials (Fetch standard, section 3.3).
+def answering_preflights(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
+    """Put Starlette's answers to preflights before what answers any other ``OPTIONS`` request."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=METHODS,
+        allow_headers=REQUEST_HEADERS,
+        allow_credentials=True,
+        expose_headers=EXPOSED_HEADERS,
+        max_age=MAX_AGE,
+    )
 
-    Preflights are answered by Starlette's middleware. To any other response that would add the same headers, but look
-    up and copy those of request and response for it; what it would add is known beforehand.
 
-    Args:
-        origins: those that are allowed.
+def response_headers(origins: Collection[str]) -> tuple[dict[bytes, ResponseFields], ResponseFields]:
+    """Give what other responses carry, by the request's origin, and for any other origin (Fetch standard, section 3.3).
+
+    Starlette's middleware would add the same, and copy the headers of request and response for it.
     """
-
-    def __init__(self, origins: Collection[str]) -> None:
-        self._origins = origins
-        self._headers = {
-            origin.encode("ascii"): [
-                _VARY,
-                (b"access-control-allow-origin", origin.encode("ascii")),
-                (b"access-control-allow-credentials", b"true"),
-                (b"access-control-expose-headers", ", ".join(EXPOSED_HEADERS).encode("ascii")),
-            ]
-            for origin in origins
-        }
-
-    def answering_preflights(self, app: ASGIApp) -> ASGIApp:
-        """Put the answers to preflights before what answers any other ``OPTIONS`` request."""
-        return CORSMiddleware(
-            app,
-            allow_origins=self._origins,
-            allow_methods=METHODS,
-            allow_headers=REQUEST_HEADERS,
-            allow_credentials=True,
-            expose_headers=EXPOSED_HEADERS,
-            max_age=MAX_AGE,
-        )
-
-    def headers(self, sent: Headers) -> Sequence[tuple[bytes, bytes]]:
-        """Give what says who may read the response to a request that is no ``OPTIONS``.
-
-        Args:
-            sent: the request's headers.
-        """
-        return self._headers.get(sent.get(b"origin", NONE)[0], _ANY)
+    vary = [(b"vary", b"Origin")] if origins else []
+    by_origin = {
+        origin.encode("ascii"): [
+            *vary,
+            (b"access-control-allow-origin", origin.encode("ascii")),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", ", ".join(EXPOSED_HEADERS).encode("ascii")),
+        ]
+        for origin in origins
+    }
+    return by_origin, vary

@@ -17,7 +17,7 @@ from service.endpoints.responses import JSONResponse
 from service.events.schemas import schemas
 
 COMMON_HEADERS = ("X-Request-ID", "Cache-Control", "X-Content-Type-Options")
-"""What ``service.endpoints.middleware`` adds to every response."""
+"""What ``service.endpoints.asgi`` adds to every response."""
 
 
 @cache

@@ -5,15 +5,15 @@ Clerk ends the session; this endpoint only learns of it. So it verifies what it 
 
 import logging
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.clerk.credentials import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
-from service.endpoints.responses import JSONResponse, expire_cookies
-from service.endpoints.state import RequestState, state_of
+from service.endpoints.responses import expire_cookies
+from service.endpoints.state import RequestState
 from service.events.types import UserLogout, new_event_id, now, timestamp_of
-from service.revocations.revocation_list import RevocationList
 from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.logout")
@@ -21,22 +21,28 @@ logger = logging.getLogger("service.logout")
 
 async def logout(request: Request) -> Response:
     """Verify, record, have the session's tokens refused, and only then answer. The request's body is not read."""
-    state = state_of(request)
-    resources = state["resources"]
-    event_id, recorded = new_event_id(), False
+    state: RequestState = request.scope["state"]
+    event_id, timestamp, recorded = new_event_id(), now(), False
     verdict = ABSENT
     cookies: tuple[str, ...] = ()
     try:
-        credentials = read_credentials(state["head"].headers, resources.session_cookies)
-        cookies = credentials.cookies
-        verdict = await resources.logout_verifier.verify(credentials.tokens)
-        event_id, recorded = await _record(state, verdict, event_id, now())
+        resources = state["resources"]
+        tokens, cookies = read_credentials(state["head"].headers, resources.session_cookies)
+        verdict = await resources.logout_verifier.verify(tokens)
+        event_id, recorded = await _record(state, verdict, event_id, timestamp)
     except Exception as error:  # noqa: BLE001 - the promise of the 200 holds for our own mistakes too
         logger.error("a logout was not recorded: %s", where(error))  # noqa: TRY400 - see where()
-    await _revoke(resources.revocations, verdict)
+    try:
+        # Only a token that is valid now may have its session refused.
+        if verdict.auth is Auth.VERIFIED and (identity := verdict.identity) is not None:
+            lifetime = identity.longest_lifetime
+            await state["resources"].revocations.revoke([identity.session_id], token_lifetime=lifetime)
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.error("a signed-out session was not put on the revocation list: %s", where(error))  # noqa: TRY400
     content = {"success": True, "message": "Logged out successfully", "event_id": event_id, "recorded": recorded}
-    response = JSONResponse(content)
-    expire_cookies(response, cookies)
+    response = Response(orjson.dumps(content), media_type="application/json")
+    if cookies:
+        expire_cookies(response, cookies)
     return response
 
 
@@ -59,14 +65,3 @@ async def _record(state: RequestState, verdict: Verdict, event_id: str, timestam
         facts=facts,
     )
     return event_id, await resources.recorder.record(event)
-
-
-async def _revoke(revocations: RevocationList, verdict: Verdict) -> None:
-    """Have the session's tokens refused from now on. Only a token that is valid now may cause that."""
-    identity = verdict.identity
-    if verdict.auth is not Auth.VERIFIED or identity is None:
-        return
-    try:
-        await revocations.revoke([identity.session_id], token_lifetime=identity.longest_lifetime)
-    except Exception as error:  # noqa: BLE001 - as above
-        logger.error("a signed-out session was not put on the revocation list: %s", where(error))  # noqa: TRY400

@@ -54,7 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._unparsed > MAX_HEAD and not self._is_deaf:
             self.send_400_response("")
-        if self._in_body or (self._deadline == math.inf and not self._is_answering()):
+        if self._in_body or (self._deadline == math.inf and self.cycle.response_complete):
             self._deadline = self.loop.time() + CLIENT_TIMEOUT
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads it, uvicorn gives None
@@ -65,22 +65,17 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head. An exception in here stops the parser, and uvicorn calls ``send_400_response``."""
-        if self._is_answering():
+        if self.cycle is not None and not self.cycle.response_complete:
             raise ValueError("requests are not pipelined")
         super().on_message_begin()
         self._deadline = self.loop.time() + CLIENT_TIMEOUT
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, but no trailer."""
-        if not self._in_body and len(self.headers) <= MAX_FIELDS:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin with the request."""
         if len(self.headers) > MAX_FIELDS or (self._unparsed > MAX_HEAD and _size(self.url, self.headers) > MAX_HEAD):
             raise ValueError("the head is too large")
         super().on_headers_complete()
-        self._in_body, self._unparsed = True, 0
+        self._in_body, self._unparsed, self.headers = True, 0, []  # so that trailers are no headers
         if self.parser.should_upgrade() or self.expect_100_continue:
             self.cycle.keep_alive = False  # whether a body follows is not known
             self._is_deaf = self.parser.should_upgrade()
@@ -93,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Wait for the answer, which has no deadline here, or for the next request."""
         self._in_body = False
-        self._deadline = math.inf if self._is_answering() else self.loop.time() + self.timeout_keep_alive
+        self._deadline = self.loop.time() + self.timeout_keep_alive if self.cycle.response_complete else math.inf
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service.clerk.sign_out import SignOutEverywhere, SignOutResult, StopReason
 from service.clerk.verdict import Identity
-from service.events.token_buckets import TokenBuckets
+from service.events.flood import TokenBuckets
 from service.events.types import Facts, UserLogoutEverywhere, new_event_id, now, timestamp_of
 from service.resources import Resources
 from service.telemetry.diagnostics import where

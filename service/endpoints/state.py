@@ -10,7 +10,7 @@ from service.clerk.webhook import WebhookReader
 from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit
 from service.endpoints.single_flight import SingleFlight
 from service.events.flood import FloodControl
-from service.events.request_head import RequestHead
+from service.events.request import RequestHead
 from service.resources import Resources
 from service.telemetry.throttle import LogThrottle
 

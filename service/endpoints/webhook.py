@@ -18,9 +18,7 @@ from service.clerk.errors import WebhookRefusedError
 from service.clerk.webhook import Delivery, EndedSession, read_delivery
 from service.endpoints.responses import JSONResponse
 from service.endpoints.state import RequestState, state_of
-from service.events.client_address import parse_address
-from service.events.request_facts import client_network, printable, trace_id
-from service.events.request_head import NONE, Headers
+from service.events.request import NONE, Headers, client_network, parse_address, printable, trace_id
 from service.events.types import Facts, SessionEnded, now, timestamp_of
 from service.revocations.revocation_list import RevocationList
 from service.telemetry.diagnostics import where

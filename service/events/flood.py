@@ -6,14 +6,14 @@ and the count is an event of its own, so that no call goes uncounted.
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from service.events.client_address import Address
-from service.events.token_buckets import TokenBuckets
+from service.events.request import Address
 from service.events.types import UserLogoutSuppressed, new_event_id, now
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Metrics
@@ -27,6 +27,55 @@ PROCESS_FACTOR = 4
 WINDOW = 10.0
 """Seconds that one summary covers."""
 AUTHS = ("verified", "expired", "unverifiable", "rejected", "absent")
+SECOND = 1_000_000_000
+"""In nanoseconds. Whole numbers, so that no rounding adds up."""
+SWEEP_FROM = 1000
+"""Buckets that are held before the full ones among them are looked for."""
+
+
+class TokenBuckets:
+    """One token bucket for each key. Of one key at most ``burst + per_second * t`` tokens are taken within t seconds.
+
+    A bucket is a single number, the time at which it will be full again. A full one is as good as none and is
+    forgotten, so the memory is bounded by what was taken lately, not by how many keys have ever been seen.
+
+    Args:
+        per_second: tokens that flow into a bucket, more than 0.
+        burst: tokens that a full bucket holds, at least 1.
+        clock: gives nanoseconds, and never goes back.
+    """
+
+    def __init__(self, *, per_second: float, burst: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        # Rounded up: rather a nanosecond slower than above the bound.
+        self._per_token = math.ceil(SECOND / per_second)
+        self._until_full = burst * self._per_token
+        self._clock = clock
+        self._full_at: dict[Hashable, int] = {}
+        self._sweep_at = SWEEP_FROM
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def has_token(self, key: Hashable) -> bool:
+        """Look whether ``take`` would give a token; takes none and remembers nothing."""
+        now = self._clock()
+        return max(self._full_at.get(key, now), now) + self._per_token - now <= self._until_full
+
+    def take(self, key: Hashable) -> bool:
+        """Take a token, if there is one."""
+        now = self._clock()
+        full_at = max(self._full_at.get(key, now), now) + self._per_token
+        if full_at - now > self._until_full:
+            return False
+        if len(self._full_at) >= self._sweep_at:
+            self._forget_full_ones(now)
+        self._full_at[key] = full_at
+        return True
+
+    def _forget_full_ones(self, now: int) -> None:
+        self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
+        # Twice what is left: so a sweep costs each bucket that was added since the last one a constant.
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._full_at))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
+import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, NoReturn
+from queue import SimpleQueue
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from service.events.outputs import MAX_LINE, Output, whole_lines
 from service.events.spool import Spool
-from service.events.thread import CallThread
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Metrics
 from service.telemetry.throttle import LogThrottle
@@ -31,6 +32,62 @@ MIN_WRITE_TIME = 0.01
 """Seconds that a write to the output gets in any case, also when the event loop itself was held up before it."""
 CLOSE_TIMEOUT = 0.25
 """Seconds to wait for a disk at shutdown."""
+
+T = TypeVar("T")
+Then = Callable[[Any, Exception | None], object]
+"""Called in the event loop with what a function returned, or with None and what it raised."""
+
+
+class CallThread:
+    """Makes calls one after the other, in the order in which they were asked for.
+
+    A daemon thread: one that hangs in a system call on a sick disk must not keep the process from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Start the thread. Needs a running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[tuple[Callable[..., object], object, Then] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, function: Callable[[Any], object], argument: object, then: Then) -> None:
+        """Have a function called with one argument. One hop back to the event loop, where ``run`` needs two."""
+        self._calls.put((function, argument, then))
+
+    def run(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Have a function called; what it returns or raises comes as a future of the event loop."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self.submit(lambda _: function(*arguments), None, partial(_settle, future))
+        return future
+
+    def stop(self) -> None:
+        """Let the thread end after the calls that it was given."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            function, argument, then = call
+            result, problem = None, None
+            try:
+                result = function(argument)
+            except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever asked
+                problem = error
+            try:
+                self._loop.call_soon_threadsafe(then, result, problem)
+            except RuntimeError:
+                return  # the event loop is closed, nobody waits any more
+            # An exception refers to its traceback, which refers to this frame.
+            del call, function, argument, then, result, problem
+
+
+def _settle(future: asyncio.Future[Any], result: object, problem: Exception | None) -> None:
+    if future.done():
+        return  # cancelled, together with whoever waited
+    if problem is None:
+        future.set_result(result)
+    else:
+        future.set_exception(problem)
+        future.exception()  # whoever asked may have gone; that is no reason for asyncio to complain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,17 +249,14 @@ class EventLog:
         if not self._waiting:
             if not self._spooling:
                 self._idle.set()
-        elif self._spooling:
-            self._write_to_spool(self._take(APPEND_BYTES))
-        else:
-            self._write_to_output(self._take(self._output.max_write))
-
-    def _take(self, room: int) -> list[Line]:
-        """Take the first of the waiting lines, as many as fit into so many bytes."""
-        lines = []
+            return
+        lines, room = [], APPEND_BYTES if self._spooling else self._output.max_write
         while self._waiting and (room := room - len(self._waiting[0].data)) >= 0:
             lines.append(self._waiting.popleft())
-        return lines
+        if self._spooling:
+            self._write_to_spool(lines)
+        else:
+            self._write_to_output(lines)
 
     # --- DIRECT ---
 
@@ -219,7 +273,8 @@ class EventLog:
         try:
             taken = self._output.write(data)
         except BlockingIOError:
-            self._put_back(lines)
+            self._waiting.extendleft(reversed(lines))
+            self._batch = []
             self._task = self._loop.create_task(self._wait_for_reader(late_at), name="event log")
             return
         except Exception as problem:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
@@ -237,7 +292,8 @@ class EventLog:
             left -= len(line.data)
             if left < 0:
                 break
-            line.answer(recorded=True)
+            if not line.recorded.done():
+                line.recorded.set_result(True)
             count += 1
         del lines[:count]
         if lines is self._late:
@@ -247,14 +303,11 @@ class EventLog:
                 self._lose(lines, "it refused them when they came")
             self._task = self._loop.create_task(self._deliver(), name="event log")
             return
-        self._put_back(lines)
+        self._waiting.extendleft(reversed(lines))
+        self._batch = []
         if error is not None:
             self._start_spooling(_in_words(error))
         self._loop.call_soon(self._write_next)
-
-    def _put_back(self, lines: list[Line]) -> None:
-        self._waiting.extendleft(reversed(lines))
-        self._batch = []
 
     async def _wait_for_reader(self, until: float) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import select
 import stat
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+
+logger = logging.getLogger("service.events")
 
 MAX_LINE = ATOMIC_WRITE - 1
 """Bytes of a line with its newline: what a pipe takes whole, less a newline that may have to go before it."""
@@ -172,6 +175,8 @@ class LogFile:
             except OSError:
                 os.close(descriptor)
                 raise
+        if is_file and self._follow and opened.st_uid not in {os.geteuid(), 0}:
+            logger.warning("%s belongs to another user, who can change what is in it", self.name)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._opened = descriptor, opened
@@ -192,10 +197,16 @@ class LogFile:
 
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
         """
-        size = (self._followed() if self._follow else os.fstat(self._fd)).st_size
+        try:
+            found = os.stat(self._path) if self._follow else self._opened
+        except FileNotFoundError:
+            found = None
+        if found is None or not os.path.samestat(found, self._opened):
+            self._open()
+        size = os.fstat(self._fd).st_size
         if self._stream is not None:
             return self._stream.write(lines)
-        newline = b"" if self._ends_whole(size) else b"\n"
+        newline = b"" if size == self._end or self._ends_whole(size) else b"\n"
         taken = os.write(self._fd, newline + lines) - len(newline)
         whole = lines.rfind(b"\n", 0, max(taken, 0)) + 1
         self._torn = whole != taken  # -1: not even the newline was taken
@@ -210,20 +221,9 @@ class LogFile:
         """Close the file."""
         os.close(self._fd)
 
-    def _followed(self) -> os.stat_result:
-        """Open the path anew if it no longer leads to the open file; return the open file's status."""
-        try:
-            found = os.stat(self._path)
-        except FileNotFoundError:
-            found = None
-        if found is not None and os.path.samestat(found, self._opened):
-            return found
-        self._open()
-        return self._opened
-
     def _ends_whole(self, size: int) -> bool:
         """Tell whether the file, of this size, ends with a whole line. It is read only where somebody else wrote."""
-        if size in {self._end, 0}:
+        if size == 0:
             return True
         return os.pread(self._fd, 1, size - 1) == b"\n" if self._is_readable else not self._torn
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -64,7 +65,7 @@ class LockedDirectory:
     def exists(self) -> bool:
         """Tell whether the directory's name still leads to it."""
         try:
-            return os.path.samestat(os.fstat(self.descriptor), self.path.stat())
+            return os.path.samestat(os.fstat(self.descriptor), self.path.lstat())
         except FileNotFoundError:
             return False
 
@@ -156,13 +157,28 @@ class Segment:
             self.descriptor = -1
 
 
-def directories(parent: Path) -> list[Path]:
-    """Return the directories in the spool that are ours by their names, oldest first.
+def make_or_check(spool: Path) -> None:
+    """Make the spool's directory with mode 0700, or see that nobody but us and root can own what is put into it.
+
+    Raises:
+        OSError: it cannot be made, is a symbolic link or no directory, or belongs to another user.
+    """
+    with suppress(FileExistsError):
+        spool.mkdir(mode=0o700, parents=True)
+    status = spool.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is no directory, or a symbolic link")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+
+
+def directories(parent: Path) -> Iterator[Path]:
+    """Give the directories in the spool that are ours by their names, oldest first.
 
     Raises:
         OSError: the spool's directory cannot be read.
     """
-    return sorted(entry for entry in parent.iterdir() if _is_name(entry.name))
+    return (parent / name for name in sorted(filter(_is_name, os.listdir(parent))))  # noqa: PTH208 - no Path each
 
 
 def segments(path: Path, directory: LockedDirectory | None = None) -> list[Segment]:

@@ -11,15 +11,20 @@ import logging
 import os
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from service.events.outputs import MAX_LINE, sync_directory
-from service.events.segments import PROBE, LockedDirectory, Segment, directories, segments
+from service.events.segments import PROBE, LockedDirectory, Segment, directories, make_or_check, segments
 
 logger = logging.getLogger("service.spool")
 
 SEGMENT_BYTES = 1 << 20
 """Bytes after which the next segment begins."""
+MAX_ADOPTED = 64
+"""Directories of dead processes that are held at once; each costs an open file."""
+MAX_LOOKED_AT = 1000
+"""Directories of others that one look goes through, so that it never holds the lines up for long."""
 FULL = "it holds EVENT_SPOOL_MAX_BYTES"
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -59,7 +64,7 @@ class Spool:
     def look_after(self) -> None:
         """Adopt what dead processes left, and find out whether lines could be written. Never raises OSError."""
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_or_check(self._directory)
             # First, because what was left may be what fills the disk.
             self._adopt()
             probe = self._own_directory().path / PROBE
@@ -195,21 +200,22 @@ class Spool:
 
     def _own_directory(self) -> LockedDirectory:
         """Return our own directory, made anew where somebody has removed it."""
+        make_or_check(self._directory)
         if self._own is not None and not self._own.exists():
             self._own.close()
             self._own = self._current = None
         if self._own is None:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._own = LockedDirectory.make(self._directory)
         return self._own
 
     def _adopt(self) -> None:
-        """Take over what dead processes left, and see how much living ones keep."""
+        """Take over what dead processes left, as much as one look may, and see how much living ones keep."""
         ours = {directory.path for directory in (*self._adopted, self._own) if directory is not None}
         elsewhere = 0
-        for path in directories(self._directory):
-            if path in ours:
-                continue
+        others = (path for path in directories(self._directory) if path not in ours)
+        for path in islice(others, MAX_LOOKED_AT):
+            if len(self._adopted) >= MAX_ADOPTED:
+                break
             try:
                 directory = LockedDirectory.lock(path)
             except OSError as error:

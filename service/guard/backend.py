@@ -8,7 +8,7 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Aut
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from service.events.request_head import read_head
+from service.events.request import read_head
 from service.guard.opening import LazyCheck
 from service.sessions.check import SessionCheck, SessionUser
 from service.sessions.refusal import ABSENT_REFUSED, Refusal

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.events.request_head import read_head
+from service.events.request import read_head
 from service.guard.opening import LazyCheck, open_session_check
 from service.sessions.check import SessionCheck
 from service.sessions.refusal import Refusal

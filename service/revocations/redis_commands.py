@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service.revocations.redis_errors import NOT_REDIS, describe_error
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationsUnavailableError
 
 MAX_CONNECTIONS = 8
 """Beside one for ``probe``."""

@@ -10,9 +10,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import TypeVar
 
-from service.revocations.memory_store import MAX_SESSIONS, MemoryStore
 from service.revocations.redis_commands import CONNECT_TIMEOUT, MAX_CONNECTIONS, Entry, RedisCommands
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MAX_SESSIONS, MemoryStore, RevocationsUnavailableError
 
 logger = logging.getLogger("service.revocations")
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from service.revocations.batcher import Batcher
-from service.revocations.memory_store import MemoryStore
 from service.revocations.redis_commands import MAX_ENTRIES, Entry, RedisCommands
 from service.revocations.redis_health import REFILL, RedisHealth
-from service.revocations.store import REVOCATIONS_TIMEOUT, RevocationsUnavailableError
+from service.revocations.revocation_list import REVOCATIONS_TIMEOUT, MemoryStore, RevocationsUnavailableError
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")

@@ -4,16 +4,67 @@ It is keyed on the session, never on the token: a session has a new token every 
 list covers the minute in which the tokens that Clerk has handed out already would still verify.
 """
 
+import heapq
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from service.revocations.store import RevocationStore, RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
 
+logger = logging.getLogger("service.revocations")
+
+REVOCATIONS_TIMEOUT = 0.1
+"""Seconds in which a store answers. A request that asks several times gives this much to all of them together."""
 LEAST_SECONDS = 75
 """Clerk's session tokens live 60 s, clocks may differ by 5 s, and a token may have been handed out just now."""
 MOST_SECONDS = 24 * 3600
+MAX_SESSIONS = 100_000
+"""With sessions that are kept for 75 s that is 1,300 logouts per second."""
+MAX_STEPS = 100
+"""Entries that one call looks at to make room: so few that the event loop is never held up."""
+
+
+class RevocationsUnavailableError(Exception):
+    """The store could not be asked, or did not answer in time. Its text is one line without a secret."""
+
+
+class RevocationStore(Protocol):
+    """Keeps, for each signed-out session, when that was; forgets it when its time is over.
+
+    ``add`` and ``find`` raise ``RevocationsUnavailableError`` after ``REVOCATIONS_TIMEOUT``, or ``within`` seconds.
+    """
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used at the moment, in one line without a secret; None while it can. Asks nobody."""
+        ...
+
+    async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
+        """Put sessions on the list; one that is on it already keeps the earlier ``at`` and the later end.
+
+        Args:
+            session_ids: Clerk's ids, 1-128 visible ASCII characters each.
+            at: when they were signed out, in seconds since 1970.
+            seconds: how long from now they are kept, at least 1.
+        """
+        ...
+
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
+        """Give when the session was signed out, in seconds since 1970, or None where it is not on the list."""
+        ...
+
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
+        """Say whether this is the first claim for the session within so many seconds, over all who share the store.
+
+        Where they cannot be asked in time, it is the first of this process: better claimed twice than by nobody.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+        ...
 
 
 class RevocationList:
@@ -37,9 +88,11 @@ class RevocationList:
         self._store = store
         self._clock = clock
         self._longest = max(LEAST_SECONDS, 60 + 2 * clock_skew)
-        """The longest lifetime of a token that was told of, rounded up, for those who tell of none, as a webhook."""
+        """The longest lifetime of a token seen so far, for those who know of none, as a webhook."""
         revoked = (metrics or Metrics()).revocations
         self._ok, self._failed = revoked.labels("ok"), revoked.labels("failed")
+        self.signed_out_at = store.find
+        self.is_first_report = store.claim
 
     @property
     def problem(self) -> str | None:
@@ -55,11 +108,11 @@ class RevocationList:
             session_ids: the sessions.
             at: when they were signed out, in seconds since 1970; now where that is later, or not known.
             token_lifetime: seconds that a token of theirs that was made just now can pass, leeway included; None for
-                the longest that was told of before.
+                the longest seen so far.
 
         Returns:
-            Whether they are on it for everybody who shares the store. Never raises where the store is unavailable: who
-            signs somebody out has done so either way. The store tells of the outage, and brings them there after it.
+            Whether they are on it for everybody who shares the store. An unavailable store raises nothing: who signs
+            somebody out has done so either way. The store tells of the outage, and brings them there after it.
         """
         if token_lifetime is None:
             seconds = self._longest
@@ -78,26 +131,130 @@ class RevocationList:
         self._ok.inc(len(session_ids))
         return True
 
-    async def signed_out_at(self, session_id: str, *, within: float | None = None) -> float | None:
-        """Give when a session was signed out, in seconds since 1970, or None where it is not on the list.
 
-        Args:
-            session_id: the session.
-            within: seconds in which the answer must be there, where they are less than 100 ms.
+class ExpiringDict:
+    """Times by key, each kept until an end. When it is full, the entry that ends soonest makes room.
 
-        Raises:
-            RevocationsUnavailableError: nobody can say.
-        """
-        return await self._store.find(session_id, within=within)
+    Args:
+        max_size: entries that it holds.
+        clock: seconds that never go back.
+        on_dropped: called for each entry that had to go before its end.
+    """
 
-    async def is_first_report(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
-        """Say whether nobody has reported this session within so many seconds.
+    def __init__(
+        self, max_size: int, *, clock: Callable[[], float], on_dropped: Callable[[], object] = lambda: None
+    ) -> None:
+        self._max_size = max_size
+        self._clock = clock
+        self._on_dropped = on_dropped
+        self._entries: dict[str, tuple[float, float]] = {}
+        self._ends: list[tuple[float, str]] = []
+        """A heap with one end for each key; where the end was moved since, it is set right when it comes up."""
 
-        Where the others cannot be asked in time, what this process has reported decides.
+    def get(self, key: str) -> tuple[float, float] | None:
+        """Give the time and its end by the clock, while it lasts."""
+        entry = self._entries.get(key)
+        return entry if entry is not None and self._clock() < entry[1] else None
 
-        Args:
-            session_id: the session.
-            seconds: the window.
-            within: seconds in which the answer must be there, where they are less than 100 ms.
-        """
-        return await self._store.claim(session_id, seconds=seconds, within=within)
+    def put(self, key: str, time: float, until: float) -> None:
+        """Put a time in; one that is there and lasts keeps the earlier time and the later end."""
+        now = self._clock()
+        is_full = len(self._entries) >= self._max_size and key not in self._entries
+        if self._ends and (is_full or self._ends[0][0] <= now):
+            self._make_room(is_full=is_full)
+        before = self._entries.get(key)
+        if before is None:
+            heapq.heappush(self._ends, (until, key))
+        elif now < before[1]:
+            time, until = min(before[0], time), max(before[1], until)
+        self._entries[key] = time, until
+
+    def keys(self) -> list[str]:
+        """Give all keys; some of them may have ended."""
+        return list(self._entries)
+
+    def _make_room(self, *, is_full: bool) -> None:
+        """Forget what has ended, and if it is full the entry that ends soonest."""
+        now = self._clock()
+        for _ in range(MAX_STEPS):
+            if not self._ends or (now < self._ends[0][0] and not (is_full and len(self._entries) >= self._max_size)):
+                return
+            end, key = self._ends[0]
+            moved_to = self._entries[key][1]
+            if moved_to > end:
+                heapq.heapreplace(self._ends, (moved_to, key))
+                continue
+            heapq.heappop(self._ends)
+            del self._entries[key]
+            if now < end:
+                self._on_dropped()
+
+
+class MemoryStore:
+    """A ``RevocationStore`` in memory: nobody else sees it, and it ends with the process.
+
+    Args:
+        max_sessions: how many it keeps, and as many claims.
+        clock: seconds that never go back.
+        on_dropped: called for each session that had to go before its time.
+    """
+
+    problem: str | None = None
+
+    def __init__(
+        self,
+        *,
+        max_sessions: int = MAX_SESSIONS,
+        clock: Callable[[], float] = time.monotonic,
+        on_dropped: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._max_sessions = max_sessions
+        self._clock = clock
+        self._on_dropped = on_dropped
+        self._was_full = False
+        self._signed_out: ExpiringDict = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
+        self._claimed: ExpiringDict = ExpiringDict(max_sessions, clock=clock)
+
+    async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
+        """Put sessions on the list."""
+        until = self._clock() + seconds
+        for session_id in session_ids:
+            self._signed_out.put(session_id, at, until)
+
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:  # noqa: ARG002 - never waits
+        """Give when the session was signed out."""
+        entry = self._signed_out.get(session_id)
+        return None if entry is None else entry[0]
+
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:  # noqa: ARG002
+        """Say whether this is the first claim."""
+        if self.is_claimed(session_id):
+            return False
+        self._claimed.put(session_id, 0.0, self._clock() + seconds)
+        return True
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+    def is_claimed(self, session_id: str) -> bool:
+        """Say whether there is a claim, without making one."""
+        return self._claimed.get(session_id) is not None
+
+    def session_ids(self) -> list[str]:
+        """Give all sessions on the list; some of them may have ended."""
+        return self._signed_out.keys()
+
+    def entry(self, session_id: str) -> tuple[float, float] | None:
+        """Give when the session was signed out, and for how many seconds more it is kept; None if it is not here."""
+        entry = self._signed_out.get(session_id)
+        return None if entry is None else (entry[0], entry[1] - self._clock())
+
+    def _dropped(self) -> None:
+        self._on_dropped()
+        if not self._was_full:
+            self._was_full = True
+            logger.error(
+                "the revocation list of this process is full (%s sessions): those that end soonest are forgotten "
+                "before their time, and their tokens pass for the rest of it",
+                f"{self._max_sessions:,}",
+            )

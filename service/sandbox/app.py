@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -33,6 +34,7 @@ def create_sandbox(
     events: Sequence[str] = (),
     hosts: Sequence[str] = ("*",),
     deliver: Deliver = _to_nobody,
+    packages: Path | None = None,
 ) -> Starlette:
     """Build the stand-in.
 
@@ -42,6 +44,8 @@ def create_sandbox(
         events: the event lines so far, for the page to show.
         hosts: the Host headers that are answered, so that no other site's page gets a token by DNS rebinding.
         deliver: sends a webhook to the service.
+        packages: a directory with the npm packages ``@clerk/clerk-js`` and ``@clerk/ui``, unpacked as ``clerk-js`` and
+            ``ui``, where a page runs the real clerk-js.
     """
     page = files(__package__).joinpath("page.html").read_text("utf-8").replace("{{service_url}}", service_url)
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY.format(service_url=service_url)}
@@ -61,5 +65,5 @@ def create_sandbox(
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
         exception_handlers={HTTPException: backend_api.error_response},
     )
-    app.state.instance, app.state.webhooks = instance, Webhooks(instance, deliver)
+    app.state.instance, app.state.webhooks, app.state.packages = instance, Webhooks(instance, deliver), packages
     return app

@@ -42,13 +42,14 @@ class _SandboxServer(Server):
         click.echo(self.banner, err=True, nl=False)
 
 
-def run_sandbox(port: int, clerk_port: int, spool: Path) -> None:
+def run_sandbox(port: int, clerk_port: int, spool: Path, packages: Path | None = None) -> None:
     """Run both until a signal ends them.
 
     Args:
         port: of the service; 0 for any.
         clerk_port: of the stand-in; 0 for any.
         spool: directory for events that standard output does not take.
+        packages: directory with clerk-js, for a page that runs it.
 
     Raises:
         ConfigurationError: a port cannot be had.
@@ -76,6 +77,7 @@ def run_sandbox(port: int, clerk_port: int, spool: Path) -> None:
             events=output.lines,
             hosts=("127.0.0.1", "localhost"),
             deliver=post_to(httpx.AsyncClient(trust_env=False), f"{service_url}/v1/webhooks/clerk"),
+            packages=packages,
         )
         own_port = clerk_socket.getsockname()[1]
 

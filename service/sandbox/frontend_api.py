@@ -1,46 +1,160 @@
-"""The part of Clerk's Frontend API that the page needs; real clerk-js asks for more.
+"""Clerk's Frontend API, as much of it as real clerk-js needs to sign in, refresh tokens, switch and sign out.
 
-Below ``/sandbox`` stands what takes the place of Clerk's own pages: signing in, and ending a session in the dashboard.
+Any identifier signs in, and any password proves it. As in a development instance, ``__clerk_db_jwt`` in the query tells
+one browser from another; the sandbox's own page is told by a cookie. Below ``/sandbox`` stands what takes the place of
+Clerk's own pages: signing in, and ending a session in the dashboard.
 """
 
 import json
+from typing import Any
+from urllib.parse import parse_qsl
 
-from starlette.background import BackgroundTask
+from starlette.background import BackgroundTask, BackgroundTasks
+from starlette.datastructures import URL
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from service.sandbox.backend_api import ANY, ClerkError, end_sessions, find_session, instance_of, not_found, parameters
-from service.sandbox.instance import TOKEN_LIFETIME, Session
+from service.sandbox.instance import COOKIE_SUFFIX, TOKEN_LIFETIME, Session, new_id
 
 COOKIE = "__client"
+DEV_BROWSER = "__clerk_db_jwt"
 USER = {"user_id": ANY, "org_id": ANY, "actor_id": ANY}
 """The parameters of signing in."""
 
+ENVIRONMENT = {
+    "auth_config": {"single_session_mode": False},
+    "display_config": {"application_name": "clerk-logout", "branded": False},
+    "user_settings": {"attributes": {}, "social": {}, "saml": {}, "password_settings": {}, "sign_up": {}},
+    "organization_settings": {
+        "enabled": True,
+        "domains": {},
+        "max_allowed_memberships": 5,
+        "slug": {"disabled": False},
+    },
+}
+
+
+async def _environment(_: Request) -> Response:
+    return JSONResponse(ENVIRONMENT)
+
+
+async def _dev_browser(_: Request) -> Response:
+    token = new_id("dvb")
+    return JSONResponse({"id": token, "token": token})
+
+
+async def _handshake(request: Request) -> Response:
+    """Send the browser back with the cookies that its session has, as a signed list (``clerkMiddleware`` sets them)."""
+    instance, query = instance_of(request), request.query_params
+    browser = query.get(DEV_BROWSER) or new_id("dvb")
+    sessions = _active(request, browser)
+    back = URL(query["redirect_url"])
+    values = {DEV_BROWSER: browser, "__client_uat": "0", "__session": ""}
+    if sessions:
+        origin = f"{back.scheme}://{back.netloc}"
+        values |= {
+            "__client_uat": str(sessions[0].created_at // 1000),
+            "__session": instance.session_token(sessions[0], origin),
+        }
+    cookies = [
+        f"{name}={value}; Path=/; SameSite=Lax; Max-Age={315360000 if value else 0}"
+        for plain, value in values.items()
+        for name in (plain, f"{plain}_{COOKIE_SUFFIX}")
+    ]
+    target = back.include_query_params(__clerk_handshake=instance.sign({"handshake": cookies}))
+    return RedirectResponse(str(target.include_query_params(**{DEV_BROWSER: browser})))
+
+
+async def _script(request: Request) -> Response:
+    """Serve clerk-js and Clerk's components from their npm packages, where those have been unpacked."""
+    packages = request.app.state.packages
+    name, path = request.path_params["package"], request.path_params["path"]
+    file = packages and (packages / name / "dist" / path).resolve()
+    if not (packages and file and file.is_relative_to(packages) and file.is_file()):
+        raise not_found()
+    return FileResponse(file)
+
 
 async def _client(request: Request) -> Response:
-    return JSONResponse(_client_of(request, request.cookies.get(COOKIE)))
+    return JSONResponse({"response": _client_of(request), "client": None})
+
+
+async def _sign_in_with_clerk(request: Request) -> Response:
+    """Complete at once, for any identifier: it becomes the user's id."""
+    form = await _form(request)
+    session = _new_session(request, {"user_id": form["identifier"]}, _client_id(request))
+    sign_in = {"object": "sign_in", "id": new_id("sia"), "status": "complete", "created_session_id": session.id}
+    return _answer(request, sign_in | {"identifier": session.user_id})
 
 
 async def _token(request: Request) -> Response:
-    session = find_session(request, request.path_params["session_id"])
-    if session.client_id != request.cookies.get(COOKIE) or session.status != "active":
-        raise not_found()
+    session = _own_session(request)
     return JSONResponse({"object": "token", "jwt": instance_of(request).session_token(session, _origin(request))})
+
+
+async def _touch(request: Request) -> Response:
+    session, form = _own_session(request), await _form(request)
+    if "active_organization_id" in form:
+        session.last_active_organization_id = form["active_organization_id"] or None
+    return _answer(request, _session_of(request, session))
+
+
+async def _verify(request: Request) -> Response:
+    """Begin to prove who the user is, or with ``attempt_first_factor`` accept the password."""
+    session = _own_session(request)
+    complete = request.url.path.endswith("attempt_first_factor")
+    if complete:
+        instance_of(request).verified(session)
+    verification = {
+        "object": "session_verification",
+        "id": new_id("sv"),
+        "status": "complete" if complete else "needs_first_factor",
+        "level": "first_factor",
+        "session": _session_of(request, session),
+        "first_factor_verification": {"status": "verified" if complete else "unverified", "strategy": "password"},
+        "second_factor_verification": None,
+        "supported_first_factors": [{"strategy": "password"}],
+        "supported_second_factors": None,
+    }
+    return _answer(request, verification)
 
 
 async def _sign_out(request: Request) -> Response:
     """End the browser's sessions, as ``clerk.signOut()`` does."""
     if request.method == "POST" and request.query_params.get("_method") != "DELETE":
         raise ClerkError(405, "method_not_allowed", "Method Not Allowed")
-    client_id = request.cookies.get(COOKIE)
-    sending = end_sessions(request, _active(request, client_id), "removed")
-    return JSONResponse(_client_of(request, client_id), background=sending)
+    sending = end_sessions(request, _active(request, _client_id(request)), "removed")
+    return _answer(request, _client_of(request), sending)
+
+
+async def _sign_out_one(request: Request) -> Response:
+    """End one session, as ``session.remove()`` and ``session.end()`` do."""
+    session = _own_session(request)
+    sending = end_sessions(request, [session], "removed" if request.url.path.endswith("remove") else "ended")
+    return _answer(request, _session_of(request, session), sending)
+
+
+async def _devices(request: Request) -> Response:
+    """List the user's sessions on all devices, for ``user.getSessions()``."""
+    mine = instance_of(request).sessions(user_id=_own_user(request), status="active")
+    return JSONResponse([session.as_json() | {"latest_activity": {"id": session.id}} for session in mine])
+
+
+async def _sign_out_of_device(request: Request) -> Response:
+    session = find_session(request, request.path_params["session_id"])
+    if session.user_id != _own_user(request):
+        raise not_found()
+    sending = end_sessions(request, [session], "revoked")
+    return _answer(request, session.as_json(), sending)
 
 
 async def _sign_in(request: Request) -> Response:
     session = _new_session(request, parameters(request, **USER), request.cookies.get(COOKIE))
-    response = JSONResponse(_client_of(request, session.client_id))
+    response = JSONResponse({"response": _client_of(request, session.client_id)})
     response.set_cookie(COOKIE, session.client_id, httponly=True, samesite="lax")
     return response
 
@@ -88,18 +202,76 @@ async def _redeliver(request: Request) -> Response:
     return JSONResponse({"redelivered": webhooks.newest[0]}, background=BackgroundTask(webhooks.send, *webhooks.newest))
 
 
+async def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
+
+
+def _answer(request: Request, response: dict[str, Any], sending: BackgroundTasks | None = None) -> Response:
+    """Answer with the browser's sessions beside what was asked for; clerk-js keeps them in step that way."""
+    return JSONResponse({"response": response, "client": _client_of(request)}, background=sending)
+
+
 def _new_session(request: Request, query: dict[str, str], client_id: str | None = None) -> Session:
     user = {"user_id": "user_2sandboxSandboxSandboxSand"} | query
     return instance_of(request).sign_in(**user, client_id=client_id)
+
+
+def _client_id(request: Request) -> str | None:
+    return request.query_params.get(DEV_BROWSER) or request.cookies.get(COOKIE)
+
+
+def _own_session(request: Request) -> Session:
+    """Return the session that the path names, if it is one of the caller's browser and goes on."""
+    session = find_session(request, request.path_params["session_id"])
+    if session.client_id != _client_id(request):
+        raise not_found()
+    if session.status not in {"active", "pending"}:
+        raise ClerkError(401, "signed_out", "Signed out", "You are signed out")
+    return session
+
+
+def _own_user(request: Request) -> str:
+    """Return the user of the session that clerk-js names as the active one."""
+    session = find_session(request, request.query_params.get("_clerk_session_id", ""))
+    return session.user_id if session.client_id == _client_id(request) else ""
 
 
 def _active(request: Request, client_id: str | None) -> list[Session]:
     return [] if client_id is None else instance_of(request).sessions(client_id=client_id, status="active")
 
 
-def _client_of(request: Request, client_id: str | None) -> dict[str, object]:
-    sessions = [session.as_json() for session in _active(request, client_id)]
-    return {"response": {"object": "client", "id": client_id, "sessions": sessions}}
+def _client_of(request: Request, client_id: str | None = None) -> dict[str, Any]:
+    client_id = client_id or _client_id(request)
+    sessions = [_session_of(request, session) for session in _active(request, client_id)]
+    newest = sessions[0]["id"] if sessions else None
+    return {"object": "client", "id": client_id, "sessions": sessions, "last_active_session_id": newest}
+
+
+def _session_of(request: Request, session: Session) -> dict[str, Any]:
+    """Return Clerk's Session object as the Frontend API has it: with its user and its newest token."""
+    email = {"object": "email_address", "id": "idn_sandbox", "email_address": f"{session.user_id}@sandbox.example"}
+    organization = {"object": "organization", "id": "org_sandbox", "name": "Sandbox", "slug": "sandbox"}
+    membership = {"object": "organization_membership", "id": "orgmem_sandbox", "organization": organization}
+    user = {
+        "object": "user",
+        "id": session.user_id,
+        "first_name": "Sandra",
+        "image_url": "",
+        "email_addresses": [email],
+        "primary_email_address_id": email["id"],
+        "password_enabled": True,
+        "organization_memberships": [membership | {"role": "org:member", "permissions": []}],
+    }
+    instance = instance_of(request)
+    token = {"object": "token", "jwt": instance.session_token(session, _origin(request))}
+    public = {"first_name": "Sandra", "identifier": email["email_address"], "image_url": "", "user_id": session.user_id}
+    age = instance.factor_age(session)
+    return session.as_json() | {
+        "user": user,
+        "public_user_data": public,
+        "last_active_token": token,
+        "factor_verification_age": age,
+    }
 
 
 def _origin(request: Request) -> str:
@@ -107,10 +279,34 @@ def _origin(request: Request) -> str:
     return request.headers.get("origin") or f"{request.url.scheme}://{request.url.netloc}"
 
 
+# Any page on this machine, and no other: the frontend that somebody develops beside the sandbox.
+_CORS = [
+    Middleware(
+        CORSMiddleware,
+        allow_origin_regex=r"https?://(localhost|127\.0\.0\.1)(:\d+)?",
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        allow_credentials=True,
+    )
+]
+_SESSION = "/v1/client/sessions/{session_id}"
+
 ROUTES = (
-    Route("/v1/client", _client),
-    Route("/v1/client/sessions", _sign_out, methods=["POST", "DELETE"]),
-    Route("/v1/client/sessions/{session_id}/tokens", _token, methods=["POST"]),
+    Route("/npm/@clerk/{package}@{version}/dist/{path:path}", _script, middleware=_CORS),
+    Route("/v1/environment", _environment, methods=["GET", "POST"], middleware=_CORS),
+    Route("/v1/dev_browser", _dev_browser, methods=["POST"], middleware=_CORS),
+    Route("/v1/client", _client, middleware=_CORS),
+    Route("/v1/client/handshake", _handshake),
+    Route("/v1/client/sign_ins", _sign_in_with_clerk, methods=["POST"], middleware=_CORS),
+    Route("/v1/client/sessions", _sign_out, methods=["POST", "DELETE"], middleware=_CORS),
+    Route(f"{_SESSION}/tokens", _token, methods=["POST"], middleware=_CORS),
+    Route(f"{_SESSION}/touch", _touch, methods=["POST"], middleware=_CORS),
+    Route(f"{_SESSION}/remove", _sign_out_one, methods=["POST"], middleware=_CORS),
+    Route(f"{_SESSION}/end", _sign_out_one, methods=["POST"], middleware=_CORS),
+    Route(f"{_SESSION}/verify", _verify, methods=["POST"], middleware=_CORS),
+    Route(f"{_SESSION}/verify/attempt_first_factor", _verify, methods=["POST"], middleware=_CORS),
+    Route("/v1/me/sessions/active", _devices, middleware=_CORS),
+    Route("/v1/me/sessions/{session_id}/revoke", _sign_out_of_device, methods=["POST"], middleware=_CORS),
     Route("/sandbox/sign-in", _sign_in, methods=["POST"]),
     Route("/sandbox/token", _any_token, methods=["POST"]),
     Route("/sandbox/sessions", _sign_in_elsewhere, methods=["POST"]),

@@ -3,9 +3,10 @@
 import secrets
 import string
 import time
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha1
 from typing import Any
 
 import orjson
@@ -14,6 +15,11 @@ from joserfc.jws import JWSRegistry, serialize_compact
 
 TOKEN_LIFETIME = 60
 """Seconds, as of Clerk's session tokens."""
+FRONTEND_API = "sandbox.clerk.accounts.dev"
+"""The host that clerk-js reads from the publishable key, unless it is given a ``proxyUrl``."""
+PUBLISHABLE_KEY = f"pk_test_{b64encode(f'{FRONTEND_API}$'.encode()).decode()}"
+COOKIE_SUFFIX = urlsafe_b64encode(sha1(PUBLISHABLE_KEY.encode()).digest())[:8].decode()  # noqa: S324 - Clerk's rule
+"""Ends the names of the cookies of this instance."""
 SESSION_LIFETIME = 7 * 24 * 3600 * 1000
 """Milliseconds: Clerk's default of seven days."""
 
@@ -71,6 +77,7 @@ class Instance:
         self._clock = clock
         self._key = RSAKey.generate_key(2048, private=True)
         self._sessions: dict[str, Session] = {}
+        self._verified_at: dict[str, int] = {}
 
     def jwks(self) -> dict[str, Any]:
         """Return the public key as Clerk publishes it."""
@@ -131,7 +138,7 @@ class Instance:
         claims: dict[str, Any] = {
             "azp": origin,
             "exp": now + TOKEN_LIFETIME,
-            "fva": [(self._milliseconds() - session.created_at) // 60_000, -1],
+            "fva": self.factor_age(session),
             "iat": now,
             "iss": self.issuer,
             "jti": secrets.token_hex(10),
@@ -146,7 +153,20 @@ class Instance:
         if session.actor is not None:
             claims["act"] = session.actor
         claims = {name: value for name, value in (claims | changes).items() if value is not None}
-        header = {"alg": "RS256", "cat": _SESSION_CATEGORY, "kid": self.kid, "typ": "JWT"}
+        return self.sign(claims, cat=_SESSION_CATEGORY)
+
+    def factor_age(self, session: Session) -> list[int]:
+        """Return the minutes since the user has proved who they are; there is no second factor."""
+        verified_at = self._verified_at.get(session.id, session.created_at)
+        return [(self._milliseconds() - verified_at) // 60_000, -1]
+
+    def verified(self, session: Session) -> None:
+        """Remember that the user has just proved who they are."""
+        self._verified_at[session.id] = self._milliseconds()
+
+    def sign(self, claims: dict[str, Any], **header: str) -> str:
+        """Make a JWT, signed with the instance's key."""
+        header |= {"alg": "RS256", "kid": self.kid, "typ": "JWT"}
         return serialize_compact(header, orjson.dumps(claims), self._key, registry=_REGISTRY)
 
     def _milliseconds(self) -> int:

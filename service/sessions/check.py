@@ -13,10 +13,9 @@ from service.clerk.token_cache import TokenCache
 from service.clerk.verdict import ABSENT, Auth, Identity, better
 from service.clerk.verifier import KEY_TIMEOUT, Verifier
 from service.events.recorder import Recorder
-from service.events.request_head import RequestHead
+from service.events.request import RequestHead
 from service.events.types import Facts, SessionUsedAfterLogout, new_event_id, now, timestamp_of
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import REVOCATIONS_TIMEOUT, RevocationsUnavailableError
+from service.revocations.revocation_list import REVOCATIONS_TIMEOUT, RevocationList, RevocationsUnavailableError
 from service.sessions.refusal import REVOCATIONS_UNAVAILABLE, SESSION_PENDING, SESSION_REVOKED, Refusal, refusal_of
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Children, Metrics

@@ -70,12 +70,12 @@ NODE = Path(__file__).with_name("node")
 
 def javascripts(tokens: list[str]) -> list[Outcome]:
     """Those of ``@clerk/backend``, as the lock names it."""
-    node, npm = need("node", "nodejs"), need("npm", "npm")
+    npm = need("npm", "npm")  # brings node
     if not (NODE / "node_modules").exists():
         subprocess.run([npm, "ci", "--ignore-scripts", "--fetch-retries=1"], cwd=NODE, check=True, capture_output=True)
     sent = {"tokens": tokens, "jwtKey": pem(), "authorizedParties": [ORIGIN], "issuer": ISSUER}
     said = subprocess.run(
-        [node, "verdicts.mjs"],
+        ["node", "verdicts.mjs"],
         cwd=NODE,
         input=json.dumps(sent),
         text=True,

@@ -15,8 +15,7 @@ from starlette.types import Message
 from service.app import create_app
 from service.clerk.verdict import Verdict
 from service.events.types import Event
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
+from service.revocations.revocation_list import MemoryStore, RevocationList
 from service.settings import Settings
 from tests.conftest import OpenClient
 from tests.support.clerk import expired_cookies

@@ -7,8 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.revocations.memory_store import MemoryStore
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MemoryStore, RevocationsUnavailableError
 from tests.clerk.test_bad_input import USER, VECTORS, Vector, assert_nothing_of
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile

@@ -21,12 +21,9 @@ from service.endpoints import sessions as sessions_module
 from service.endpoints.sessions import sessions
 from service.endpoints.sign_out_everywhere import TRIES, RecordedSignOut, SignOutLimit
 from service.endpoints.single_flight import SingleFlight
-from service.events.client_address import ClientAddress
-from service.events.request_facts import RequestFacts
-from service.events.request_head import read_head
+from service.events.request import ClientAddress, RequestFacts, read_head
 from service.events.types import UserLogoutEverywhere
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
+from service.revocations.revocation_list import MemoryStore, RevocationList
 from service.telemetry.throttle import LogThrottle
 from tests.clerk.test_bad_input import A_FEW
 from tests.clerk.test_sign_out import OWN, FakeClerk

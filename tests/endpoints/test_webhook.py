@@ -20,9 +20,7 @@ from starlette.types import Message
 from service.app import create_app
 from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY
 from service.events.types import Event
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
 from service.settings import Settings
 from service.telemetry.throttle import LOG_INTERVAL, LogThrottle
 from tests.conftest import OpenClient

@@ -3,8 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.events.client_address import MAX_HOPS, ClientAddress
-from service.events.request_head import RequestHead
+from service.events.request import MAX_HOPS, ClientAddress, RequestHead
 
 PROXIES = ("10.0.0.0/8", "2001:db8:ffff::/48")
 

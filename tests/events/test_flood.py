@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.events.client_address import Address
-from service.events.flood import AUTHS, PROCESS_FACTOR, FloodControl
-from service.events.token_buckets import SECOND
+from service.events.flood import AUTHS, PROCESS_FACTOR, SECOND, FloodControl
+from service.events.request import Address
 from service.events.types import UserLogoutSuppressed
 from service.telemetry.metrics import Metrics
 from tests.events.test_token_buckets import Clock

@@ -307,6 +307,27 @@ def test_a_file_that_was_rotated_away_is_opened_anew(file: LogFile, rotate: str)
     assert b"before" not in path.read_bytes()
 
 
+def test_a_file_of_another_user_is_written_to_with_a_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may give a file to another user")
+    path.touch()
+    os.chown(path, 12345, 12345)
+    file = LogFile(str(path))
+    try:
+        for _ in range(2):
+            assert file.write(b"{}\n") == 3
+        assert caplog.messages == [f"{path} belongs to another user, who can change what is in it"]
+        path.unlink()
+        file.write(b"{}\n")
+        path.unlink()
+        path.touch()
+        os.chown(path, 12345, 12345)
+        file.write(b"{}\n")
+        assert len(caplog.messages) == 2, "said again of another file, not of our own"
+    finally:
+        file.close()
+
+
 def test_rotating_leaks_no_descriptor(file: LogFile) -> None:
     before = open_files()
     for _ in range(10):

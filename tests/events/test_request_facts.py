@@ -2,9 +2,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from service.events.client_address import ClientAddress
-from service.events.request_facts import RequestFacts, client_network, trace_id
-from service.events.request_head import Headers, RequestHead
+from service.events.request import ClientAddress, Headers, RequestFacts, RequestHead, client_network, trace_id
 from service.events.types import Facts
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from service.events.request_head import read_head
+from service.events.request import read_head
 
 
 def scope(*headers: tuple[bytes, bytes], client: object = ("203.0.113.77", 51234)) -> dict[str, Any]:

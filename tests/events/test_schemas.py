@@ -348,7 +348,9 @@ def test_the_wheel_holds_the_schemas_and_what_else_is_read_from_the_package(tmp_
     subprocess.run([sys.executable, "-m", *command], check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        shipped = {name: archive.read(name) for name in archive.namelist() if name.endswith((".json", ".html"))}
+        shipped = {name: archive.read(name) for name in archive.namelist() if name.endswith((".json", ".html", ".sql"))}
     documents = {f"service/events/schemas/{name}.json" for name in ("envelope", *schemas())}
-    assert set(shipped) == documents | {"service/endpoints/openapi.json", "service/sandbox/page.html"}
+    documents |= {f"service/report/sql/{path.name}" for path in (ROOT / "deploy/pipeline/sql").iterdir()}
+    pages = {"service/sandbox/page.html", "service/report/page.html"}
+    assert set(shipped) == documents | pages | {"service/endpoints/openapi.json"}
     assert all((ROOT / name).read_bytes() == shipped[name] for name in shipped)

@@ -16,7 +16,7 @@ import pytest
 import uuid_utils
 
 from service.events.outputs import MAX_LINE
-from service.events.spool import SEGMENT_BYTES, Spool
+from service.events.spool import MAX_ADOPTED, MAX_LOOKED_AT, SEGMENT_BYTES, Spool
 from tests.events.conftest import OpenSpool
 from tests.support.disks import fill, small_disk
 from tests.support.spools import claims, contents, holder, leave, line, numbered, open_files, take_all
@@ -211,8 +211,8 @@ def test_a_place_that_is_no_directory_is_a_problem(directory: Path) -> None:
     (directory / "file").touch()
     spool = Spool(str(directory / "file"), 1 << 30)
     spool.look_after()
-    assert problem(spool) == "File exists"
-    with pytest.raises(OSError, match="File exists"):
+    assert problem(spool) == "it is no directory, or a symbolic link"
+    with pytest.raises(OSError, match="it is no directory, or a symbolic link"):
         spool.append(line(1))
     spool.close()
 
@@ -462,6 +462,80 @@ def test_a_directory_of_another_user_is_left_alone_and_said_once(
     spool.look_after()
     assert take_all(spool) == b""
     assert caplog.messages == [f"a directory in the spool is left alone: {left.name}: it belongs to another user"]
+
+
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_spool_of_another_user_takes_no_lines(tmp_path_factory: pytest.TempPathFactory, when: str) -> None:
+    """Anybody may make the default directory in /var/tmp first, and would own what is put there."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give a directory to another user")
+    directory = tmp_path_factory.mktemp("foreign")
+    spool = Spool(str(directory), 1 << 30)
+    if when == "later":
+        spool.look_after()
+        spool.append(line(1))
+        assert problem(spool) is None
+    os.chown(directory, 12345, 12345)
+    leave(directory, line(2))
+    spool.look_after()
+    assert problem(spool) == "it belongs to another user"
+    with pytest.raises(PermissionError, match="it belongs to another user"):
+        spool.append(line(3))
+    os.chown(directory, 0, 0)
+    spool.look_after()
+    assert problem(spool) is None
+    spool.close()
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_spool_that_is_a_symbolic_link_takes_no_lines(
+    tmp_path_factory: pytest.TempPathFactory, *, dangling: bool
+) -> None:
+    parent = tmp_path_factory.mktemp("links")
+    target = parent / "target"
+    if not dangling:
+        target.mkdir()
+    link = parent / "spool"
+    link.symlink_to(target)
+    spool = Spool(str(link), 1 << 30)
+    spool.look_after()
+    assert problem(spool) == "it is no directory, or a symbolic link"
+    with pytest.raises(OSError, match="symbolic link"):
+        spool.append(line(1))
+    assert not dangling or not target.exists()
+    assert dangling or list(target.iterdir()) == []
+
+
+def test_our_directory_replaced_by_a_symbolic_link_to_it_is_made_anew(open_spool: OpenSpool, directory: Path) -> None:
+    spool = open_spool()
+    (ours,) = claims(directory)
+    ours.rename(directory / "moved")
+    ours.symlink_to(directory / "moved")
+    spool.append(line(1))
+    assert list((directory / "moved").iterdir()) == []
+
+
+def test_of_very_many_left_directories_some_are_held_at_a_time(open_spool: OpenSpool, directory: Path) -> None:
+    count = MAX_ADOPTED + 5
+    for number in range(count):
+        leave(directory, line(number))
+    before = open_files()
+    spool = open_spool()
+    assert open_files() - before <= MAX_ADOPTED + 1
+    delivered = take_all(spool)
+    assert delivered == b"".join(line(number) for number in range(MAX_ADOPTED))
+    spool.look_after()
+    assert take_all(spool) == b"".join(line(number) for number in range(MAX_ADOPTED, count))
+    assert len(claims(directory)) == 1
+
+
+def test_one_look_goes_through_a_bounded_number_of_directories(open_spool: OpenSpool, directory: Path) -> None:
+    for _ in range(MAX_LOOKED_AT + 5):
+        (directory / str(uuid_utils.uuid7())).mkdir()
+    spool = open_spool()
+    assert len(claims(directory)) == 5 + 1
+    spool.look_after()
+    assert len(claims(directory)) == 1
 
 
 def test_a_directory_that_cannot_be_locked_does_not_stand_in_the_way_of_others(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.events.thread import CallThread
+from service.events.log import CallThread
 from tests.support.processes import TIMEOUT
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.events.token_buckets import SECOND, SWEEP_FROM, TokenBuckets
+from service.events.flood import SECOND, SWEEP_FROM, TokenBuckets
 
 
 class Clock:

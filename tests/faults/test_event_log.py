@@ -124,8 +124,9 @@ def test_what_neither_log_nor_spool_takes_is_told_and_counted_exactly(tmp_path: 
             took = wait_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200, "readiness again")
             assert server.stop() == 0
         ids = first_of_each(lines_of(event_log, torn=2000))
-    assert set(full.recorded) == set(ids)
-    assert 0 < len(full.recorded) < 2000
+    # A line that came too late for its answer may be written all the same.
+    assert set(full.recorded) <= set(ids)
+    assert 0 < len(full.recorded) <= len(ids) < 2000
     assert lost == 2000 - len(ids)
     figure("log and spool full: difference of counter and missing lines", lost - (2000 - len(ids)), bound=0)
     figure("ready again after there was room", took, "s", bound=RETURN)

@@ -8,11 +8,9 @@ from typing import Any, Literal
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
-from service.events.request_head import RequestHead, read_head
+from service.events.request import RequestHead, read_head
 from service.events.types import Event, Facts, SessionUsedAfterLogout
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
 from service.sessions.check import SessionCheck
 from service.telemetry.metrics import Metrics
 from tests.support.signing import ORIGIN, claims, pem, token

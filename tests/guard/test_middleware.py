@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from service.guard import SessionGuard
-from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import MemoryStore
 from service.settings import ConfigurationError
 from tests.guard.conftest import client_of, is_open, started
 from tests.guard.parts import SESSION, USER, Parts, bearer, cookies, expired, of_session, scope

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.events.request_head import read_head
+from service.events.request import read_head
 from service.guard.opening import LazyCheck, open_session_check
 from service.sessions.check import SessionCheck, SessionUser
 from service.settings import ConfigurationError, Settings, load_settings

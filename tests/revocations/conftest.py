@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.revocations.memory_store import MemoryStore
 from service.revocations.redis_commands import RedisCommands
 from service.revocations.redis_store import RedisStore
-from service.revocations.store import RevocationStore
+from service.revocations.revocation_list import MemoryStore, RevocationStore
 from tests.support.redis_server import RedisServer, redis_server, until
 
 AT = 1_790_000_000.5

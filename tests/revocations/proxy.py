@@ -20,19 +20,26 @@ class Proxy:
         self.connections = 0
         self._is_cut: list[asyncio.Event] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
         """From now on pass nothing on over the connections there are, as a firewall that has forgotten them."""
         for one in self._is_cut:
             one.set()
 
-    def close(self) -> None:
-        """Close the connections there are."""
+    async def close(self) -> None:
+        """Close the connections there are, and wait for their tasks: one that is cancelled is reported."""
         for writer in self._writers:
             writer.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
         is_cut = asyncio.Event()
         self._is_cut.append(is_cut)
@@ -54,4 +61,4 @@ async def proxy_to(port: int) -> AsyncIterator[Proxy]:
     async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
         proxy.port = server.sockets[0].getsockname()[1]
         yield proxy
-        proxy.close()
+        await proxy.close()

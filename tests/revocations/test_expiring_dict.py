@@ -2,58 +2,58 @@ import time
 
 import pytest
 
-from service.revocations.expiring_dict import ExpiringDict
+from service.revocations.revocation_list import ExpiringDict
 from tests.revocations.conftest import Clock
 
 
 def test_an_entry_is_there_until_its_end(clock: Clock) -> None:
-    entries: ExpiringDict[str] = ExpiringDict(10, clock=clock)
-    entries.put("a", "A", 1005.0)
+    entries = ExpiringDict(10, clock=clock)
+    entries.put("a", 1.0, 1005.0)
     clock.now = 1004.999
-    assert entries.get("a") == ("A", 1005.0)
+    assert entries.get("a") == (1.0, 1005.0)
     clock.now = 1005.0
     assert entries.get("a") is None
 
 
 def test_what_has_ended_leaves_memory(clock: Clock) -> None:
-    entries: ExpiringDict[None] = ExpiringDict(1000, clock=clock)
+    entries = ExpiringDict(1000, clock=clock)
     for number in range(1000):
-        entries.put(str(number), None, clock.now + 1)
+        entries.put(str(number), 0.0, clock.now + 1)
     clock.now += 10
     for _ in range(20):
-        entries.put("new", None, clock.now + 1)
+        entries.put("new", 0.0, clock.now + 1)
     assert entries.keys() == ["new"]
 
 
 def test_a_new_entry_outlives_the_ended_one_before_it(clock: Clock) -> None:
-    entries: ExpiringDict[str] = ExpiringDict(10, clock=clock)
-    entries.put("a", "first", 1005)
+    entries = ExpiringDict(10, clock=clock)
+    entries.put("a", 1.0, 1005)
     clock.now = 1006.0
-    entries.put("a", "second", 1050)
-    entries.put("b", "B", 1050)
-    assert entries.get("a") == ("second", 1050)
+    entries.put("a", 2.0, 1050)
+    entries.put("b", 1.0, 1050)
+    assert entries.get("a") == (2.0, 1050)
 
 
 def test_when_it_is_full_the_entry_that_ends_soonest_goes(clock: Clock) -> None:
     dropped: list[None] = []
-    entries: ExpiringDict[str] = ExpiringDict(3, clock=clock, on_dropped=lambda: dropped.append(None))
+    entries = ExpiringDict(3, clock=clock, on_dropped=lambda: dropped.append(None))
     for key, seconds in [("a", 30), ("b", 10), ("c", 20)]:
-        entries.put(key, key, clock.now + seconds)
-    entries.put("b", "later now", clock.now + 40)
+        entries.put(key, 5.0, clock.now + seconds)
+    entries.put("b", 7.0, clock.now + 40)
     assert dropped == []
-    entries.put("d", "d", clock.now + 50)
+    entries.put("d", 5.0, clock.now + 50)
     assert len(dropped) == 1
     assert sorted(entries.keys()) == ["a", "b", "d"]
-    assert entries.get("b") == ("later now", 1040)
+    assert entries.get("b") == (5.0, 1040)
 
 
 def test_what_has_ended_makes_room_before_anything_is_dropped(clock: Clock) -> None:
     dropped: list[None] = []
-    entries: ExpiringDict[None] = ExpiringDict(2, clock=clock, on_dropped=lambda: dropped.append(None))
-    entries.put("a", None, 1001)
-    entries.put("b", None, 1050)
+    entries = ExpiringDict(2, clock=clock, on_dropped=lambda: dropped.append(None))
+    entries.put("a", 0.0, 1001)
+    entries.put("b", 0.0, 1050)
     clock.now = 1001.0
-    entries.put("c", None, 1050)
+    entries.put("c", 0.0, 1050)
     assert dropped == []
     assert entries.keys() == ["b", "c"]
 
@@ -61,15 +61,24 @@ def test_what_has_ended_makes_room_before_anything_is_dropped(clock: Clock) -> N
 @pytest.mark.parametrize("moved", [False, True])
 def test_no_call_takes_long_however_many_end_at_once(clock: Clock, moved: bool) -> None:
     size = 100_000
-    entries: ExpiringDict[None] = ExpiringDict(size, clock=clock)
+    entries = ExpiringDict(size, clock=clock)
     for seconds in (1, 75) if moved else (1,):
         for number in range(size):
-            entries.put(str(number), None, clock.now + seconds)
+            entries.put(str(number), 0.0, clock.now + seconds)
     times = []
     for number in range(2000):
         clock.now += 0.001
         began = time.thread_time()
-        entries.put(f"new {number}", None, clock.now + 75)
+        entries.put(f"new {number}", 0.0, clock.now + 75)
         times.append(time.thread_time() - began)
     assert sorted(times)[-3] < 0.005  # the garbage collector comes by too
     assert len(entries.keys()) <= 1.01 * size
+
+
+def test_an_ended_entry_that_is_still_here_leaves_nothing_to_the_new_one(clock: Clock) -> None:
+    entries = ExpiringDict(1000, clock=clock)
+    for number in range(150):
+        entries.put(str(number), 1.0, 1001 + number / 1000)
+    clock.now = 1010.0
+    entries.put("149", 2.0, 1050)
+    assert entries.get("149") == (2.0, 1050)

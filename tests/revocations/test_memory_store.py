@@ -1,6 +1,6 @@
 import pytest
 
-from service.revocations.memory_store import MemoryStore
+from service.revocations.revocation_list import MemoryStore
 from tests.revocations.conftest import Clock
 
 

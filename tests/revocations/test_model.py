@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from service.revocations.memory_store import MemoryStore
 from service.revocations.redis_commands import REPORTED, REVOKED, RedisCommands
 from service.revocations.redis_store import RedisStore
+from service.revocations.revocation_list import MemoryStore
 from tests.revocations.conftest import SECONDS, Clock
 from tests.support.redis_server import RedisServer
 

@@ -121,7 +121,7 @@ HANGS = """
 import asyncio, socket, threading, time
 from service.revocations.redis_commands import RedisCommands
 from service.revocations.redis_store import RedisStore
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationsUnavailableError
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 async def main():
     store = RedisStore(RedisCommands("redis://redis.internal"))

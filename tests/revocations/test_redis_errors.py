@@ -9,7 +9,7 @@ from redis import exceptions
 
 from service.revocations.redis_commands import REPORTED, REVOKED
 from service.revocations.redis_errors import NOT_REDIS, describe_error
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationsUnavailableError
 from tests.revocations.conftest import AT, opened, until_up
 from tests.support.redis_server import RedisServer, redis_server
 

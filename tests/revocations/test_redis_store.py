@@ -10,7 +10,7 @@ from service.revocations import redis_health
 from service.revocations.redis_commands import MARKER, REPORTED, REVOKED, Entry, RedisCommands
 from service.revocations.redis_health import LOST
 from service.revocations.redis_store import RedisStore
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import RevocationsUnavailableError
 from tests.revocations.conftest import (
     AT,
     SECONDS,

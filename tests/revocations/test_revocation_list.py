@@ -4,9 +4,7 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import generate_latest
 
-from service.revocations.memory_store import MemoryStore
-from service.revocations.revocation_list import RevocationList
-from service.revocations.store import RevocationsUnavailableError
+from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
 from tests.revocations.conftest import Clock
 

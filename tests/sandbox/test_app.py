@@ -97,7 +97,7 @@ async def test_an_ended_session_gets_no_token(browser: httpx.AsyncClient) -> Non
     (session,) = (await browser.post("/sandbox/sign-in")).json()["response"]["sessions"]
     await browser.delete("/v1/client/sessions")
     refused = await browser.post(f"/v1/client/sessions/{session['id']}/tokens")
-    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (404, "resource_not_found")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, "signed_out")
 
 
 async def test_another_browser_gets_no_token_of_a_session(browser: httpx.AsyncClient) -> None:

@@ -1,0 +1,1 @@
+"""The report: from event files to the answers of docs/data.md. Needs the extra ``report``."""

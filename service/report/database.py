@@ -1,0 +1,102 @@
+"""Event files as a database: DuckDB reads them once, in a temporary directory, and then answers questions."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from service.report.inputs import UnusableInputError, is_gzip
+
+MEMORY_LIMIT = "1400MB"
+"""What DuckDB may hold before it writes to the temporary directory."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which logouts count.
+
+    Attributes:
+        since: the first moment, with a time zone; None for no bound.
+        until: the first moment after it.
+        timezone: the IANA name of the zone that days and hours are of.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    timezone: str = "UTC"
+
+    def where(self, column: str) -> str:
+        """Give the condition that a time lies in the window."""
+        bounds = [(">=", self.since), ("<", self.until)]
+        return " AND ".join(["true", *(f"{column} {sign} '{bound.isoformat()}'" for sign, bound in bounds if bound)])
+
+
+@contextmanager
+def connect(directory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty database in a directory, bounded in memory; what it cannot do is an UnusableInputError."""
+    settings: dict[str, Any] = {
+        "temp_directory": str(directory / "spilled"),
+        "memory_limit": MEMORY_LIMIT,
+        "preserve_insertion_order": False,
+    }
+    try:
+        with duckdb.connect(directory / "events.duckdb", config=settings) as connection:
+            # What query_progress() gives, without DuckDB's own bar.
+            connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+            yield connection
+    except duckdb.Error as error:
+        raise UnusableInputError(str(error).partition("\n")[0]) from error
+
+
+def load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
+    """Read event files into the tables of ``sql/duckdb.sql``."""
+    for compression in "none", "gzip":
+        if names := [str(path) for path in paths if is_gzip(path) == (compression == "gzip")]:
+            connection.execute(f"SET VARIABLE files = [{', '.join(map(_quoted, names))}]")
+            connection.execute(f"SET VARIABLE compression = '{compression}'")
+            connection.execute(sql("duckdb"))
+
+
+def narrow(connection: duckdb.DuckDBPyConnection, window: Window) -> None:
+    """Make ``sessions``, and leave in it and in ``events`` what lies in a window.
+
+    Sessions are joined before: of one that was called for in the window and had ended before it, all is before it.
+    """
+    connection.execute(f"SET TimeZone = {_quoted(window.timezone)}")
+    connection.execute(sql("sessions"))
+    connection.execute("CREATE TABLE logouts AS FROM sessions WHERE " + window.where("logged_out_at"))
+    connection.execute("DROP VIEW sessions; ALTER TABLE logouts RENAME TO sessions")
+    connection.execute("ALTER VIEW events RENAME TO all_events")
+    connection.execute("CREATE VIEW events AS FROM all_events WHERE " + window.where("timestamp"))
+
+
+def ask(connection: duckdb.DuckDBPyConnection, question: str) -> list[Row]:
+    """Answer one question of ``sql/questions.sql``."""
+    answer = connection.execute(questions()[question])
+    names = [column[0] for column in answer.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+def sql(name: str) -> str:
+    """Give a text of ``sql/``."""
+    return (files(__package__) / "sql" / f"{name}.sql").read_text("utf-8")
+
+
+@cache
+def questions() -> dict[str, str]:
+    """Give every question by its name."""
+    parts = re.split(r"^-- (\w+)\n", sql("questions"), flags=re.MULTILINE)[1:]
+    return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

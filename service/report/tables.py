@@ -1,0 +1,153 @@
+"""A report's figures in words and tables, for the terminal and for the page alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.report.database import Row
+from service.report.figures import Figures
+
+TOLD_BY = {"both": "call and webhook", "call": "call only", "webhook": "webhook only"}
+"""Who told of a logout, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of one kind.
+
+    Attributes:
+        head: the columns' names; the first column names the row, the others are counts.
+        bars: for each row the lengths to draw, in the colours of TOLD_BY; empty for no bars.
+        note: a sentence below it.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bars: Sequence[Sequence[int]] = ()
+    note: str = ""
+
+
+def count(number: int) -> str:
+    """Write a number with separated thousands."""
+    return f"{number:,}"
+
+
+def share(part: float | None) -> str:
+    """Write a share in percent."""
+    return "n/a" if part is None else f"{part:.1%}"
+
+
+def duration(milliseconds: int | None) -> str:
+    """Write a time in the unit that suits it."""
+    if milliseconds is None:
+        return "n/a"
+    for unit, of_it in ("h", 3_600_000), ("min", 60_000), ("s", 1000):
+        if abs(milliseconds) >= of_it:
+            return f"{milliseconds / of_it:.1f} {unit}"
+    return f"{milliseconds} ms"
+
+
+def period(figures: Figures) -> str:
+    """Say which time a report is about."""
+    first, last = (
+        figures[bound] or figures["input"][found] for bound, found in (("since", "first"), ("until", "last"))
+    )
+    return f"{first[:16].replace('T', ' ')} to {last[:16].replace('T', ' ')}, days of {figures['timezone']}"
+
+
+def tiles(figures: Figures) -> list[tuple[str, str]]:
+    """Give the figures to begin with, each with what it counts."""
+    coverage = figures["coverage"]
+    return [
+        (count(figures["logouts"]["logouts"]), "logouts"),
+        (count(figures["logouts"]["people"]), "people"),
+        (share(coverage["without_call_share"]), "without a call"),
+        (share(coverage["without_webhook_share"]), "without a webhook"),
+        (duration(figures["confirmation_percentiles"]["p50_milliseconds"]), "to Clerk's end, median"),
+        (count(figures["used_after_logout"]["sessions"]), "used after logout"),
+    ]
+
+
+def tables(figures: Figures) -> dict[str, list[Table]]:
+    """Give the tables by the sections of the report, in its order."""
+    logouts, read = figures["logouts"], figures["input"]
+    told_by = [
+        {"told by": text, "logouts": logouts[f"told_by_{name}"]}
+        | {f"told_by_{other}": logouts[f"told_by_{name}"] if other == name else 0 for other in TOLD_BY}
+        for name, text in TOLD_BY.items()
+    ]
+    verdicts = [
+        {"verdict": ": ".join(filter(None, (row["auth"], row["reason"]))), "calls": row["calls"]}
+        for row in figures["calls_by_verdict"]
+    ]
+    hours = [row | {"hour": f"{row['hour']:02d}:00"} for row in figures["logouts_by_hour"]]
+    percentiles = (f"{name[:3]} {duration(value)}" for name, value in figures["confirmation_percentiles"].items())
+    told = ("logouts", *(f"told_by_{name}" for name in TOLD_BY))
+    used = ("sessions", "events", "issued_after_logout")
+    everywhere = ("sign_outs", "revoked_sessions", "failed_sessions")
+    missing = (
+        f"Of the ends that Clerk told of, {share(figures['coverage']['calls_missing_share'])} had no call; "
+        f"of the calls, {share(figures['coverage']['webhooks_missing_share'])} were never confirmed."
+    )
+    expired = (
+        f"{count(logouts['expired'])} logouts rest on expired tokens only; of those, Clerk never confirmed "
+        f"{count(logouts['expired_and_unconfirmed'])}. "
+        f"Flood control suppressed {count(figures['calls']['suppressed'])} more calls."
+    )
+    files = "1 file" if read["files"] == 1 else f"{count(read['files'])} files"
+    lines = f"{count(read['lines'])} lines in {files}, {count(read['bad_lines'])} of them no events."
+    return {
+        "When": [
+            _table("By day", "day", told, figures["logouts_by_day"]),
+            _table("By hour of the day", "hour", ["logouts"], hours),
+        ],
+        "Coverage": [
+            _table("Who told of the logouts", "told by", ["logouts"], told_by, note=missing),
+            _table("By origin of the call", "origin", told, figures["logouts_by_origin"], "none"),
+            _table("By Clerk's cause", "cause", told, figures["logouts_by_cause"], "no webhook"),
+        ],
+        "How sure": [
+            _table("Calls by verdict", "verdict", ["calls"], verdicts, note=expired),
+            _table(
+                "From the call to Clerk's end",
+                "ended",
+                ["logouts"],
+                figures["confirmation"],
+                note=", ".join(percentiles),
+            ),
+            _table("Age of expired tokens", "token_age", ["calls"], figures["expired_calls_by_token_age"]),
+        ],
+        "Who": [
+            _table(
+                "Who logged out",
+                "initiated_by",
+                ["logouts", "people", "actors"],
+                figures["logouts_by_initiator"],
+                "not told",
+            ),
+            _table("Sign-outs everywhere", "scope", everywhere, figures["sign_outs_everywhere"]),
+            _table("Tokens used after logout", "day", used, figures["used_after_logout_by_day"]),
+        ],
+        "What was read": [
+            _table("Suppressed calls", "day", ["events", "calls"], figures["suppressed_calls_by_day"]),
+            _table("Events", "event", ["lines", "events", "repeated_lines"], read["by_event"], note=lines),
+        ],
+    }
+
+
+def _table(
+    title: str, key: str, keys: Sequence[str], rows: Sequence[Row], unknown: str = "", *, note: str = ""
+) -> Table:
+    """Make a table of a column that names the row, and of counts; with bars for who told, or for a single count."""
+    if rows and "told_by_both" in rows[0]:
+        bars = [[row[f"told_by_{name}"] for name in TOLD_BY] for row in rows]
+    else:
+        bars = [[row[keys[0]]] for row in rows] if len(keys) == 1 else []
+    head = [name.removeprefix("told_by_").replace("_", " ") for name in (key, *keys)]
+    shown = [[_printable(row[key] or unknown), *(count(row[name]) for name in keys)] for row in rows]
+    return Table(title=title, head=head, rows=shown, bars=bars, note=note)
+
+
+def _printable(text: str) -> str:
+    """Keep what a line says from steering a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,10 @@
+import type { NextConfig } from "next";
+
+const config: NextConfig = {
+  turbopack: { root: import.meta.dirname },
+  devIndicators: false,
+  // For the same-origin variant: NEXT_PUBLIC_CLERK_LOGOUT_URL=/
+  rewrites: async () => [{ source: "/v1/auth/:path*", destination: `${process.env.LOGOUT_SERVICE}/v1/auth/:path*` }],
+};
+
+export default config;

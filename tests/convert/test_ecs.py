@@ -1,0 +1,98 @@
+"""ECS documents, held to the fields that ECS publishes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.convert.ecs import ecs
+from tests.convert.examples import EXAMPLES, golden
+
+FIELDS = json.loads(Path("tests/standards/ecs-9.4.0.json").read_text("utf-8"))
+OWN = "clerk_logout"
+
+
+def flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Each field by its full name."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def wrong(name: str, value: Any) -> Iterator[str]:
+    """What ECS would not have in a field."""
+    if name not in FIELDS:
+        yield "unknown"
+        return
+    field = FIELDS[name]
+    if isinstance(value, list) != (field["normalize"] == ["array"]):
+        yield "list"
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in values):
+        yield "type"
+    elif "allowed_values" in field and not set(values) <= {one["name"] for one in field["allowed_values"]}:
+        yield "value"
+
+
+def mistakes(document: dict[str, Any]) -> Iterator[str]:
+    """What ECS would not have in a document."""
+    fields = dict(flat({key: value for key, value in document.items() if key != OWN}))
+    for name, value in fields.items():
+        yield from (f"{name}: {what}" for what in wrong(name, value))
+    yield from (f"{name}: missing" for name, field in FIELDS.items() if field.get("required") and name not in fields)
+    for category in FIELDS["event.category"]["allowed_values"]:
+        if category["name"] in document["event"]["category"]:
+            expected = category["expected_event_types"]
+            yield from (f"{category['name']}: {one}" for one in document["event"]["type"] if one not in expected)
+
+
+def test_each_event_becomes_what_is_expected() -> None:
+    assert {name: ecs(event) for name, event in EXAMPLES.items()} == golden("ecs")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_document_holds_to_ecs(name: str) -> None:
+    assert list(mistakes(ecs(EXAMPLES[name]))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"session": {"id": "x"}}, ["session.id: unknown"]),
+        ({"related": {"user": "x"}}, ["related.user: list"]),
+        ({"trace": {"id": 1}}, ["trace.id: type"]),
+        (
+            {"event": {"category": ["session"], "type": ["deletion"], "kind": "end"}},
+            ["event.kind: value", "session: deletion"],
+        ),
+        ({"ecs": {}}, ["ecs.version: missing"]),
+    ],
+)
+def test_what_is_not_ecs_is_noticed(change: dict[str, Any], what: list[str]) -> None:
+    assert list(mistakes(ecs(EXAMPLES["user_logout"]) | change)) == what
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [
+        ("user_logout, by the user", {"id": "user_2xyzUVW"}),
+        ("user_logout", {"id": "user_2support", "effective": {"id": "user_2xyzUVW"}}),
+        ("user_logout, by an agent", {"id": "user_2support", "effective": {"id": "user_2xyzUVW"}}),
+        ("session_ended, revoked", {"target": {"id": "user_2xyzUVW"}}),
+        ("session_used_after_logout", {"target": {"id": "user_2xyzUVW"}}),
+        ("user_logout, rejected", None),
+        ("user_logout_suppressed", None),
+    ],
+)
+def test_the_user_is_who_did_it_where_that_is_known(name: str, user: dict[str, Any] | None) -> None:
+    assert ecs(EXAMPLES[name]).get("user") == user
+
+
+def test_no_key_is_lost() -> None:
+    for event in EXAMPLES.values():
+        said = str(ecs(event))
+        assert [key for key, value in event.items() if value is not None and str(value) not in said] == []

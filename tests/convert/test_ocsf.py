@@ -1,0 +1,77 @@
+"""OCSF events, held to OCSF's own schema."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema  # type: ignore[import-untyped]
+
+from service.convert.ocsf import ocsf
+from tests.convert.examples import EXAMPLES, golden
+
+SCHEMA = OcsfJsonSchemaEmbedded(get_ocsf_schema("1.8.0")).get_class_schema("authentication")
+VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
+TOLD = {name: event for name, event in EXAMPLES.items() if ocsf(event) is not None}
+
+
+def converted(name: str) -> dict[str, Any]:
+    event = ocsf(EXAMPLES[name])
+    assert event is not None
+    return event
+
+
+def test_each_event_becomes_what_is_expected() -> None:
+    assert {name: ocsf(event) for name, event in EXAMPLES.items()} == golden("ocsf")
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_an_event_holds_to_ocsf(name: str) -> None:
+    VALIDATOR.validate(converted(name))
+
+
+def test_ocsfs_schema_notices_what_is_wrong() -> None:
+    event = converted("user_logout")
+    assert not VALIDATOR.is_valid(event | {"activity_id": 8})
+    assert not VALIDATOR.is_valid({key: value for key, value in event.items() if key != "user"})
+
+
+def test_events_without_a_user_are_not_told() -> None:
+    assert set(EXAMPLES) - set(TOLD) == {
+        "user_logout_suppressed",
+        "user_logout, rejected",
+        "user_logout, absent",
+    }
+
+
+def test_only_clerks_word_is_a_success() -> None:
+    statuses = {name: event["status"] for name in TOLD if (event := converted(name))["status"] != "Unknown"}
+    assert statuses == {
+        "session_ended": "Success",
+        "session_ended, revoked": "Success",
+        "user_logout_everywhere": "Success",
+        "user_logout_everywhere, in part": "Failure",
+        "session_used_after_logout": "Failure",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "who"),
+    [
+        ("user_logout, by the user", "user_2xyzUVW"),
+        ("user_logout", "user_2support"),
+        ("user_logout, by an agent", "user_2support"),
+        ("session_ended, revoked", None),
+        ("session_used_after_logout", None),
+    ],
+)
+def test_the_actor_is_who_did_it_where_that_is_known(name: str, who: str | None) -> None:
+    assert converted(name).get("actor") == (who and {"user": {"uid": who}})
+
+
+def test_no_key_is_lost() -> None:
+    for name in TOLD:
+        known = {key: value for key, value in EXAMPLES[name].items() if value is not None}
+        said = str(converted(name))
+        assert [key for key in converted(name)["unmapped"] if key not in known] == []
+        # The two times are there as milliseconds, too.
+        assert [key for key, value in known.items() if str(value) not in said and key != "timestamp"] == []

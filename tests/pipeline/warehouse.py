@@ -1,0 +1,54 @@
+"""ClickHouse without a server (chDB), with the tables of ``deploy/pipeline/clickhouse``."""
+
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from chdb.session import Session
+
+DDL = Path("deploy/pipeline/clickhouse/events.sql")
+
+
+class Warehouse:
+    """A directory of tables; created when missing.
+
+    Args:
+        directory: chDB's own, open in one process at a time.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self._session: Any = Session(str(directory))  # type: ignore[no-untyped-call]
+        for statement in DDL.read_text("utf-8").split(";\n"):
+            if statement.strip():
+                self.run(statement)
+
+    def run(self, statement: str) -> None:
+        """Run a statement that has no rows to give."""
+        self._session.query(statement)
+
+    def insert(self, lines: list[bytes]) -> None:
+        """Insert raw lines, without their newlines."""
+        with NamedTemporaryFile() as file:
+            file.write(b"\n".join(lines))
+            file.flush()
+            self.run(f"INSERT INTO lines SELECT * FROM file('{file.name}', LineAsString)")  # noqa: S608 - a name of our own
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Ask."""
+        answer = self._session.query(query, "JSONEachRow")
+        return [orjson.loads(row) for row in answer.bytes().splitlines()]
+
+    def one(self, query: str) -> Any:
+        """Ask for one value."""
+        ((value,),) = (row.values() for row in self.rows(query))
+        return value
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
