@@ -139,7 +139,7 @@ def test_after_the_whole_sign_out_no_token_is_to_be_had(system: System) -> None:
     browser, token = system.sign_in("user_whole")
     system.service.log_out(token)
     browser.sign_out()
-    assert browser.ask_for_token().status_code == 404
+    assert browser.ask_for_token().status_code == 401
     assert system.service.refuses(token)
 
 
@@ -164,7 +164,7 @@ def test_three_devices_are_signed_out_at_once(system: System) -> None:
     assert (body["success"], body["revoked_sessions"], body["failed_sessions"]) == (True, 3, 0)
     assert body["message"] == "Logged out from all devices successfully"
     assert [system.service.refuses(token) for token in tokens] == [True] * 3
-    assert [browser.ask_for_token().status_code for browser, _ in devices] == [404] * 3
+    assert [browser.ask_for_token().status_code for browser, _ in devices] == [401] * 3
     (event,) = system.events("user_everywhere", "user_logout_everywhere")
     assert (event["event_id"], event["revoked_sessions"]) == (body["event_id"], 3)
 
