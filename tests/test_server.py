@@ -145,7 +145,7 @@ def test_malformed_requests_do_not_fill_the_log() -> None:
     with serve() as server:
         for request in (
             b"\0\r\n\r\n",
-            b"GET /no HTTP/1.1\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+            b"GET /no HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
         ):
             with socket.create_connection(server.address, TIMEOUT) as stranger:
                 stranger.sendall(request)

@@ -57,6 +57,7 @@ class Metrics:
         self.revocations_up = gauge("revocations_up", "1 while the revocation list can be asked, else 0.")
         self.session_checks = count("session_checks", "Requests that the guard looked at.", "result")
         self.clerk_requests = count("clerk_requests", "Calls to Clerk's Backend API about sessions.", "call", "result")
+        self.preflights_refused = count("preflights_refused", "CORS preflights that were refused.")
         self.webhooks = count("webhooks", "Webhooks received.", "result")
         for result in ("recorded", "ignored", "refused", "failed"):  # at 0 from the start: Prometheus sees the first
             self.webhooks.labels(result)

@@ -64,7 +64,9 @@ def test_an_alert_has_a_severity_a_summary_and_one_line_that_says_what_to_do(ale
 
 
 def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
-    assert set(re.findall(r"^### (ClerkLogout\w+)$", Path("docs/runbook.md").read_text("utf-8"), re.MULTILINE)) == {*ALERTS}
+    assert set(re.findall(r"^### (ClerkLogout\w+)$", Path("docs/runbook.md").read_text("utf-8"), re.MULTILINE)) == {
+        *ALERTS
+    }
 
 
 def test_the_settings_that_actions_name_exist() -> None:

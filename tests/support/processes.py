@@ -109,8 +109,7 @@ def request_under_way(server: Server) -> Iterator[socket.socket]:
     """
     head = "".join(f"{name}: {value}\r\n" for name, value in signed(b"{}").items())
     with socket.create_connection(server.address, TIMEOUT) as client:
-        client.sendall(
-            f"POST /v1/webhooks/clerk HTTP/1.1\r\nContent-Length: 2\r\n{head}Expect: 100-continue\r\n\r\n".encode()
-        )
+        head = f"POST /v1/webhooks/clerk HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n{head}\r\n"
+        client.sendall(head.encode())
         assert client.recv(100).startswith(b"HTTP/1.1 100"), "the body is not read"
         yield client
