@@ -37,7 +37,7 @@ from service.resources import (
     verifier_of,
 )
 from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
-from service.server import listen
+from service.server import listen_on_all
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
 from service.telemetry.diagnostics import configure_logging
@@ -297,7 +297,8 @@ async def _try_revocations(settings: Settings, revocations: RevocationList) -> b
 
 def _try_port(settings: Settings) -> bool:
     try:
-        listen(settings.host, settings.port).close()
+        for listener in listen_on_all(settings.host, settings.port):
+            listener.close()
     except ConfigurationError as error:
         click.echo(f"warning: {error}")
         return False

@@ -243,6 +243,8 @@ class Settings(BaseModel):
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=MAX_PORT)] = 8000
     """TCP port; 0 lets the system choose one."""
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = 75
+    """Seconds that a connection may stay idle after an answer."""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
@@ -258,7 +260,7 @@ class Settings(BaseModel):
         return self
 
 
-SERVED_BY = frozenset({"host", "port", "log_level"})
+SERVED_BY = frozenset({"host", "port", "keep_alive_seconds", "log_level"})
 """Settings that say how this service is served; in another application these variables are that application's."""
 GUARD_SPOOL_DIR = "/var/tmp/clerk-logout-guard"  # noqa: S108 - as above
 """A guard's default: with the service's spool it would deliver the service's lines."""

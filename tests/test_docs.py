@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from service import server
 from service.clerk.verdict import Auth, Reason
 from service.cli import main
 from service.endpoints import protocol
@@ -300,7 +299,7 @@ def test_the_bounds_are_those_of_the_server_and_of_nginx() -> None:
     assert rows["request line and headers"][1].startswith(f"{protocol.MAX_HEAD >> 10} KiB")
     assert rows["header fields"][1].startswith(f"{protocol.MAX_FIELDS}:")
     assert rows["silence within a body"][1].startswith(f"{protocol.CLIENT_TIMEOUT:.0f} s,")
-    assert rows["an idle connection, after an answer"][1].startswith(f"{server.KEEP_ALIVE} s;")
+    assert rows["an idle connection, after an answer"][1].startswith("KEEP_ALIVE_SECONDS` (75);")
     configured = "".join(path.read_text("utf-8") for path in Path("deploy/nginx").rglob("*") if path.is_file())
     directives = re.findall(r"`([a-z]+_[a-z_]+ [^`]+)`", section("docs/operations.md", "### Who bounds what"))
     assert len(directives) > 5
