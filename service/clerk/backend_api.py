@@ -53,8 +53,6 @@ class _Session(BaseModel):
 
 
 class _Jwks(BaseModel):
-    """A JWKS. Which of its keys can be used is for the key ring to say."""
-
     keys: list[Any] | None = None
 
 
@@ -63,12 +61,7 @@ Needed = TypeVar("Needed")
 
 
 class BackendApi:
-    """The calls that the service makes. Each raises ``ClerkApiError`` without a usable response.
-
-    Args:
-        sdk: makes them.
-        metrics: counts those about sessions.
-    """
+    """The calls that the service makes. Each raises ``ClerkApiError`` without a usable response."""
 
     def __init__(self, sdk: Clerk, metrics: Metrics | None = None) -> None:
         # The SDK imports each part on first use; that takes too long to happen within a request.
@@ -184,11 +177,7 @@ async def _needed(of: TypeAdapter[Needed], call: Awaitable[object]) -> Needed:
 
 @contextmanager
 def _our_errors(expected: str) -> Iterator[None]:
-    """Turn what the SDK and its HTTP client raise into our errors, whose text quotes nobody.
-
-    Args:
-        expected: what the response should be.
-    """
+    """Turn what the SDK and its HTTP client raise into our errors, whose text quotes nobody."""
     try:
         yield
     except models.ClerkBaseError as error:
@@ -264,13 +253,7 @@ def client_problem(url: str) -> str | None:
 
 @asynccontextmanager
 async def backend_api(url: str, secret_key: str, metrics: Metrics | None = None) -> AsyncIterator[BackendApi]:
-    """Open the Backend API.
-
-    Args:
-        url: ``https://host`` without a path.
-        secret_key: sent as the bearer of each call.
-        metrics: counts the calls about sessions.
-    """
+    """Open the Backend API at a URL, ``https://host`` without a path."""
     async with _client(url) as client:
         with httpx.Client(trust_env=False) as unused:  # the SDK would create one of its own
             sdk = Clerk(

@@ -78,13 +78,7 @@ class KeyRing:
     """The keys that Clerk publishes, by ``kid``.
 
     One fetch at a time: in the background, and at most one per 30 s that an unknown ``kid`` causes. An outage, an empty
-    reply or garbage never replaces the last good keys.
-
-    Args:
-        fetch: fetches the JWKS.
-        clock: monotonic, in seconds.
-        sleep: waits so many seconds between fetches.
-        metrics: counts the fetches.
+    reply or garbage never replaces the last good keys. The clock is monotonic, in seconds.
     """
 
     def __init__(
@@ -201,13 +195,8 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
     keys: dict[str, RSAPublicKey] = {}
     for jwk in jwks:
         kid = jwk.get("kid")
-        use, alg = jwk.get("use"), jwk.get("alg")
-        if (
-            jwk.get("kty") != "RSA"
-            or use not in (None, "sig")
-            or alg not in (None, "RS256")
-            or not isinstance(kid, str)
-        ):
+        is_rs256 = jwk.get("kty") == "RSA" and jwk.get("use") in (None, "sig") and jwk.get("alg") in (None, "RS256")
+        if not is_rs256 or not isinstance(kid, str):
             continue
         try:
             # Measured before the import, because joserfc warns about small keys on its own.
