@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import resource
 import select
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from service import __version__
 from service.cli import main
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
+from service.server import allow_open_files
 from service.settings import Settings
 from tests.support.processes import TIMEOUT, environment, serve
 from tests.support.redis_server import redis_server
@@ -126,6 +129,30 @@ def test_check_sees_a_port_that_is_taken(check: Check) -> None:
 
 def test_check_names_the_setting_that_cannot_be_used(check: Check) -> None:
     assert refusal(check(CLERK_JWT_KEY="junk")).startswith("CLERK_JWT_KEY: is not a PEM public key")
+
+
+DOUBLED = pem().replace("\n", "\\\\n")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [DOUBLED, f'"{DOUBLED}"', f"'{pem()}'", b64encode(pem().encode()).decode(), f"{pem()}\r\n\r\n"],
+    ids=["doubled", "doubled in quotes", "in quotes", "base64", "newlines"],
+)
+def test_a_pem_is_taken_as_secret_stores_hand_it_over(check: Check, written: str) -> None:
+    assert "keys: one RSA key of 2048 bits" in check(CLERK_JWT_KEY=written).output
+
+
+@pytest.mark.parametrize("bypassed", ["::1", "localhost,fd00::/8", "[::1]", "*", "api.clerk.com,[fd00::1]:443"])
+def test_ipv6_in_no_proxy_does_not_stop_the_start(check: Check, bypassed: str) -> None:
+    with respx.mock as clerk:
+        clerk.get("https://api.clerk.com/v1/jwks").respond(401)
+        result = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_x", NO_PROXY=bypassed, HTTPS_PROXY="http://[::1]:1")
+    assert "Clerk does not accept CLERK_SECRET_KEY (status 401)" in result.output
+
+
+def test_with_a_pem_alone_nothing_about_proxies_matters(check: Check) -> None:
+    assert check(HTTPS_PROXY="nonsense://[", NO_PROXY="[::1").exit_code == 0
 
 
 def test_check_says_that_one_process_serves(check: Check) -> None:
@@ -356,6 +383,21 @@ def test_schema_prints_every_schema_or_one() -> None:
     printed = json.loads(CliRunner().invoke(main, ["schema"]).output)
     jsonschema_rs.meta.validate(printed["user_logout"])
     assert json.loads(CliRunner().invoke(main, ["schema", "user_logout"]).output) == printed["user_logout"]
+
+
+@pytest.mark.parametrize(("files", "warned"), [(199, True), (200, False)])
+def test_a_limit_of_open_files_that_stays_low_is_a_warning(
+    files: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a sandbox lets nobody raise it."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, 4096))
+    allow_open_files()
+    assert (f"only {files} files may be open" in caplog.text) is warned
 
 
 def in_a_shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
