@@ -1,4 +1,4 @@
-"""Opens what the settings name: for the service, and for a guard in somebody else's application."""
+"""Opens what the settings name, for the service and for a guard in somebody else's application."""
 
 import logging
 import os
@@ -86,7 +86,7 @@ async def open_resources(
         event_log: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
 
     Raises:
-        ConfigurationError: a setting turns out to be unusable; its text names the variable.
+        ConfigurationError: a setting turns out to be unusable.
     """
     async with AsyncExitStack() as stack:
         pem_key = pem_key or load_pem_key(settings)
@@ -134,11 +134,7 @@ async def open_resources(
 
 
 def load_pem_key(settings: Settings) -> PemKey | None:
-    """Parse ``CLERK_JWT_KEY``, or give None where it is not set.
-
-    Raises:
-        ConfigurationError: it cannot be used.
-    """
+    """Parse ``CLERK_JWT_KEY``; None where it is not set."""
     if settings.clerk_jwt_key is None:
         return None
     try:
@@ -148,11 +144,7 @@ def load_pem_key(settings: Settings) -> PemKey | None:
 
 
 def open_event_log(settings: Settings) -> Output:
-    """Open what ``EVENT_LOG`` names.
-
-    Raises:
-        ConfigurationError: it cannot be opened.
-    """
+    """Open what ``EVENT_LOG`` names."""
     try:
         return open_output(settings.event_log, fsync=settings.event_fsync)
     except OSError as error:
@@ -162,13 +154,7 @@ def open_event_log(settings: Settings) -> Output:
 
 
 def check_event_log(settings: Settings) -> None:
-    """Check that the event log could be opened, without creating it or disturbing who reads it.
-
-    Whoever asks may be another user than the service's, and must not leave a file that the service cannot open.
-
-    Raises:
-        ConfigurationError: it could not be opened.
-    """
+    """Check that the event log could be opened, without creating it (as another user?) or disturbing who reads it."""
     path = Path(settings.event_log)
     try:
         if settings.event_log == "-" or (path.exists() and not path.is_fifo()):
@@ -182,11 +168,7 @@ def check_event_log(settings: Settings) -> None:
 
 
 def check_spool(settings: Settings) -> None:
-    """Check that the spool's directory is there or could be made, without making it.
-
-    Raises:
-        ConfigurationError: neither.
-    """
+    """Check that the spool's directory is there or could be made, without making it."""
     path = wanted = Path(settings.event_spool_dir).absolute()
     try:
         while not path.exists():
@@ -219,11 +201,7 @@ def _why_not_writable(path: Path) -> str | None:
 
 
 def check_clerk_api(settings: Settings) -> None:
-    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates.
-
-    Raises:
-        ConfigurationError: it could not.
-    """
+    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates."""
     if settings.clerk_secret_key is None:
         return
     # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
@@ -235,7 +213,7 @@ def check_clerk_api(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_clerk_api(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator["BackendApi | None"]:
-    """Open Clerk's Backend API; None without a secret key. Asks Clerk nothing."""
+    """Open Clerk's Backend API, without a call; None without a secret key."""
     if settings.clerk_secret_key is None:
         yield None
         return
@@ -284,11 +262,7 @@ def describe_revocations(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:
-    """Open the revocation list. Redis need not be there yet.
-
-    Raises:
-        ConfigurationError: an option in ``REVOCATIONS_URL`` cannot be used.
-    """
+    """Open the revocation list. Redis need not be there yet."""
     url = settings.revocations_url.get_secret_value()
     dropped = metrics.revocations.labels("dropped").inc
     if url == "memory://":

@@ -186,55 +186,45 @@ Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Befor
 
 
 class Settings(BaseModel):
-    """What the service is told. Field names are the environment variables' names in lower case."""
+    """What the service is told; ``docs/configuration.md`` explains each.
+
+    Field names are the environment variables' names in lower case.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     clerk_jwt_key: SecretStr | None = None
-    """Public key of the Clerk instance, PEM; with it tokens are verified without any network call."""
+    """PEM; with it tokens are verified without any network call."""
     clerk_publishable_key: Annotated[str, AfterValidator(_publishable_key)] | None = None
-    """Tells the session cookies of this instance from those of other Clerk applications on the same host."""
     clerk_secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = None
-    """Backend API key, used to fetch the JWKS when there is no ``clerk_jwt_key``."""
     clerk_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.clerk.com"
     clerk_authorized_parties: Origins = ()
-    """Origins of the frontends: the allowed ``azp`` of a token, and the CORS origins."""
     clerk_azp_required: bool = True
-    """Whether the guard and sign out everywhere refuse a token without ``azp``; a logout is recorded in any case."""
     clerk_audience: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
-    """Of these a token's ``aud`` must name one; without any, ``aud`` is not looked at."""
     clerk_issuer: Annotated[tuple[Annotated[str, AfterValidator(_issuer)], ...], BeforeValidator(_split)] = ()
     clerk_clock_skew_seconds: Annotated[int, Field(ge=0, le=60)] = 5
-    """Seconds by which the clocks of Clerk and of this machine may differ."""
     clerk_webhook_signing_secret: SigningSecrets = ()
-    """Sign Clerk's webhooks, several while one is being replaced; without any none is taken."""
     event_log: Annotated[str, AfterValidator(_path)] = "-"
     """``-`` for standard output, else the path of a file that is appended to."""
     event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout"  # noqa: S108 - see Spool for what makes a shared directory safe
-    """Directory on local disk where lines wait that the event log does not take."""
     event_spool_max_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
     event_fsync: bool = False
-    """Acknowledge a line only once ``fdatasync`` has brought it to the disk; for files and for the spool."""
     event_client_ip: bool = False
     event_user_agent: bool = False
     flood_per_second: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    """Calls without a proven identity that one client may have recorded per second; bursts of ten times as many."""
     flood_per_session: Annotated[int, Field(ge=0, le=1_000_000)] = 20
-    """Calls that one session may have recorded at once, and one more each second; 0 for any number."""
+    """0 for any number."""
     revocations_url: Annotated[SecretStr, AfterValidator(_revocations_url)] = SecretStr("memory://")
-    """Where signed-out sessions are kept: ``memory://``, or ``redis://`` for several processes. May hold a password."""
+    """May hold a password."""
     revocations_fail: Literal["closed", "open"] = "closed"
-    """What the guard does while nobody can say whether a session is signed out: refuse, or let pass."""
     reverification_max_age_minutes: Annotated[int, Field(ge=1, le=525_600)] | None = None
-    """How long ago the user may have proven who they are, to sign out everywhere; None asks for nothing."""
     forwarded_allow_ips: Networks = ("127.0.0.1/32", "::1/128")
-    """Proxies whose ``X-Forwarded-For`` is believed."""
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=MAX_PORT)] = 8000
-    """TCP port; 0 lets the system choose one."""
+    """0 lets the system choose one."""
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_log_level)] = "info"
     secrets_dir: Annotated[str, AfterValidator(_path)] | None = None
-    """Where ``load_settings`` has looked for a file of each setting's name, such as ``/run/secrets``."""
+    """Where ``load_settings`` has looked for files."""
 
     @model_validator(mode="after")
     def _has_a_key(self) -> Self:
