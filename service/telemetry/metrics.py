@@ -82,7 +82,7 @@ class Metrics:
         )
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """Render all numbers, at most a second old, in OpenMetrics if ``accept`` names that; give the content type too."""
+        """Render all numbers, at most a second old, in OpenMetrics if ``accept`` names it; and its content type."""
         encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept else "")
         rendered_at, text = self._texts.get(content_type, (-math.inf, b""))
         if self._clock() >= rendered_at + TEXT_MAX_AGE:
