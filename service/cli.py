@@ -298,10 +298,9 @@ async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
         at = await revocations.signed_out_at(session_id)
     except RevocationsUnavailableError:
         return False  # said already
-    if at is None:
-        return False
-    click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
-    return True
+    if at is not None:
+        click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
+    return at is not None
 
 
 def _explain_verdict(verdict: Verdict) -> Iterator[str]:

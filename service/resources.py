@@ -71,18 +71,14 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings,
-    metrics: Metrics,
-    *,
-    pem_key: PemKey | None = None,
-    event_log: Output | None = None,
+    settings: Settings, metrics: Metrics, *, pem_key: PemKey | None = None, event_log: Output | None = None
 ) -> AsyncIterator[Resources]:
     """Open everything, and close it in the opposite order.
 
     Args:
         settings: say what.
-        metrics: count what happens in it.
-        pem_key: the key of ``CLERK_JWT_KEY``, where somebody has parsed it already.
+        metrics: count what happens.
+        pem_key: that of ``CLERK_JWT_KEY``, where somebody has parsed it already.
         event_log: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
 
     Raises:
@@ -107,14 +103,9 @@ async def open_resources(
             with_user_agent=settings.event_user_agent,
         )
         cookies = session_cookies(settings.clerk_publishable_key)
+        fail = settings.revocations_fail
         session_check = SessionCheck(
-            verifier,
-            revocations,
-            recorder,
-            request_facts,
-            cookies=cookies,
-            fail=settings.revocations_fail,
-            metrics=metrics,
+            verifier, revocations, recorder, request_facts, cookies=cookies, fail=fail, metrics=metrics
         )
         yield Resources(
             settings=settings,
@@ -148,9 +139,8 @@ def open_event_log(settings: Settings) -> Output:
     try:
         return open_output(settings.event_log, fsync=settings.event_fsync)
     except OSError as error:
-        raise ConfigurationError(
-            "EVENT_LOG", f"cannot be opened for writing: {settings.event_log}: {error.strerror}"
-        ) from None
+        problem = f"cannot be opened for writing: {settings.event_log}: {error.strerror}"
+        raise ConfigurationError("EVENT_LOG", problem) from None
 
 
 def check_event_log(settings: Settings) -> None:
@@ -187,16 +177,13 @@ def check_spool(settings: Settings) -> None:
 
 
 def _why_not_writable(path: Path) -> str | None:
-    """Say why this user cannot write to a FIFO, or create a file in a directory; None where nothing is in the way."""
+    """Say why this user cannot write to a FIFO, or create a file in a directory."""
     if not path.exists():
         return f"the directory {path} does not exist"
     if not (path.is_dir() or path.is_fifo()):
         return f"{path} is not a directory"
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK if path.is_dir() else os.W_OK):
         return f"this user is not allowed to write to {path}"
-    system = os.statvfs(path)
-    if not system.f_blocks and not system.f_files:  # as in /proc, where root may write but nobody creates anything
-        return f"{path} is in a file system that holds no files"
     return None
 
 

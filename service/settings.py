@@ -93,9 +93,7 @@ def _api_url(value: str) -> str:
     if url.username or url.password:
         raise ValueError("must not contain a user name or password; set CLERK_SECRET_KEY instead")
     if url.scheme == "http" and not _LOOPBACK.fullmatch(str(url.host)):
-        raise ValueError(
-            "must be https, because the secret key is sent there (http is allowed for loopback addresses only)"
-        )
+        raise ValueError("must be https, because the secret key is sent there (http for loopback addresses only)")
     return str(url).rstrip("/")
 
 
@@ -106,7 +104,7 @@ def _publishable_key(value: str) -> str:
         is_one = False
     if not is_one or not value.startswith(("pk_test_", "pk_live_")):
         raise ValueError(
-            "is not a publishable key; copy the one that starts with pk_test_ or pk_live_ (Clerk dashboard, API keys)"
+            "is not a publishable key; copy the one of the Clerk dashboard (API keys), pk_test_… or pk_live_…"
         )
     return value
 
@@ -115,7 +113,7 @@ def _secret_key(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not re.fullmatch(r"sk_[!-~]+", text):
         raise ValueError(
-            "is not a Clerk secret key; copy the one that starts with sk_test_ or sk_live_ (Clerk dashboard, API keys)"
+            "is not a Clerk secret key; copy one of the Clerk dashboard (API keys), sk_test_… or sk_live_…"
         )
     return value
 
@@ -127,9 +125,7 @@ def _signing_secret(value: SecretStr) -> SecretStr:
     except ValueError:
         key = b""
     if not text.startswith("whsec_") or len(key) < MIN_SIGNING_KEY_BYTES:
-        raise ValueError(
-            "is not a signing secret; copy the one that starts with whsec_ (Clerk dashboard, Webhooks, your endpoint)"
-        )
+        raise ValueError("is not a signing secret; copy that of the Clerk dashboard (Webhooks, your endpoint), whsec_…")
     return value
 
 
