@@ -60,11 +60,12 @@ class LazyCheck:
 
     async def get(self) -> SessionCheck:
         """Give the check, opened or not before; a ``ConfigurationError`` says why it cannot be."""
-        if self._check is None:
-            async with self._lock:
-                if self._check is None:  # else another request has opened it meanwhile
-                    self._check = await self._stack.enter_async_context(self._opening())
-        return self._check
+        if self._check is not None:
+            return self._check
+        async with self._lock:
+            if self._check is None:  # else another request has opened it meanwhile
+                self._check = await self._stack.enter_async_context(self._opening())
+            return self._check
 
     async def close(self) -> None:
         """Close what was opened here; a later request opens it anew."""
