@@ -293,7 +293,7 @@ def _try_port(settings: Settings) -> bool:
 
 
 async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
-    """Say whether a session is on the revocation list; one in memory is the running service's own, and not seen."""
+    """Say whether a session is on the shared revocation list; one in memory is the running service's own."""
     try:
         at = await revocations.signed_out_at(session_id)
     except RevocationsUnavailableError:

@@ -34,11 +34,9 @@ class Resources:
     """What is open while the application runs.
 
     Attributes:
-        clerk: Clerk's Backend API; None without a secret key.
+        clerk: None without a secret key.
         session_cookies: the names of this instance's session cookies; None for any.
-        verifier: for whoever lets somebody in, or ends sessions.
         logout_verifier: for the record, where a token without ``azp`` is as good as any.
-        session_check: tells whether a request's session counts.
     """
 
     settings: Settings
@@ -225,7 +223,7 @@ async def open_keys(
 
 
 def verifier_of(settings: Settings, keys: PemKey | KeyRing, *, azp_required: bool) -> Verifier:
-    """Give a verifier of what the settings allow; whether a token without ``azp`` is, depends on what it is for."""
+    """Give a verifier of what the settings allow; a token without ``azp`` may do for some purposes only."""
     return Verifier(
         keys,
         authorized_parties=settings.clerk_authorized_parties,

@@ -273,7 +273,7 @@ def load_settings(*, for_guard: bool = False) -> Settings:
 
 
 def mistyped_names() -> list[str]:
-    """Say which variables are no setting but nearly named as one, one sentence each."""
+    """Say which variables are no setting but nearly named as one, a sentence each."""
     return [
         f"{name.upper()} is not a setting and is ignored; did you mean {similar[0].upper()}?"
         for name in sorted(_read_environment().keys() - Settings.model_fields.keys())

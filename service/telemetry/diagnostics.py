@@ -12,9 +12,9 @@ import structlog
 from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
 MAX_MESSAGE = 400
-"""Characters of a message; as JSON escapes they are six times as many bytes at the most."""
+"""Characters, of six bytes at the most as JSON escapes."""
 MAX_TRACEBACK = 1500
-"""Characters of a traceback, counted from its end."""
+"""Characters, counted from its end."""
 MAX_WAITING = 1000
 """Lines that wait for a file on a disk that hangs; more are dropped."""
 CLOSE_TIMEOUT = 0.25
