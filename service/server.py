@@ -28,6 +28,7 @@ SHUTDOWN_TIMEOUT = 7
 """Seconds for the requests under way at a shutdown."""
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
+FEW_FILES = 200
 GC_THRESHOLD = 50_000
 """New objects before the garbage collector runs: a request leaves nothing for it, and each run stops the event loop."""
 
@@ -159,7 +160,10 @@ def configure(
 def allow_open_files() -> None:
     """Raise the limit of open files, which bounds the connections, as far as this user may."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(OSError, ValueError):  # as in a sandbox
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if (files := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < FEW_FILES:
+        logger.warning("only %d files may be open, so that few clients are served at once; raise `ulimit -n`", files)
 
 
 def exit_cleanly_on_signals() -> None:

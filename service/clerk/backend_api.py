@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from clerk_backend_api import Clerk, models
@@ -233,13 +235,23 @@ def _client(url: str) -> httpx.AsyncClient:
     has_tls = url.startswith("https://")
     return httpx.AsyncClient(
         timeout=REQUEST_TIMEOUT,
-        verify=has_tls,
+        verify=httpx.create_ssl_context() if has_tls else False,
         # A stand-in on this machine is never reached through the environment's proxy, which would see the key.
-        trust_env=has_tls,
+        proxy=_proxy(url) if has_tls else None,
+        trust_env=False,
         headers={"accept-encoding": "identity"},
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
         event_hooks={"response": [_bound]},
     )
+
+
+def _proxy(url: str) -> str | None:
+    """Find the environment's proxy as urllib does: httpx takes no IPv6 network in ``NO_PROXY``."""
+    proxies = getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or proxy_bypass(urlsplit(url).netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def client_problem(url: str) -> str | None:

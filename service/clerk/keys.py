@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn, Protocol, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -208,8 +208,11 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
 
 
 def _parse_pem(pem: str) -> RSAPublicKey:
-    r"""Parse a public key; its line breaks may be real, the characters ``\n``, spaces or missing."""
-    match = _PEM.search(pem.replace("\\r", "").replace("\\n", "\n"))
+    r"""Parse a public key, also one in base64; its line breaks may be real, ``\n``, ``\\n``, spaces or missing."""
+    if "-----BEGIN" not in pem:
+        with suppress(ValueError):
+            pem = base64.b64decode(pem).decode()
+    match = _PEM.search(re.sub(r"\\+[rn]", "\n", pem))
     if match is None:
         raise ValueError("is not a PEM public key: -----BEGIN PUBLIC KEY----- … (Clerk dashboard, API keys)")
     label, body = match.groups()
