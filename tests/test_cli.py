@@ -156,6 +156,13 @@ def test_check_is_content_with_a_redis_that_answers(check: Check) -> None:
     assert result.exit_code == 0
 
 
+def test_check_warns_of_a_redis_that_may_evict_sessions(check: Check) -> None:
+    with redis_server("--maxmemory-policy", "volatile-lru") as redis:
+        result = check(REVOCATIONS_URL=redis.url)
+    assert "\nwarning: Redis: its maxmemory-policy is volatile-lru" in result.output
+    assert result.exit_code == 0
+
+
 def test_check_refuses_a_wrong_url_without_showing_it(check: Check) -> None:
     said = refusal(check(REVOCATIONS_URL="redis://:sesame@127.0.0.1/zero"))
     assert said.startswith("REVOCATIONS_URL: must end after the port")

@@ -41,6 +41,11 @@ class RevocationStore(Protocol):
         """Why it cannot be used at the moment, in one line without a secret; None while it can. Asks nobody."""
         ...
 
+    @property
+    def warning(self) -> str | None:
+        """What may go wrong with it, although it can be used; in one line without a secret."""
+        ...
+
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
         """Put sessions on the list; one that is on it already keeps the earlier ``at`` and the later end.
 
@@ -98,6 +103,11 @@ class RevocationList:
     def problem(self) -> str | None:
         """Why it cannot be used at the moment, in one line; None while it can."""
         return self._store.problem
+
+    @property
+    def warning(self) -> str | None:
+        """What may go wrong with it, although it can be used; in one line."""
+        return self._store.warning
 
     async def revoke(
         self, session_ids: Sequence[str], *, at: float | None = None, token_lifetime: float | None = None
@@ -200,6 +210,7 @@ class MemoryStore:
     """
 
     problem: str | None = None
+    warning: str | None = None
 
     def __init__(
         self,

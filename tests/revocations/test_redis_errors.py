@@ -7,11 +7,10 @@ import ssl
 import pytest
 from redis import exceptions
 
-from service.revocations.redis_commands import REPORTED, REVOKED
-from service.revocations.redis_errors import NOT_REDIS, describe_error
+from service.revocations.redis_commands import NOT_REDIS, REPORTED, REVOKED, describe_error
 from service.revocations.revocation_list import RevocationsUnavailableError
 from tests.revocations.conftest import AT, opened, until_up
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer, redis_server, until
 
 
 async def problem_of(url: str) -> str | None:
@@ -65,6 +64,28 @@ async def test_a_redis_without_memory_is_told(redis: RedisServer) -> None:
         assert await problem_of(redis.url) == "Redis: it has no memory left"
     finally:
         redis.do("CONFIG", "SET", "maxmemory", "0")
+
+
+async def test_a_redis_that_may_evict_sessions_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server("--maxmemory-policy", "allkeys-lru") as server:
+        async with opened(server.url) as store:
+            assert store.problem is None
+            assert store.warning is not None
+            assert "maxmemory-policy is allkeys-lru" in store.warning
+            server.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await until(lambda: store.warning is None)
+    assert caplog.text.count("the revocation list may lose sessions") == 1
+
+
+async def test_a_redis_that_may_not_be_asked_for_its_policy_is_not_warned_about(redis: RedisServer) -> None:
+    redis.do("ACL", "SETUSER", "some", "on", ">secret", "~clerk-logout:*", "+eval", "+get", "+pttl", "+set")
+    redis.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        async with opened(redis.url.replace("//", "//some:secret@")) as store:
+            assert (store.problem, store.warning) == (None, None)
+    finally:
+        redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
 
 async def test_a_replica_is_told() -> None:
@@ -149,6 +170,8 @@ def lost_because_of(cause: BaseException) -> BaseException:
         (lost_because_of(OSError("several: secret")), "it cannot be reached"),
         (lost_because_of(ssl.SSLError(1, "secret")), "TLS with it failed; look at the certificates, and "),
         (lost_because_of(socket.gaierror(-2, "secret")), "its host name cannot be resolved"),
+        (exceptions.MovedError("1 127.0.0.1:1"), "it is part of a Redis Cluster"),
+        (exceptions.ClusterCrossSlotError("secret"), "it is part of a Redis Cluster"),
         (exceptions.TimeoutError("secret"), "it did not answer in time"),
         (ValueError("secret"), NOT_REDIS),
         (AttributeError("secret"), "AttributeError"),

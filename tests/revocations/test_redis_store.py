@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from service.revocations import redis_health
+from service.revocations import redis_store
 from service.revocations.redis_commands import MARKER, REPORTED, REVOKED, Entry, RedisCommands
-from service.revocations.redis_health import LOST
-from service.revocations.redis_store import RedisStore
+from service.revocations.redis_store import LOST, RedisStore
 from service.revocations.revocation_list import RevocationsUnavailableError
 from tests.revocations.conftest import (
     AT,
@@ -128,7 +127,7 @@ async def test_thousands_of_sessions_wait_for_redis(own_redis: RedisServer) -> N
 
 async def test_what_waits_for_redis_is_bounded(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what this process remembers, all of which is brought then."""
-    monkeypatch.setattr(redis_health, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(redis_store, "MAX_SESSIONS", 2)
     async with opened(own_redis.url) as store:
         await store.add(["before"], at=AT, seconds=75)
         own_redis.kill()

@@ -16,6 +16,7 @@ class Asked:
 
     def __init__(self, problem: str | None = None) -> None:
         self.problem = problem
+        self.warning: str | None = None
         self.added: list[tuple[Sequence[str], float, int]] = []
         self.within: list[float | None] = []
 
