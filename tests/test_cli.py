@@ -30,7 +30,7 @@ Check = Callable[..., Result]
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Check:
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logging_as_it_was: None) -> Check:  # noqa: ARG001
     """Run ``check`` with the given environment; its input is standard input."""
     monkeypatch.chdir(tmp_path)
 

@@ -108,10 +108,6 @@ class Entry(NamedTuple):
 class RedisCommands:
     """The commands. Each raises ``RevocationsUnavailableError``, whose text says in words what is wrong.
 
-    Args:
-        url: as ``Settings`` allow it; never shown.
-        reply_timeout: seconds for each reply of Redis.
-
     Raises:
         ValueError: an option in the URL cannot be used; the text is one line without a secret.
     """
@@ -147,11 +143,7 @@ class RedisCommands:
         return [one == 1 for one in claimed]
 
     async def probe(self) -> tuple[str, bool]:
-        """Do over one connection what the others do. A Redis that takes no writes is of no use.
-
-        Returns:
-            The marker, and whether the connection is a new one: the server may be another one than before.
-        """
+        """Do what the others do; give the marker, and whether the connection is new: perhaps to another server."""
         (marker,) = await _eval(self._probing, LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
         is_new_connection, self._is_new_connection = self._is_new_connection, False
         return str(marker), is_new_connection
