@@ -280,6 +280,8 @@ async def _try_revocations(settings: Settings, revocations: RevocationList) -> b
         if revocations.problem is not None:
             await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
     click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
+    if revocations.warning is not None:
+        click.echo(f"warning: {revocations.warning}")
     return revocations.problem is None
 
 

@@ -63,7 +63,7 @@ class Resources:
         return {
             "keys": self.keys.problem,
             "spool": self.event_log.problem,
-            "revocations": self.revocations.problem,
+            "revocations": self.revocations.problem or self.revocations.warning,
         }
 
 

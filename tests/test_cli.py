@@ -33,7 +33,7 @@ Check = Callable[..., Result]
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Check:
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logging_as_it_was: None) -> Check:  # noqa: ARG001
     """Run ``check`` with the given environment; its input is standard input."""
     monkeypatch.chdir(tmp_path)
 
@@ -169,6 +169,13 @@ def test_check_is_content_with_a_redis_that_answers(check: Check) -> None:
     with redis_server() as redis:
         result = check(REVOCATIONS_URL=redis.url)
     assert f"revocation list: Redis at 127.0.0.1:{redis.port}, database 0; ok" in result.output
+    assert result.exit_code == 0
+
+
+def test_check_warns_of_a_redis_that_may_evict_sessions(check: Check) -> None:
+    with redis_server("--maxmemory-policy", "volatile-lru") as redis:
+        result = check(REVOCATIONS_URL=redis.url)
+    assert "\nwarning: Redis: its maxmemory-policy is volatile-lru" in result.output
     assert result.exit_code == 0
 
 

@@ -15,6 +15,7 @@ from tests.conftest import OpenClient
 from tests.support.debian import need
 from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT
+from tests.support.redis_server import redis_server
 from tests.support.signing import ORIGIN, jwk, token
 
 SESSION = "/v1/auth/session"
@@ -108,6 +109,15 @@ async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: Ope
     assert response.json()["status"] == "ready"
     assert "cannot be reached" in response.json()["revocations"]
     assert "sesame" not in response.text
+
+
+async def test_a_redis_that_may_evict_sessions_is_told_of(open_client: OpenClient) -> None:
+    with redis_server("--maxmemory-policy", "allkeys-lru") as redis:
+        async with open_client(revocations_url=redis.url) as client:
+            response = await client.get("/readyz")
+            assert (await scrape(client))["clerk_logout_revocations_up"] == [({}, 1)]
+    assert response.status_code == 200
+    assert "maxmemory-policy is allkeys-lru" in response.json()["revocations"]
 
 
 # --- Metrics ---------------------------------------------------------------------------------------------------------

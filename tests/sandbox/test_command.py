@@ -1,21 +1,18 @@
 """``python -m service sandbox``, as a newcomer meets it."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
 from service.sandbox.command import PageOutput
-from tests.support.lines import EventFile
 from tests.support.outputs import FakeOutput
 from tests.support.processes import ROOT, TIMEOUT, environment
 from tests.support.sandbox import Sandbox, run, start_sandbox
@@ -59,18 +56,6 @@ def test_the_page_is_given_each_line_before_the_answer(sandbox: Sandbox) -> None
     (line,) = httpx.get(f"{sandbox.clerk_url}/sandbox/events?after={seen}").json()["lines"]
     assert json.loads(line) == sandbox.next_event()
     assert json.loads(line)["event_id"] == answer["event_id"]
-
-
-def test_a_redirected_line_is_in_the_file_before_the_answer(tmp_path: Path) -> None:
-    log = EventFile(tmp_path / "events.jsonl")
-    with log.path.open("wb") as stdout, start_sandbox(stdout) as sandbox:
-        for _ in range(5):
-            answer = httpx.delete(f"{sandbox.service_url}/v1/auth/session").json()
-            assert log.one()["event_id"] == answer["event_id"]
-
-
-def test_it_listens_on_the_loopback_address_only(sandbox: Sandbox) -> None:
-    assert set(re.findall(r"http://([^:/]+):", sandbox.banner)) == {"127.0.0.1"}
 
 
 def test_no_setting_and_no_proxy_reaches_it() -> None:
