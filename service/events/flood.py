@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from service.events.request import Address
@@ -36,8 +36,8 @@ SWEEP_FROM = 1000
 class TokenBuckets:
     """One token bucket for each key. Of one key at most ``burst + per_second * t`` tokens are taken within t seconds.
 
-    A bucket is a single number, the time at which it will be full again. A full one is as good as none and is
-    forgotten, so the memory is bounded by what was taken lately, not by how many keys have ever been seen.
+    A bucket is the time at which it will be full again. A full one is as good as none and is forgotten, so the memory
+    is bounded by what was taken lately.
 
     Args:
         per_second: tokens that flow into a bucket, more than 0.
@@ -78,12 +78,12 @@ class TokenBuckets:
         self._sweep_at = max(SWEEP_FROM, 2 * len(self._full_at))
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Window:
     """Suppressed calls that one summary will count. It opens with the first of them."""
 
-    event_id: str
-    start: str
+    event_id: str = field(default_factory=new_event_id)
+    start: str = field(default_factory=now)
     end: str = ""
     count: int = 0
 
@@ -143,17 +143,10 @@ class FloodControl:
         return self._process.has_token(None) and self._clients.take(_client(address())) and self._process.take(None)
 
     def suppress(self, auth: str) -> str:
-        """Count a call instead of recording it. Needs a running event loop.
-
-        Args:
-            auth: the verdict.
-
-        Returns:
-            The ``event_id`` of the summary that counts it.
-        """
+        """Count a call instead of recording it; return the ``event_id`` of the summary that counts it."""
         self._suppressed[auth].inc()
         if self._open is None:
-            self._open = _Window(event_id=new_event_id(), start=now())
+            self._open = _Window()
         self._open.count += 1
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_summaries(), name="flood control")
@@ -171,7 +164,6 @@ class FloodControl:
                 return
 
     async def _write_summaries(self) -> None:
-        """Write a summary every 10 s, for as long as there is something to write."""
         while self._over or self._open:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):

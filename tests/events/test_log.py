@@ -135,7 +135,7 @@ async def test_a_line_within_the_bounds_is_taken(open_log: Open, what: bytes) ->
 
 async def test_a_line_is_with_the_kernel_when_its_append_is_done(open_log: Open, tmp_path: Path) -> None:
     path = tmp_path / "events.log"
-    log = await open_log(LogFile(str(path)), late=TIMEOUT)
+    log = await open_log(LogFile(str(path), "a file"), late=TIMEOUT)
     lines = numbered(300)
     assert await log.append(lines[0])
     assert path.read_bytes() == lines[0]
@@ -293,7 +293,7 @@ class Follower:
 async def test_a_full_disk_costs_a_follower_one_torn_line_and_no_event(open_log: Open, tmp_path: Path) -> None:
     with small_disk(tmp_path):
         path = tmp_path / "events.log"
-        log = await open_log(LogFile(str(path)), late=TIMEOUT, retry=0.01)
+        log = await open_log(LogFile(str(path), "a file"), late=TIMEOUT, retry=0.01)
         follower = Follower(path)
         try:
             ballast = fill(tmp_path)
@@ -595,7 +595,7 @@ async def test_when_both_hang_everybody_is_answered(open_log: Open, hanging: Han
 async def test_both_on_a_full_disk_lose_exactly_what_they_say(directory: Path) -> None:
     with small_disk(directory):
         path = directory / "events.log"
-        log = Log(LogFile(str(path)), Spool(str(directory / "spool"), 1 << 30), late=TIMEOUT, look=0.02)
+        log = Log(LogFile(str(path), "a file"), Spool(str(directory / "spool"), 1 << 30), late=TIMEOUT, look=0.02)
         await log.start()
         assert await append(log, line(1)) == [True]
         ballast = fill(directory)
@@ -759,7 +759,7 @@ async def test_closing_closes_every_descriptor_and_ends_every_thread(
 ) -> None:
     leave(directory, line(1), line(2))
     before, threads = open_files(), set(threading.enumerate())
-    output: Output = pipe.output if kind == "pipe" else LogFile(str(tmp_path / "events.log"))
+    output: Output = pipe.output if kind == "pipe" else LogFile(str(tmp_path / "events.log"), "a file")
     if kind == "pipe":
         before -= 1  # it is open already
         pipe.fill()

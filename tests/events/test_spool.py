@@ -16,7 +16,7 @@ import pytest
 import uuid_utils
 
 from service.events.outputs import MAX_LINE
-from service.events.spool import MAX_ADOPTED, MAX_LOOKED_AT, SEGMENT_BYTES, Spool
+from service.events.spool import MAX_ADOPTED, SEGMENT_BYTES, Spool
 from tests.events.conftest import OpenSpool
 from tests.support.disks import fill, small_disk
 from tests.support.spools import claims, contents, holder, leave, line, numbered, open_files, take_all
