@@ -191,6 +191,15 @@ def _path(value: str) -> str:
     return value
 
 
+def _event_log(value: str) -> str:
+    name = os.path.normpath(value)
+    if name in {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}:
+        return "-"
+    if name == "/dev/stderr" or name.startswith(("/dev/fd/", "/proc/self/fd/")):
+        raise ValueError("must be - for standard output, or the path of a file; standard error is for diagnostics")
+    return _path(value)
+
+
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split), Field(max_length=64)]
 SigningSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signing_secret)], ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
@@ -219,7 +228,7 @@ class Settings(BaseModel):
     """Seconds by which the clocks of Clerk and of this machine may differ."""
     clerk_webhook_signing_secret: SigningSecrets = ()
     """Sign Clerk's webhooks, several while one is being replaced; without any none is taken."""
-    event_log: Annotated[str, AfterValidator(_path)] = "-"
+    event_log: Annotated[str, AfterValidator(_event_log)] = "-"
     """``-`` for standard output, else the path of a file that is appended to."""
     event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout"  # noqa: S108 - see Spool for what makes a shared directory safe
     """Directory on local disk where lines wait that the event log does not take."""

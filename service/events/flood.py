@@ -37,12 +37,7 @@ class TokenBuckets:
     """One token bucket for each key. Of one key at most ``burst + per_second * t`` tokens are taken within t seconds.
 
     A bucket is the time at which it will be full again. A full one is as good as none and is forgotten, so the memory
-    is bounded by what was taken lately.
-
-    Args:
-        per_second: tokens that flow into a bucket, more than 0.
-        burst: tokens that a full bucket holds, at least 1.
-        clock: gives nanoseconds, and never goes back.
+    is bounded by what was taken lately. ``clock`` gives nanoseconds, and never goes back.
     """
 
     def __init__(self, *, per_second: float, burst: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -68,14 +63,11 @@ class TokenBuckets:
         if full_at - now > self._until_full:
             return False
         if len(self._full_at) >= self._sweep_at:
-            self._forget_full_ones(now)
+            self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
+            # Twice what is left: so a sweep costs each bucket that was added since the last one a constant.
+            self._sweep_at = max(SWEEP_FROM, 2 * len(self._full_at))
         self._full_at[key] = full_at
         return True
-
-    def _forget_full_ones(self, now: int) -> None:
-        self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
-        # Twice what is left: so a sweep costs each bucket that was added since the last one a constant.
-        self._sweep_at = max(SWEEP_FROM, 2 * len(self._full_at))
 
 
 @dataclass(slots=True)
@@ -101,7 +93,7 @@ class FloodControl:
         per_session: what one session may have recorded at once, and one more each second; 0 for any number.
         record: records a summary; tells, when awaited, whether it is recorded.
         metrics: counts what is suppressed.
-        clock: gives nanoseconds, and never goes back.
+        clock: see ``TokenBuckets``.
         window: seconds from the first suppressed call to its summary.
     """
 
@@ -132,9 +124,8 @@ class FloodControl:
         """Tell whether this call is recorded by itself. A session's first call always is.
 
         Args:
-            session_id: the session that the caller's token proves; None where it proves none.
-            address: finds the client's address, which is asked for only without a session; all whose address is
-                unknown count as one.
+            session_id: the session that the caller's token proves, if any.
+            address: finds the client's address, where there is no session; all without an address count as one.
         """
         if session_id is not None:
             return self._sessions is None or self._sessions.take(session_id)
@@ -166,20 +157,18 @@ class FloodControl:
     async def _write_summaries(self) -> None:
         while self._over or self._open:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):
-                    await self._closing.wait()
-            if self._closing.is_set():
+                await asyncio.wait_for(self._closing.wait(), self._seconds)
                 break
             await self._write_summary()
         self._writer = None
 
     async def _write_summary(self) -> bool:
         """Write the window that is over; where none is left from before, the open one is over now."""
-        if self._over is None:
-            self._over, self._open = self._open, None
-            assert self._over is not None  # noqa: S101 - who calls has looked
-            self._over.end = now()
-        over = self._over
+        over = self._over = self._over or self._open
+        assert over is not None  # noqa: S101 - who calls has looked
+        if over is self._open:
+            self._open = None
+            over.end = now()
         summary = UserLogoutSuppressed(
             event_id=over.event_id, timestamp=now(), count=over.count, window_start=over.start, window_end=over.end
         )

@@ -34,7 +34,6 @@ CLOSE_TIMEOUT = 0.25
 
 T = TypeVar("T")
 Then = Callable[[Any, Exception | None], object]
-"""Called in the event loop with what a function returned, or with None and what it raised."""
 
 
 class CallThread:
@@ -49,11 +48,11 @@ class CallThread:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, then: Then, function: Callable[..., object], *arguments: object) -> None:
-        """Have a function called. One hop back to the event loop, where ``run`` needs two."""
+        """Have a function called, and ``then`` with its result or its error in the event loop: one hop, not two."""
         self._calls.put((then, function, arguments))
 
     def run(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        """Have a function called; what it returns or raises comes as a future of the event loop."""
+        """Have a function called; what it returns or raises comes as a future."""
         future: asyncio.Future[T] = self._loop.create_future()
         self.submit(partial(_settle, future), function, *arguments)
         return future
@@ -92,18 +91,12 @@ def _settle(future: asyncio.Future[Any], result: object, problem: Exception | No
 class Timeouts:
     """How long what may take, in seconds."""
 
-    answer: float = 0.1
-    """Until a line's caller is answered, whatever the output and the spool do."""
-    output: float = 0.075
-    """Of these for the output; the rest is for the spool."""
-    retry: float = 0.5
-    """Between two attempts to deliver to an output that fails."""
-    look: float = 5.0
-    """Between two looks at the spool: can it be written to, did another process leave lines in it."""
-    hang: float = 1.0
-    """Until the spool's disk counts as hanging."""
-    drain: float = 1.0
-    """To deliver at shutdown what waits in the spool; the rest is for the next process."""
+    answer: float = 0.1  # until a line's caller is answered, whatever the output and the spool do
+    output: float = 0.075  # of these for the output; the rest is for the spool
+    retry: float = 0.5  # between two attempts to deliver to an output that fails
+    look: float = 5.0  # between two looks at the spool: can it be written to, did another process leave lines in it
+    hang: float = 1.0  # until the spool's disk counts as hanging
+    drain: float = 1.0  # to deliver at shutdown what waits in the spool; the rest is for the next process
 
 
 class Line(NamedTuple):
@@ -139,12 +132,6 @@ class EventLog:
     - While SPOOLING, a caller whose line is not in the spool after 100 ms is answered False. The line is kept, and
       written as soon as the spool takes it.
     - What the spool refuses otherwise is lost and counted. Then nothing waits in it, and the output is tried again.
-
-    Args:
-        output: where the lines belong; ``close`` closes it.
-        spool: where they go when the output takes none; ``close`` closes it.
-        metrics: counts what is lost, spooled and delivered.
-        timeouts: how long what may take.
     """
 
     def __init__(self, output: Output, spool: Spool, metrics: Metrics, timeouts: Timeouts | None = None) -> None:
@@ -157,16 +144,12 @@ class EventLog:
         self._output_thread = CallThread("event log") if output.may_block else None
         self._spool_thread = CallThread("spool")
         self._waiting: deque[Line] = deque()
-        self._batch: list[Line] = []
-        """Lines that are under way to the output or to the spool."""
-        self._busy = False
-        """Whether ``_write_next`` will be called anyway."""
+        self._batch: list[Line] = []  # lines that are under way to the output or to the spool
+        self._busy = False  # whether _write_next will be called anyway
         self._spooling = False
-        self._late: list[Line] | None = None
-        """Those lines of a late write that has not come back that are not in the spool."""
+        self._late: list[Line] | None = None  # of a late write that has not come back, the lines that are not spooled
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        """Delivers, or waits for a reader that is behind."""
+        self._task: asyncio.Task[None] | None = None  # delivers, or waits for a reader that is behind
         self._looking: asyncio.Task[NoReturn] | None = None
         self._idle = asyncio.Event()
         self._closed = False
@@ -175,7 +158,6 @@ class EventLog:
         self._failing_since = ""
         self._throttle = LogThrottle()
         self.lost = 0
-        """Lines that neither the output nor the spool took."""
 
     @property
     def problem(self) -> str | None:
@@ -199,10 +181,7 @@ class EventLog:
         self._write_next()
 
     def append(self, data: bytes) -> asyncio.Future[bool]:
-        """Append one line.
-
-        Args:
-            data: UTF-8 with its newline at the end, at most 4,095 bytes.
+        """Append one line, with its newline at the end.
 
         Returns:
             Within 100 ms: True once ``write(2)`` has taken the whole line, False if it is not recorded by then.
@@ -238,13 +217,10 @@ class EventLog:
         self._lose([*self._batch, *self._waiting], "the process ends")
         if self._spool.size:
             logger.warning("%d bytes of events wait in the spool for the next start", self._spool.size)
-        closing = {self._spool_thread.run(self._spool.close)}
-        self._spool_thread.stop()
-        if self._output_thread is None:
-            self._output.close()
-        else:
-            closing.add(self._output_thread.run(self._output.close))
-            self._output_thread.stop()
+        output_thread = self._output_thread or self._spool_thread
+        closing = [output_thread.run(self._output.close), self._spool_thread.run(self._spool.close)]
+        for thread in (output_thread, self._spool_thread):
+            thread.stop()
         await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
 
     def _write_next(self) -> None:

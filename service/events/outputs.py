@@ -20,33 +20,21 @@ STANDARD_OUTPUT = "/proc/self/fd/1"
 
 
 class Output(Protocol):
-    """One place that takes lines."""
+    """One place that takes lines.
+
+    ``write`` is given at most ``max_write`` bytes of whole lines, and returns how many bytes of whole lines were taken
+    from the start, at least one line; a line that was taken in part never runs into the next one. Where none was taken
+    it raises OSError, and BlockingIOError where the reader is behind. If it ``may_block``, it and ``close`` may take
+    any time and must be called in a thread. ``close`` leaves standard output itself open.
+    """
 
     name: str
     max_write: int
-    """Bytes to give to one ``write`` at most."""
     may_block: bool
-    """Whether ``write`` and ``close`` may take any time and must be called in a thread."""
 
-    def fileno(self) -> int:
-        """Return the file descriptor."""
-        ...
-
-    def write(self, lines: bytes) -> int:
-        """Write whole lines; a line that was taken in part never runs into the next one.
-
-        Returns:
-            How many bytes of whole lines were taken from the start, at least one line.
-
-        Raises:
-            BlockingIOError: no line was taken, because the reader is behind.
-            OSError: no line was taken.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the file descriptor; standard output itself stays open."""
-        ...
+    def fileno(self) -> int: ...  # noqa: D102
+    def write(self, lines: bytes) -> int: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
 
 
 def whole_lines(data: bytes, limit: int) -> bytes:

@@ -132,7 +132,8 @@ class UserLogoutEverywhere(Event):
     revoked_sessions: int
     failed_sessions: int
 
-    def fields(self) -> dict[str, object]:  # noqa: D102
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys."""
         return {
             **Event.fields(self),
             "dedupe_key": self.event_id,
@@ -152,7 +153,8 @@ class SessionEnded(Event):
     cause: str
     ended_at: str
 
-    def fields(self) -> dict[str, object]:  # noqa: D102
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys."""
         return {**Event.fields(self), "cause": self.cause, "ended_at": self.ended_at}
 
 
@@ -166,7 +168,8 @@ class SessionUsedAfterLogout(Event):
     token_issued_at: str
     issued_after_logout: bool
 
-    def fields(self) -> dict[str, object]:  # noqa: D102
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys."""
         return {
             **Event.fields(self),
             "initiated_by": None,
@@ -189,7 +192,8 @@ class UserLogoutSuppressed(Event):
     window_start: str
     window_end: str
 
-    def fields(self) -> dict[str, object]:  # noqa: D102
+    def fields(self) -> dict[str, object]:
+        """Give the line's keys."""
         return {
             **Event.fields(self),
             "count": self.count,
