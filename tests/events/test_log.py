@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.events.log import APPEND_BYTES, MAX_WAITING, EventLog, Timeouts
+from service.events.log import MAX_WAITING, EventLog, Timeouts
 from service.events.outputs import MAX_LINE, LogFile, Output
 from service.events.spool import Spool
 from service.telemetry.metrics import Metrics

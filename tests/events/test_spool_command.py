@@ -15,8 +15,8 @@ def spool(action: str, directory: Path) -> Result:
 
 @pytest.mark.parametrize("action", ["show", "drain"])
 def test_what_waits_is_printed_and_drained_but_not_a_living_process_lines(directory: Path, action: str) -> None:
-    leave(directory, line(1) + line(2), line(3) + b'{"event":"to')
     with holder(directory, line(9)):
+        leave(directory, line(1) + line(2), line(3) + b'{"event":"to')
         before = contents(directory)
         result = spool(action, directory)
         assert result.exit_code == 0
