@@ -217,10 +217,13 @@ class EventLog:
         self._lose([*self._batch, *self._waiting], "the process ends")
         if self._spool.size:
             logger.warning("%d bytes of events wait in the spool for the next start", self._spool.size)
-        output_thread = self._output_thread or self._spool_thread
-        closing = [output_thread.run(self._output.close), self._spool_thread.run(self._spool.close)]
-        for thread in (output_thread, self._spool_thread):
-            thread.stop()
+        closing = {self._spool_thread.run(self._spool.close)}
+        self._spool_thread.stop()
+        if self._output_thread is None:
+            self._output.close()
+        else:
+            closing.add(self._output_thread.run(self._output.close))
+            self._output_thread.stop()
         await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
 
     def _write_next(self) -> None:
