@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from service.events.outputs import MAX_FILE_WRITE, MAX_LINE, LogFile, Output, Stream, open_output
+from service.settings import Settings
 from service.telemetry.nonblocking import ATOMIC_WRITE
 from tests.support.spools import line, numbered, open_files
 
@@ -384,3 +386,14 @@ def test_the_end_of_a_file_that_only_we_write_to_is_not_read(
     monkeypatch.setattr(os, "pread", refuse(errno.EIO))
     file.write(line(2))
     assert path.read_bytes() == line(1) + line(2)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/dev//stdout", "/proc/self/fd/1"])
+def test_standard_output_by_its_path_is_a_dash(name: str) -> None:
+    assert Settings(clerk_secret_key=SecretStr("sk_test_x"), event_log=name).event_log == "-"
+
+
+@pytest.mark.parametrize("name", ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/7"])
+def test_another_descriptor_is_refused_in_one_clear_line(name: str) -> None:
+    with pytest.raises(ValidationError, match="must be - for standard output, or the path of a file"):
+        Settings(clerk_secret_key=SecretStr("sk_test_x"), event_log=name)
