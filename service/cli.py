@@ -24,6 +24,7 @@ from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
 from service.events.asyncapi import asyncapi
 from service.events.schemas import schemas
+from service.events.spool_command import print_waiting
 from service.events.types import timestamp_of
 from service.resources import (
     check_clerk_api,
@@ -145,6 +146,22 @@ def print_converted(to: str, file: BinaryIO) -> None:
     click.echo(f"clerk-logout: {counts.pop('converted', 0)} converted", err=True)
     for name, count in sorted(counts.items()):
         click.echo(f"clerk-logout: {count} skipped: {name}", err=True)
+
+
+@main.command("spool")
+@click.argument("action", type=click.Choice(["show", "drain"]))
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def print_spool(action: str, directory: Path) -> None:
+    """Print the event lines that wait in the spool DIR, and with drain remove them.
+
+    The lines of a process that runs are left alone: it delivers them itself. Nothing is removed before it is written.
+    """
+    try:
+        for sentence in print_waiting(directory, sys.stdout.buffer, drain=action == "drain"):
+            click.echo(f"clerk-logout: {sentence}", err=True)
+    except OSError as error:
+        click.echo(f"clerk-logout: the spool was not printed to its end: {error}", err=True)
+        sys.exit(1)
 
 
 @main.command()

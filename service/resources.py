@@ -62,6 +62,7 @@ class Resources:
         """Give what is wrong with each part, in one line without a secret; None where nothing is."""
         return {
             "keys": self.keys.problem,
+            "event_log": self.event_log.output_problem,
             "spool": self.event_log.problem,
             "revocations": self.revocations.problem or self.revocations.warning,
         }

@@ -176,6 +176,15 @@ def _path(value: str) -> str:
     return value
 
 
+def _event_log(value: str) -> str:
+    name = os.path.normpath(value)
+    if name in {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}:
+        return "-"
+    if name == "/dev/stderr" or name.startswith(("/dev/fd/", "/proc/self/fd/")):
+        raise ValueError("must be - for standard output, or the path of a file; standard error is for diagnostics")
+    return _path(value)
+
+
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split), Field(max_length=64)]
 SigningSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signing_secret)], ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
@@ -200,7 +209,7 @@ class Settings(BaseModel):
     clerk_issuer: Annotated[tuple[Annotated[str, AfterValidator(_issuer)], ...], BeforeValidator(_split)] = ()
     clerk_clock_skew_seconds: Annotated[int, Field(ge=0, le=60)] = 5
     clerk_webhook_signing_secret: SigningSecrets = ()
-    event_log: Annotated[str, AfterValidator(_path)] = "-"
+    event_log: Annotated[str, AfterValidator(_event_log)] = "-"
     """``-`` for standard output, else the path of a file that is appended to."""
     event_spool_dir: Annotated[str, Field(min_length=1), AfterValidator(_path)] = "/var/tmp/clerk-logout"  # noqa: S108 - see Spool for what makes a shared directory safe
     event_spool_max_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30

@@ -54,7 +54,13 @@ async def test_it_is_alive_while_everything_else_is_down(open_client: OpenClient
 async def test_with_a_pem_it_is_ready_at_once(client: httpx.AsyncClient) -> None:
     response = await client.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ready", "keys": "ok", "spool": "ok", "revocations": "ok"}
+    assert response.json() == {
+        "status": "ready",
+        "keys": "ok",
+        "event_log": "ok",
+        "spool": "ok",
+        "revocations": "ok",
+    }
     samples = await scrape(client)
     assert samples["clerk_logout_ready"] == samples["clerk_logout_revocations_up"] == [({}, 1)]
 
@@ -99,6 +105,17 @@ async def test_while_the_first_fetch_hangs_it_is_not_ready(
     async with open_client(**WITH_SECRET_KEY) as client:
         response = await client.get("/readyz")
     assert (response.status_code, response.json()["keys"]) == (503, "not fetched yet")
+
+
+async def test_with_a_broken_event_log_it_is_ready_and_says_how_much_waits(open_client: OpenClient) -> None:
+    async with open_client(event_log="/dev/full") as client:
+        await client.delete(SESSION)
+        response = await client.get("/readyz")
+    assert response.status_code == 200
+    assert re.fullmatch(
+        r"failing since \S+Z: No space left on device; [1-9][0-9]+ bytes wait in the spool",
+        response.json()["event_log"],
+    )
 
 
 async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: OpenClient) -> None:
