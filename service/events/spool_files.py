@@ -124,7 +124,7 @@ def event_lines(segment: Path, size: int = -1) -> bytes:
     (a damaged disk) are left out.
     """
     with segment.open("rb") as file:
-        return b"".join(filter(_is_event, file.read(size).splitlines(keepends=True)))
+        return b"".join(line for line in file.read(size).splitlines(keepends=True) if _is_event(line))
 
 
 def _is_event(line: bytes) -> bool:
