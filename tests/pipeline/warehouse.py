@@ -1,5 +1,6 @@
 """ClickHouse without a server (chDB), with the tables of ``deploy/pipeline/clickhouse``."""
 
+import re
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
@@ -11,6 +12,11 @@ from chdb.session import Session
 DDL = Path("deploy/pipeline/clickhouse/events.sql")
 
 
+def statements(text: str) -> list[str]:
+    """The statements of a text of SQL; ClickHouse takes them one by one."""
+    return [statement for part in re.sub(r"--.*", "", text).split(";") if (statement := part.strip())]
+
+
 class Warehouse:
     """A directory of tables; created when missing.
 
@@ -20,9 +26,8 @@ class Warehouse:
 
     def __init__(self, directory: str | Path) -> None:
         self._session: Any = Session(str(directory))  # type: ignore[no-untyped-call]
-        for statement in DDL.read_text("utf-8").split(";\n"):
-            if statement.strip():
-                self.run(statement)
+        for statement in statements(DDL.read_text("utf-8")):
+            self.run(statement)
 
     def run(self, statement: str) -> None:
         """Run a statement that has no rows to give."""

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from service.cli import main
 from service.report.database import connect, load, sql
+from tests.pipeline.warehouse import DDL, statements
 from tests.report.plan import Plan, make_plan
 
 Row = list[Any]
@@ -69,11 +70,6 @@ def lines(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def statements(text: str) -> list[str]:
-    """The statements of a text of SQL; ClickHouse takes them one by one."""
-    return [statement for part in re.sub(r"--.*", "", text).split(";") if (statement := part.strip())]
-
-
 @contextmanager
 def in_duckdb(path: Path, directory: Path, timezone: str = "UTC") -> Iterator[duckdb.DuckDBPyConnection]:
     """The events of a file in DuckDB, as ``duckdb.sql`` and ``sessions.sql`` make them."""
@@ -85,32 +81,16 @@ def in_duckdb(path: Path, directory: Path, timezone: str = "UTC") -> Iterator[du
 
 
 # As docs/data.md says; the lines themselves are read by the pipeline's own tables.
-_GOOD = """
-    isValidJSON(line) AND JSONExtractString(line, 'event_id') <> ''
-    AND JSONExtractString(line, 'timestamp') LIKE '____-__-__T__:__:__.______Z'
-    AND parseDateTime64BestEffortOrNull(JSONExtractString(line, 'timestamp'), 6, 'UTC') IS NOT NULL
-"""
-
-
 @contextmanager
 def in_clickhouse(path: Path, directory: Path, timezone: str = "UTC") -> Iterator[Any]:
-    """The events of a file in ClickHouse, as ``clickhouse.sql`` and ``sessions.sql`` make them."""
+    """A file's lines in ClickHouse, in the tables of ``deploy/pipeline`` and the view of ``sessions.sql``."""
     session: Any = Session(str(directory))  # type: ignore[no-untyped-call]
     try:
-        (settings,) = re.findall(r"SET (join_use_nulls.*);", sql("clickhouse"))
+        (settings,) = re.findall(r"SET (join_use_nulls.*);", DDL.read_text("utf-8"))
         session.query(f"SET {settings.replace('UTC', timezone)}")
-        for statement in statements(sql("clickhouse")):
+        for statement in statements(DDL.read_text("utf-8")):
             session.query(statement)
-        described = str(session.query("DESCRIBE TABLE events", "JSONCompactEachRow")).splitlines()
-        columns = [json.loads(line)[:2] for line in described]
-        values = [
-            f"parseDateTime64BestEffortOrNull(JSONExtractString(line, '{name}'), 6, 'UTC')"
-            if "DateTime" in kind
-            else f"JSONExtract(line, '{name}', '{kind}')"
-            for name, kind in columns
-        ]
-        source = f"file('{path}', LineAsString)"
-        session.query(f"INSERT INTO events SELECT {', '.join(values)} FROM {source} WHERE {_GOOD}")  # noqa: S608 - its own text
+        session.query(f"INSERT INTO lines SELECT line FROM file('{path}', LineAsString)")  # noqa: S608 - its own text
         session.query(sql("sessions"))
         yield session
     finally:

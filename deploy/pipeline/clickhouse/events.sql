@@ -1,6 +1,8 @@
 -- Raw lines in, typed events out. Insert each line of the event log into `lines`, however often it comes:
 -- `events` keeps one row for each event_id, `bad` what is no event (a torn line), an empty line goes nowhere.
 -- Copies are merged in the background, and the earliest stays: read with FINAL, or count each event_id once.
+-- Then sessions.sql and any of questions.sql in ../sql, with these settings:
+--   SET join_use_nulls = 1, cast_keep_nullable = 1, session_timezone = 'UTC';
 -- A key that a later version adds: ALTER TABLE events ADD COLUMN, with a DEFAULT like the others; old rows have it, too.
 
 CREATE TABLE IF NOT EXISTS lines (line String) ENGINE = Null;
@@ -12,7 +14,7 @@ CREATE TABLE IF NOT EXISTS events
     schema_version UInt16 DEFAULT JSONExtract(line, 'schema_version', 'UInt16'),
     event_id String DEFAULT JSONExtract(line, 'event_id', 'String'),
     dedupe_key String DEFAULT JSONExtract(line, 'dedupe_key', 'String'),
-    timestamp DateTime64(6, 'UTC') DEFAULT JSONExtract(line, 'timestamp', 'DateTime64(6, \'UTC\')'),
+    timestamp DateTime64(6) DEFAULT JSONExtract(line, 'timestamp', 'DateTime64(6, \'UTC\')'),
     auth LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'auth', 'Nullable(String)'),
     reason LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'reason', 'Nullable(String)'),
     user_id Nullable(String) DEFAULT JSONExtract(line, 'user_id', 'Nullable(String)'),
@@ -21,7 +23,7 @@ CREATE TABLE IF NOT EXISTS events
     actor_id Nullable(String) DEFAULT JSONExtract(line, 'actor_id', 'Nullable(String)'),
     initiated_by LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'initiated_by', 'Nullable(String)'),
     authorized_party LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'authorized_party', 'Nullable(String)'),
-    token_issued_at Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'token_issued_at', 'Nullable(DateTime64(6, \'UTC\'))'),
+    token_issued_at Nullable(DateTime64(6)) DEFAULT JSONExtract(line, 'token_issued_at', 'Nullable(DateTime64(6, \'UTC\'))'),
     source LowCardinality(String) DEFAULT JSONExtract(line, 'source', 'String'),
     request_id Nullable(String) DEFAULT JSONExtract(line, 'request_id', 'Nullable(String)'),
     trace_id Nullable(String) DEFAULT JSONExtract(line, 'trace_id', 'Nullable(String)'),
@@ -29,14 +31,14 @@ CREATE TABLE IF NOT EXISTS events
     client_ip Nullable(String) DEFAULT JSONExtract(line, 'client_ip', 'Nullable(String)'),
     user_agent Nullable(String) DEFAULT JSONExtract(line, 'user_agent', 'Nullable(String)'),
     count Nullable(Int64) DEFAULT JSONExtract(line, 'count', 'Nullable(Int64)'),
-    window_start Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'window_start', 'Nullable(DateTime64(6, \'UTC\'))'),
-    window_end Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'window_end', 'Nullable(DateTime64(6, \'UTC\'))'),
+    window_start Nullable(DateTime64(6)) DEFAULT JSONExtract(line, 'window_start', 'Nullable(DateTime64(6, \'UTC\'))'),
+    window_end Nullable(DateTime64(6)) DEFAULT JSONExtract(line, 'window_end', 'Nullable(DateTime64(6, \'UTC\'))'),
     scope LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'scope', 'Nullable(String)'),
     revoked_sessions Nullable(Int64) DEFAULT JSONExtract(line, 'revoked_sessions', 'Nullable(Int64)'),
     failed_sessions Nullable(Int64) DEFAULT JSONExtract(line, 'failed_sessions', 'Nullable(Int64)'),
     cause LowCardinality(Nullable(String)) DEFAULT JSONExtract(line, 'cause', 'Nullable(String)'),
-    ended_at Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'ended_at', 'Nullable(DateTime64(6, \'UTC\'))'),
-    logged_out_at Nullable(DateTime64(6, 'UTC')) DEFAULT JSONExtract(line, 'logged_out_at', 'Nullable(DateTime64(6, \'UTC\'))'),
+    ended_at Nullable(DateTime64(6)) DEFAULT JSONExtract(line, 'ended_at', 'Nullable(DateTime64(6, \'UTC\'))'),
+    logged_out_at Nullable(DateTime64(6)) DEFAULT JSONExtract(line, 'logged_out_at', 'Nullable(DateTime64(6, \'UTC\'))'),
     issued_after_logout Nullable(Bool) DEFAULT JSONExtract(line, 'issued_after_logout', 'Nullable(Bool)'),
     service LowCardinality(String) DEFAULT JSONExtract(line, 'service', 'String'),
     service_version LowCardinality(String) DEFAULT JSONExtract(line, 'service_version', 'String'),
