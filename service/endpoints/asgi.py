@@ -60,7 +60,9 @@ class ResponseHeaders:
             return
         started = perf_counter()
         answered = False
-        method, path = scope["method"], raw_path(scope)
+        if raw_path := scope.get("raw_path"):
+            scope["path"] = raw_path.decode("latin-1")  # as sent: decoded, `/%6detrics` passes a proxy's rule for it
+        method, path = scope["method"], scope["path"]
         method_label = method if method in self._methods else "other"
         path_label = path if path in self._paths else "other"
         head = scope.setdefault("state", {})["head"] = read_head(scope)
@@ -88,20 +90,12 @@ class ResponseHeaders:
             raise
 
 
-def raw_path(scope: Scope) -> str:
-    """Give the path as it was sent, with what is percent-encoded in it; ``path`` where the server does not tell it."""
-    raw: bytes | None = scope.get("raw_path")
-    path: str = scope["path"] if raw is None else raw.decode("latin-1")
-    return path
-
-
 class ExactRouter(Router):
     """Starlette's router for routes without parameters: the whole path is looked up, not matched with each in turn.
 
     Starlette's own patterns end in ``$``, which matches before a newline at the end (``%0a``), too; it redirects to a
     path with another slash, which costs the caller a second request that may never be sent; and it names the methods
-    of a 405 in another order each time. It also decodes the path, so that ``/%6detrics`` passes a proxy's rule for
-    ``/metrics``: here the path counts as it was sent.
+    of a 405 in another order each time.
 
     Args:
         routes: to functions of a request that return a response; several may have the same path, for different methods.
@@ -119,7 +113,7 @@ class ExactRouter(Router):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        by_method = self._endpoints.get(raw_path(scope))
+        by_method = self._endpoints.get(scope["path"])
         if by_method is None:
             raise HTTPException(404)
         endpoint = by_method.get(scope["method"])

@@ -129,14 +129,18 @@ def _check_framing(version: str, headers: list[tuple[bytes, bytes]]) -> None:
         ValueError: another version than HTTP/1.0 and 1.1, more or less than one Host (in HTTP/1.0 it may be missing),
             or a transfer coding that is not ``chunked`` alone.
     """
-    names = [name for name, _ in headers]
-    hosts = names.count(b"host")
-    if version not in {"1.0", "1.1"} or hosts > 1 or (version == "1.1" and hosts == 0):
+    hosts = codings = 0
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            codings += 1 if value.lower() == b"chunked" else 2
+    if version == "1.1":
+        is_one = hosts == 1 and codings <= 1
+    else:
+        is_one = version == "1.0" and hosts <= 1 and not codings
+    if not is_one:
         raise ValueError("no request of HTTP/1.1 or HTTP/1.0")
-    if b"transfer-encoding" in names:
-        codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
-        if codings != [b"chunked"] or version == "1.0":
-            raise ValueError("a transfer coding that is not known")
 
 
 def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
