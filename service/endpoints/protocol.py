@@ -135,11 +135,9 @@ def _check_framing(version: str, headers: list[tuple[bytes, bytes]]) -> None:
             hosts += 1
         elif name == b"transfer-encoding":
             codings += 1 if value.lower() == b"chunked" else 2
-    if version == "1.1":
-        is_one = hosts == 1 and codings <= 1
-    else:
-        is_one = version == "1.0" and hosts <= 1 and not codings
-    if not is_one:
+    is_1_1 = version == "1.1" and hosts == 1 and codings <= 1
+    is_1_0 = version == "1.0" and hosts <= 1 and not codings
+    if not (is_1_1 or is_1_0):
         raise ValueError("no request of HTTP/1.1 or HTTP/1.0")
 
 
