@@ -73,15 +73,16 @@ def test_its_command_line_serves_with_what_the_unit_sets(tmp_path: Path) -> None
     assert json.loads(line)["event_id"] == answer["event_id"]
 
 
-@pytest.mark.parametrize("logged", [True, False])
-def test_rotation_renames_and_may_find_nothing(tmp_path: Path, *, logged: bool) -> None:
+@pytest.mark.parametrize("has_events", [True, False])
+def test_rotation_renames_and_may_find_nothing(tmp_path: Path, *, has_events: bool) -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     stanza = LOGROTATE.read_text("utf-8").replace("/var/log/clerk-logout", str(tmp_path))
-    (tmp_path / "logrotate").write_text(re.sub(r"^    su .*\n", f"    su {user} {user}\n", stanza, flags=re.M), "utf-8")
-    if logged:
-        (tmp_path / "events-8001.jsonl").write_text("{}\n", "utf-8")
+    stanza = stanza.replace("su clerk-logout clerk-logout", f"su {user} {user}")
+    (tmp_path / "logrotate").write_text(stanza, "utf-8")
+    if has_events:
+        (tmp_path / "events-8001.jsonl").touch()
     state, configuration = tmp_path / "state", tmp_path / "logrotate"
     command: list[str | Path] = [need("logrotate", "logrotate"), "--force", "--state", state, configuration]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.glob("events*")] == (["events-8001.jsonl.1"] if logged else [])
+    assert [path.name for path in tmp_path.glob("events*")] == (["events-8001.jsonl.1"] if has_events else [])
