@@ -66,6 +66,12 @@ check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks 
 		&& diff -u deploy/requirements.txt "$$lock/run" && diff -u tests/requirements.txt "$$lock/test" \
 		&& echo 'the locks are current'
 
+check-deploy: .venv/test.stamp ## Hold deploy/ to hadolint, the Compose schema, kustomize, Kubernetes' schemas and checkov
+	@.ci/check-deploy
+
+audit: .venv/test.stamp ## Look the locked versions up among the known vulnerabilities; fails where these cannot be reached
+	@$(TOOL) pip-audit==2.10.1 pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r deploy/requirements.txt
+
 release: .venv/test.stamp ## Build the wheel, its SBOM and the image (BASE=python:3.13-slim@sha256:... pins the image's base)
 	@rm -rf dist
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist
@@ -86,7 +92,7 @@ lock: ## Bring the locks in line with pyproject.toml (ARGS=--upgrade takes the n
 	@$(COMPILE) $(ARGS) --extra report --group test --constraint deploy/requirements.txt -o tests/requirements.txt
 
 clean: ## Remove .venv* and what tools left behind
-	@rm -rf .venv .example .venv-oldest .venv-newest .venv-release dist tests/benchmarks/node/node_modules tests/clerk/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .example .venv-oldest .venv-newest .venv-release dist tests/benchmarks/node/node_modules tests/clerk/node/node_modules tests/deploy/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3' >&2; exit 1; }
