@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import click
 from prometheus_client import disable_created_metrics
@@ -24,6 +24,7 @@ from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
 from service.events.asyncapi import asyncapi
 from service.events.schemas import schemas
+from service.events.spool_command import print_waiting
 from service.events.types import timestamp_of
 from service.resources import (
     check_clerk_api,
@@ -37,7 +38,7 @@ from service.resources import (
     verifier_of,
 )
 from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
-from service.server import listen
+from service.server import listen_on_all
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
 from service.telemetry.diagnostics import configure_logging
@@ -46,7 +47,7 @@ from service.telemetry.metrics import Metrics
 logger = logging.getLogger("service.cli")
 
 MAX_SHOWN = 120
-"""Characters of a claim that is shown."""
+"""Characters of a claim."""
 
 _WHEN_NOT_SET = {
     "clerk_publishable_key": "session cookies of any Clerk application are looked at",
@@ -71,8 +72,12 @@ def _one_line_for_mistakes() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        click.echo(f"clerk-logout: {error}", err=True)
-        sys.exit(2)
+        _fail(error)
+
+
+def _fail(problem: object) -> NoReturn:
+    click.echo(f"clerk-logout: {problem}", err=True)
+    sys.exit(2)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,7 +91,7 @@ def main() -> None:
 
 
 def _keep_standard_streams() -> None:
-    """See to it that no file of ours gets the number of a standard stream that was closed before we started."""
+    """See to it that no file of ours gets the number of a standard stream that is closed."""
     for number in (0, 2):
         try:
             os.fstat(number)
@@ -95,8 +100,7 @@ def _keep_standard_streams() -> None:
     try:
         os.fstat(1)
     except OSError:
-        click.echo("clerk-logout: standard output is closed; redirect it to /dev/null if you do not need it", err=True)
-        sys.exit(2)
+        _fail("standard output is closed; redirect it to /dev/null if you do not need it")
 
 
 @main.command()
@@ -142,6 +146,22 @@ def print_converted(to: str, file: BinaryIO) -> None:
     click.echo(f"clerk-logout: {counts.pop('converted', 0)} converted", err=True)
     for name, count in sorted(counts.items()):
         click.echo(f"clerk-logout: {count} skipped: {name}", err=True)
+
+
+@main.command("spool")
+@click.argument("action", type=click.Choice(["show", "drain"]))
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def print_spool(action: str, directory: Path) -> None:
+    """Print the event lines that wait in the spool DIR, and with drain remove them.
+
+    The lines of a process that runs are left alone: it delivers them itself. Nothing is removed before it is written.
+    """
+    try:
+        for sentence in print_waiting(directory, sys.stdout.buffer, drain=action == "drain"):
+            click.echo(f"clerk-logout: {sentence}", err=True)
+    except OSError as error:
+        click.echo(f"clerk-logout: the spool was not printed to its end: {error}", err=True)
+        sys.exit(1)
 
 
 @main.command()
@@ -217,20 +237,15 @@ def report(
         from service.report.command import window_of  # noqa: PLC0415
         from service.report.inputs import UnusableInputError  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        click.echo(
-            f"clerk-logout: {error.name} is missing; the report needs: pip install 'clerk-logout[report]'", err=True
-        )
-        sys.exit(2)
+        _fail(f"{error.name} is missing; the report needs: pip install 'clerk-logout[report]'")
     try:
         window = window_of(since, until, timezone)
         run_report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
     except UnusableInputError as error:
-        click.echo(f"clerk-logout: {error}", err=True)
-        sys.exit(2)
+        _fail(error)
 
 
 def _setting_shown(settings: Settings, name: str) -> str:
-    """Show a setting's value, of a secret only whether there is one."""
     value = getattr(settings, name)
     if value in {None, ()}:
         return "not set" + (f" ({_WHEN_NOT_SET[name]})" if name in _WHEN_NOT_SET else "")
@@ -242,16 +257,7 @@ def _setting_shown(settings: Settings, name: str) -> str:
 
 
 async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
-    """Try keys, revocation list and port, or judge a token with them; print what was found.
-
-    Args:
-        settings: usable ones.
-        pem_key: the parsed ``CLERK_JWT_KEY``.
-        sent: a session token, also as an Authorization header's value; None to look at the port instead.
-
-    Returns:
-        Whether all is well.
-    """
+    """Try keys and revocation list, then judge a token with them, or try the port; say whether all is well."""
     metrics = Metrics()
     async with (
         open_clerk_api(settings, metrics) as api,
@@ -268,8 +274,7 @@ async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | Non
         verdict = await verifier_of(settings, keys, azp_required=settings.clerk_azp_required).verify(
             read_credentials({b"authorization": [header]}).tokens
         )
-        for line in _explain_verdict(verdict):
-            click.echo(line)
+        click.echo("\n".join(_explain_verdict(verdict)))
         if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
             return False
         is_active = verdict.identity.status == "active"
@@ -292,12 +297,15 @@ async def _try_revocations(settings: Settings, revocations: RevocationList) -> b
         if revocations.problem is not None:
             await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
     click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
+    if revocations.warning is not None:
+        click.echo(f"warning: {revocations.warning}")
     return revocations.problem is None
 
 
 def _try_port(settings: Settings) -> bool:
     try:
-        listen(settings.host, settings.port).close()
+        for listener in listen_on_all(settings.host, settings.port):
+            listener.close()
     except ConfigurationError as error:
         click.echo(f"warning: {error}")
         return False
@@ -305,34 +313,32 @@ def _try_port(settings: Settings) -> bool:
 
 
 async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
-    """Say whether a session is on the revocation list; one in memory is the running service's own, and not seen."""
+    """Say whether a session is on the shared revocation list; one in memory is the running service's own."""
     try:
         at = await revocations.signed_out_at(session_id)
     except RevocationsUnavailableError:
         return False  # said already
-    if at is None:
-        return False
-    click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
-    return True
+    if at is not None:
+        click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
+    return at is not None
 
 
 def _explain_verdict(verdict: Verdict) -> Iterator[str]:
-    """Say how the verdict came about."""
     yield f"token: {verdict.auth}" + (f" ({verdict.reason})" if verdict.reason else "")
-    if verdict.finding is not None:
-        yield f"  check:    {verdict.finding.check}"
-        yield f"  found:    {_shown(verdict.finding.found)}"
-        yield f"  expected: {verdict.finding.expected}"
-        if verdict.finding.check == "azp" and verdict.finding.found is None:
+    if (finding := verdict.finding) is not None:
+        yield f"  check:    {finding.check}"
+        yield f"  found:    {_shown(finding.found)}"
+        yield f"  expected: {finding.expected}"
+        if finding.check == "azp" and finding.found is None:
             yield "  hint:     its logout is recorded as verified; CLERK_AZP_REQUIRED=false lets it pass elsewhere too"
     if verdict.reason in _HINTS:
         yield f"  hint:     {_HINTS[verdict.reason]}"
-    if verdict.identity is not None:
-        yield f"  user:     {verdict.identity.user_id}"
-        yield f"  session:  {verdict.identity.session_id}"
-        if verdict.identity.status != "active":
-            yield f"  status:   {_shown(verdict.identity.status)}, so the guard refuses it (session-pending)"
-        yield f"  organisation: {verdict.identity.org_id or 'none'}, actor: {verdict.identity.actor_id or 'none'}"
+    if (identity := verdict.identity) is not None:
+        yield f"  user:     {identity.user_id}"
+        yield f"  session:  {identity.session_id}"
+        if identity.status != "active":
+            yield f"  status:   {_shown(identity.status)}, so the guard refuses it (session-pending)"
+        yield f"  organisation: {identity.org_id or 'none'}, actor: {identity.actor_id or 'none'}"
 
 
 def _shown(value: object) -> str:

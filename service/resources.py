@@ -1,4 +1,4 @@
-"""Opens what the settings name: for the service, and for a guard in somebody else's application."""
+"""Opens what the settings name, for the service and for a guard in somebody else's application."""
 
 import logging
 import os
@@ -34,11 +34,9 @@ class Resources:
     """What is open while the application runs.
 
     Attributes:
-        clerk: Clerk's Backend API; None without a secret key.
+        clerk: None without a secret key.
         session_cookies: the names of this instance's session cookies; None for any.
-        verifier: for whoever lets somebody in, or ends sessions.
         logout_verifier: for the record, where a token without ``azp`` is as good as any.
-        session_check: tells whether a request's session counts.
     """
 
     settings: Settings
@@ -64,29 +62,26 @@ class Resources:
         """Give what is wrong with each part, in one line without a secret; None where nothing is."""
         return {
             "keys": self.keys.problem,
+            "event_log": self.event_log.output_problem,
             "spool": self.event_log.problem,
-            "revocations": self.revocations.problem,
+            "revocations": self.revocations.problem or self.revocations.warning,
         }
 
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings,
-    metrics: Metrics,
-    *,
-    pem_key: PemKey | None = None,
-    event_log: Output | None = None,
+    settings: Settings, metrics: Metrics, *, pem_key: PemKey | None = None, event_log: Output | None = None
 ) -> AsyncIterator[Resources]:
     """Open everything, and close it in the opposite order.
 
     Args:
         settings: say what.
-        metrics: count what happens in it.
-        pem_key: the key of ``CLERK_JWT_KEY``, where somebody has parsed it already.
+        metrics: count what happens.
+        pem_key: that of ``CLERK_JWT_KEY``, where somebody has parsed it already.
         event_log: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
 
     Raises:
-        ConfigurationError: a setting turns out to be unusable; its text names the variable.
+        ConfigurationError: a setting turns out to be unusable.
     """
     async with AsyncExitStack() as stack:
         pem_key = pem_key or load_pem_key(settings)
@@ -107,14 +102,9 @@ async def open_resources(
             with_user_agent=settings.event_user_agent,
         )
         cookies = session_cookies(settings.clerk_publishable_key)
+        fail = settings.revocations_fail
         session_check = SessionCheck(
-            verifier,
-            revocations,
-            recorder,
-            request_facts,
-            cookies=cookies,
-            fail=settings.revocations_fail,
-            metrics=metrics,
+            verifier, revocations, recorder, request_facts, cookies=cookies, fail=fail, metrics=metrics
         )
         yield Resources(
             settings=settings,
@@ -134,11 +124,7 @@ async def open_resources(
 
 
 def load_pem_key(settings: Settings) -> PemKey | None:
-    """Parse ``CLERK_JWT_KEY``, or give None where it is not set.
-
-    Raises:
-        ConfigurationError: it cannot be used.
-    """
+    """Parse ``CLERK_JWT_KEY``; None where it is not set."""
     if settings.clerk_jwt_key is None:
         return None
     try:
@@ -148,27 +134,16 @@ def load_pem_key(settings: Settings) -> PemKey | None:
 
 
 def open_event_log(settings: Settings) -> Output:
-    """Open what ``EVENT_LOG`` names.
-
-    Raises:
-        ConfigurationError: it cannot be opened.
-    """
+    """Open what ``EVENT_LOG`` names."""
     try:
         return open_output(settings.event_log, fsync=settings.event_fsync)
     except OSError as error:
-        raise ConfigurationError(
-            "EVENT_LOG", f"cannot be opened for writing: {settings.event_log}: {error.strerror}"
-        ) from None
+        problem = f"cannot be opened for writing: {settings.event_log}: {error.strerror}"
+        raise ConfigurationError("EVENT_LOG", problem) from None
 
 
 def check_event_log(settings: Settings) -> None:
-    """Check that the event log could be opened, without creating it or disturbing who reads it.
-
-    Whoever asks may be another user than the service's, and must not leave a file that the service cannot open.
-
-    Raises:
-        ConfigurationError: it could not be opened.
-    """
+    """Check that the event log could be opened, without creating it (as another user?) or disturbing who reads it."""
     path = Path(settings.event_log)
     try:
         if settings.event_log == "-" or (path.exists() and not path.is_fifo()):
@@ -182,11 +157,7 @@ def check_event_log(settings: Settings) -> None:
 
 
 def check_spool(settings: Settings) -> None:
-    """Check that the spool's directory is there or could be made, without making it.
-
-    Raises:
-        ConfigurationError: neither.
-    """
+    """Check that the spool's directory is there or could be made, without making it."""
     path = wanted = Path(settings.event_spool_dir).absolute()
     try:
         while not path.exists():
@@ -205,25 +176,18 @@ def check_spool(settings: Settings) -> None:
 
 
 def _why_not_writable(path: Path) -> str | None:
-    """Say why this user cannot write to a FIFO, or create a file in a directory; None where nothing is in the way."""
+    """Say why this user cannot write to a FIFO, or create a file in a directory."""
     if not path.exists():
         return f"the directory {path} does not exist"
     if not (path.is_dir() or path.is_fifo()):
         return f"{path} is not a directory"
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK if path.is_dir() else os.W_OK):
         return f"this user is not allowed to write to {path}"
-    system = os.statvfs(path)
-    if not system.f_blocks and not system.f_files:  # as in /proc, where root may write but nobody creates anything
-        return f"{path} is in a file system that holds no files"
     return None
 
 
 def check_clerk_api(settings: Settings) -> None:
-    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates.
-
-    Raises:
-        ConfigurationError: it could not.
-    """
+    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates."""
     if settings.clerk_secret_key is None:
         return
     # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
@@ -235,7 +199,7 @@ def check_clerk_api(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_clerk_api(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator["BackendApi | None"]:
-    """Open Clerk's Backend API; None without a secret key. Asks Clerk nothing."""
+    """Open Clerk's Backend API, without a call; None without a secret key."""
     if settings.clerk_secret_key is None:
         yield None
         return
@@ -260,7 +224,7 @@ async def open_keys(
 
 
 def verifier_of(settings: Settings, keys: PemKey | KeyRing, *, azp_required: bool) -> Verifier:
-    """Give a verifier of what the settings allow; whether a token without ``azp`` is, depends on what it is for."""
+    """Give a verifier of what the settings allow; a token without ``azp`` may do for some purposes only."""
     return Verifier(
         keys,
         authorized_parties=settings.clerk_authorized_parties,
@@ -284,11 +248,7 @@ def describe_revocations(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:
-    """Open the revocation list. Redis need not be there yet.
-
-    Raises:
-        ConfigurationError: an option in ``REVOCATIONS_URL`` cannot be used.
-    """
+    """Open the revocation list. Redis need not be there yet."""
     url = settings.revocations_url.get_secret_value()
     dropped = metrics.revocations.labels("dropped").inc
     if url == "memory://":

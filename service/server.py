@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -23,12 +24,11 @@ from service.telemetry.diagnostics import configure_logging
 
 logger = logging.getLogger("service.server")
 
-KEEP_ALIVE = 75
-"""Seconds that a connection may stay idle after a response: longer than load balancers keep theirs."""
 SHUTDOWN_TIMEOUT = 7
 """Seconds for the requests under way at a shutdown."""
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
+FEW_FILES = 200
 GC_THRESHOLD = 50_000
 """New objects before the garbage collector runs: a request leaves nothing for it, and each run stops the event loop."""
 
@@ -76,29 +76,57 @@ def _accept_all(listener: socket.socket) -> list[socket.socket]:
 
 
 def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
-    """Open the listening socket.
+    """Open a listening socket.
 
     Args:
-        host: an address, or a name that leads to one.
+        host: an address, or a name, of which the first address counts.
         port: 0 for any.
         setting: where the port was set, for the message.
 
     Raises:
         ConfigurationError: its text names HOST or where the port was set.
     """
+    family, address = _resolve(host, port)[0]
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         # `::` means "everywhere" to whoever writes it, IPv4 included.
         dual = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual)
-    except (socket.gaierror, UnicodeError):
-        raise ConfigurationError("HOST", "cannot be resolved to an address") from None
+        return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=dual)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError(setting, f"{port} on {host} is already in use") from None
         if error.errno == errno.EACCES:
             raise ConfigurationError(setting, f"{port} may not be opened by this user (below 1024?)") from None
-        raise ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}") from None
+        raise ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}") from error
+
+
+def listen_on_all(host: str, port: int) -> list[socket.socket]:
+    """Listen on each address that a name leads to, as ``localhost`` does to 127.0.0.1 and ::1, with the same port.
+
+    An address that this machine does not have is left out, as long as there is another.
+
+    Raises:
+        ConfigurationError: as ``listen``.
+    """
+    listeners: list[socket.socket] = []
+    missing: ConfigurationError | None = None
+    for address in dict.fromkeys(str(address[0]) for _, address in _resolve(host, port)):
+        try:
+            listeners.append(listen(address, listeners[0].getsockname()[1] if listeners else port))
+        except ConfigurationError as error:
+            if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRNOTAVAIL):
+                raise
+            missing = error
+    if missing is not None and not listeners:
+        raise missing
+    return listeners
+
+
+def _resolve(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
+        raise ConfigurationError("HOST", "cannot be resolved to an address") from None
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def url_of(listener: socket.socket) -> str:
@@ -107,8 +135,10 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def configure(app: ASGIApp, *, log_level: str, shutdown_timeout: int = SHUTDOWN_TIMEOUT) -> uvicorn.Config:
-    """Give uvicorn's configuration for an app, and have its diagnostics go where ours go."""
+def configure(
+    app: ASGIApp, *, log_level: str, keep_alive: int = 75, shutdown_timeout: int = SHUTDOWN_TIMEOUT
+) -> uvicorn.Config:
+    """Give uvicorn's configuration for an app, and have its diagnostics go where ours go. Times are in seconds."""
     configure_logging(log_level)
     return uvicorn.Config(
         app,
@@ -122,7 +152,7 @@ def configure(app: ASGIApp, *, log_level: str, shutdown_timeout: int = SHUTDOWN_
         log_config=None,
         proxy_headers=False,  # uvicorn would take any text for an address; see service.events.request
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=keep_alive,
         timeout_graceful_shutdown=shutdown_timeout,
     )
 
@@ -130,11 +160,14 @@ def configure(app: ASGIApp, *, log_level: str, shutdown_timeout: int = SHUTDOWN_
 def allow_open_files() -> None:
     """Raise the limit of open files, which bounds the connections, as far as this user may."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(OSError, ValueError):  # as in a sandbox
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if (files := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < FEW_FILES:
+        logger.warning("only %d files may be open, so that few clients are served at once; raise `ulimit -n`", files)
 
 
 def exit_cleanly_on_signals() -> None:
-    """Make SIGTERM, SIGINT and SIGHUP end the process with 0.
+    """Make SIGTERM, SIGINT and SIGHUP end the process with 0; SIGUSR1 and SIGUSR2, from log rotation, do nothing.
 
     uvicorn raises the signal that stopped it again when it has finished. Without a handler the process would die of it,
     and a supervisor would see a failure.
@@ -142,6 +175,8 @@ def exit_cleanly_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def serve(settings: Settings) -> None:
@@ -152,8 +187,9 @@ def serve(settings: Settings) -> None:
     """
     check_clerk_api(settings)
     check_spool(settings)
-    config = configure(create_app(settings, event_log=open_event_log(settings)), log_level=settings.log_level)
+    app = create_app(settings, event_log=open_event_log(settings))
+    config = configure(app, log_level=settings.log_level, keep_alive=settings.keep_alive_seconds)
     allow_open_files()
-    with listen(settings.host, settings.port) as listener:
-        exit_cleanly_on_signals()
-        Server(config).run(sockets=[listener])
+    listeners = listen_on_all(settings.host, settings.port)
+    exit_cleanly_on_signals()
+    Server(config).run(sockets=listeners)

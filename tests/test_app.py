@@ -12,7 +12,6 @@ from asgi_lifespan import LifespanManager
 
 from service.app import create_app
 from service.clerk.backend_api import BackendApi
-from service.endpoints.cors import REQUEST_HEADERS
 from service.events.schemas import schemas
 from service.resources import check_spool, open_revocations
 from service.settings import ConfigurationError, Settings
@@ -41,7 +40,17 @@ def listed(response: httpx.Response, header: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1", "/v1/auth/session/", "/v1/auth/session/x", "/v1/auth", "/healthz/", "/v1/auth/session%0a", "/%0a"],
+    [
+        "/v1",
+        "/v1/auth/session/",
+        "/v1/auth/session/x",
+        "/v1/auth",
+        "/healthz/",
+        "/v1/auth/session%0a",
+        "/%0a",
+        "/%6detrics",
+        "/v1/auth%2fsession",
+    ],
 )
 async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncClient, path: str) -> None:
     response = await client.delete(path)
@@ -90,12 +99,32 @@ async def test_a_preflight_from_an_allowed_origin_is_granted(client: httpx.Async
     assert events.new() == []
 
 
-@pytest.mark.parametrize("name", REQUEST_HEADERS)
-async def test_a_preflight_may_ask_for_what_frontends_send(client: httpx.AsyncClient, name: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        (["authorization"], "authorization"),
+        (["authorization,traceparent,x-b3-traceid"], "authorization, traceparent, x-b3-traceid"),
+        (["Authorization , \tsentry-trace"], "Authorization, sentry-trace"),
+        (["authorization,,", ""], "authorization"),
+        (["authorization", "x-datadog-tags"], "authorization, x-datadog-tags"),
+        ([","], None),
+        ([], None),
+    ],
+)
+async def test_a_preflight_may_ask_for_any_header(
+    client: httpx.AsyncClient, asked: list[str], granted: str | None
+) -> None:
     """By name: a ``*`` would not cover Authorization."""
-    response = await client.options(SESSION, headers=PREFLIGHT | {"Access-Control-Request-Headers": name.lower()})
+    fields = [*list(PREFLIGHT.items())[:2], *(("Access-Control-Request-Headers", value) for value in asked)]
+    response = await client.options(SESSION, headers=fields)
+    assert (response.status_code, response.headers.get("access-control-allow-headers")) == (200, granted)
+
+
+async def test_a_preflight_is_not_granted_access_to_a_private_network(client: httpx.AsyncClient) -> None:
+    asked = PREFLIGHT | {"Access-Control-Request-Private-Network": "true"}
+    response = await client.options(SESSION, headers=asked)
     assert response.status_code == 200
-    assert name.lower() in listed(response, "access-control-allow-headers")
+    assert "access-control-allow-private-network" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -116,9 +145,24 @@ async def test_an_origin_that_is_not_allowed_gets_no_permission(client: httpx.As
         assert "access-control-allow-origin" not in response.headers
 
 
-async def test_a_preflight_for_another_method_or_header_is_refused(client: httpx.AsyncClient) -> None:
-    for asked in ({"Access-Control-Request-Method": "POST"}, {"Access-Control-Request-Headers": "x-evil"}):
-        assert (await client.options(SESSION, headers=PREFLIGHT | asked)).status_code == 400
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"Origin": "https://evil.example.com"}, "this origin is not in CLERK_AUTHORIZED_PARTIES"),
+        ({"Access-Control-Request-Method": "POST"}, "the method is none of DELETE and GET"),
+        ({"Access-Control-Request-Headers": "a b"}, "a name in Access-Control-Request-Headers is none"),
+    ],
+)
+async def test_a_refused_preflight_is_told_once_a_minute_and_counted(
+    open_client: OpenClient, caplog: pytest.LogCaptureFixture, asked: dict[str, str], problem: str
+) -> None:
+    async with open_client() as client:
+        answers = [await client.options(SESSION, headers=PREFLIGHT | asked) for _ in range(3)]
+        metrics = (await client.get("/metrics")).text
+    assert [answer.status_code for answer in answers] == [400] * 3
+    assert "clerk_logout_preflights_refused_total 3.0" in metrics
+    told = [record.getMessage() for record in caplog.records if record.name == "service.cors"]
+    assert told == [f"a preflight from {(PREFLIGHT | asked)['Origin']} was refused: {problem}"]
 
 
 async def test_a_request_from_an_allowed_origin_may_be_read(client: httpx.AsyncClient) -> None:

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import resource
 import select
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from service import __version__
 from service.cli import main
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
+from service.server import allow_open_files
 from service.settings import Settings
 from tests.support.processes import TIMEOUT, environment, serve
 from tests.support.redis_server import redis_server
@@ -30,7 +33,7 @@ Check = Callable[..., Result]
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Check:
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logging_as_it_was: None) -> Check:  # noqa: ARG001
     """Run ``check`` with the given environment; its input is standard input."""
     monkeypatch.chdir(tmp_path)
 
@@ -60,7 +63,7 @@ def test_check_shows_every_setting(check: Check) -> None:
     result = check(
         CLERK_AUTHORIZED_PARTIES=f"{ORIGIN},https://b.example",
         CLERK_WEBHOOK_SIGNING_SECRET=SECRET,
-        REVERIFICATION_MAX_AGE_MINUTES="10",
+        FORWARDED_ALLOW_IPS=",",
     )
     lines = result.output.splitlines()
     shown = dict(line.split(": ", 1) for line in lines[: len(Settings.model_fields)])
@@ -76,8 +79,7 @@ def test_check_shows_every_setting(check: Check) -> None:
             "EVENT_LOG": "events.jsonl",
             "EVENT_FSYNC": "false",
             "REVOCATIONS_URL": "memory://",
-            "REVERIFICATION_MAX_AGE_MINUTES": "10",
-            "FORWARDED_ALLOW_IPS": "127.0.0.1/32, ::1/128",
+            "FORWARDED_ALLOW_IPS": "not set (no proxy is believed)",
             "PORT": "0",
         }.items()
     )
@@ -87,12 +89,6 @@ def test_check_shows_every_setting(check: Check) -> None:
     ]
     assert SECRET not in result.output
     assert result.exit_code == 0
-
-
-def test_check_says_what_follows_from_what_is_not_set(check: Check) -> None:
-    output = check(CLERK_AUTHORIZED_PARTIES=",", FORWARDED_ALLOW_IPS=",").output
-    assert "CLERK_AUTHORIZED_PARTIES: not set (any azp counts, and browsers on other origins cannot call" in output
-    assert "FORWARDED_ALLOW_IPS: not set (no proxy is believed)" in output
 
 
 def test_a_mistyped_variable_is_a_warning_and_exit_code_1(check: Check, tmp_path: Path) -> None:
@@ -128,8 +124,28 @@ def test_check_names_the_setting_that_cannot_be_used(check: Check) -> None:
     assert refusal(check(CLERK_JWT_KEY="junk")).startswith("CLERK_JWT_KEY: is not a PEM public key")
 
 
-def test_check_says_that_one_process_serves(check: Check) -> None:
-    assert refusal(check(WORKERS="4")).startswith("WORKERS: must be 1 or not set; for more capacity run replicas")
+DOUBLED = pem().replace("\n", "\\\\n")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [DOUBLED, f'"{DOUBLED}"', f"'{pem()}'", b64encode(pem().encode()).decode(), f"{pem()}\r\n\r\n"],
+    ids=["doubled", "doubled in quotes", "in quotes", "base64", "newlines"],
+)
+def test_a_pem_is_taken_as_secret_stores_hand_it_over(check: Check, written: str) -> None:
+    assert "keys: one RSA key of 2048 bits" in check(CLERK_JWT_KEY=written).output
+
+
+@pytest.mark.parametrize("bypassed", ["::1", "localhost,fd00::/8", "[::1]", "*", "api.clerk.com,[fd00::1]:443"])
+def test_ipv6_in_no_proxy_does_not_stop_the_start(check: Check, bypassed: str) -> None:
+    with respx.mock as clerk:
+        clerk.get("https://api.clerk.com/v1/jwks").respond(401)
+        result = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_x", NO_PROXY=bypassed, HTTPS_PROXY="http://[::1]:1")
+    assert "Clerk does not accept CLERK_SECRET_KEY (status 401)" in result.output
+
+
+def test_with_a_pem_alone_nothing_about_proxies_matters(check: Check) -> None:
+    assert check(HTTPS_PROXY="nonsense://[", NO_PROXY="[::1").exit_code == 0
 
 
 # --- The revocation list ---------------------------------------------------------------------------------------------
@@ -156,10 +172,11 @@ def test_check_is_content_with_a_redis_that_answers(check: Check) -> None:
     assert result.exit_code == 0
 
 
-def test_check_refuses_a_wrong_url_without_showing_it(check: Check) -> None:
-    said = refusal(check(REVOCATIONS_URL="redis://:sesame@127.0.0.1/zero"))
-    assert said.startswith("REVOCATIONS_URL: must end after the port")
-    assert "sesame" not in said
+def test_check_warns_of_a_redis_that_may_evict_sessions(check: Check) -> None:
+    with redis_server("--maxmemory-policy", "volatile-lru") as redis:
+        result = check(REVOCATIONS_URL=redis.url)
+    assert "\nwarning: Redis: its maxmemory-policy is volatile-lru" in result.output
+    assert result.exit_code == 0
 
 
 def test_check_says_of_a_token_that_its_session_is_signed_out(check: Check) -> None:
@@ -208,12 +225,7 @@ def test_check_says_that_a_session_with_open_tasks_is_refused(check: Check) -> N
         ),
         pytest.param(
             token(claims(azp="https://evil.example")),
-            [
-                "token-invalid-authorized-parties",
-                "azp",
-                "https://evil.example",
-                "an origin in CLERK_AUTHORIZED_PARTIES",
-            ],
+            ["check:    azp", "found:    https://evil.example", "expected: an origin in CLERK_AUTHORIZED_PARTIES"],
             id="azp",
         ),
         pytest.param(
@@ -221,14 +233,9 @@ def test_check_says_that_a_session_with_open_tasks_is_refused(check: Check) -> N
         ),
         pytest.param(
             token(key=private_key("forger")),
-            [
-                "token-invalid-signature",
-                "signature",
-                "hint:     the token is of another key: look whether one is a test",
-            ],
+            ["token-invalid-signature", "hint:     the token is of another key: look whether one is a test"],
             id="another key",
         ),
-        pytest.param(token(head=header(alg="HS256")), ["rejected (token-invalid)", "alg", "HS256", "RS256"], id="alg"),
         pytest.param(token(head=header(kid={"a": "\x1b"})), ["rejected (token-invalid)", "kid", "an object"], id="kid"),
         pytest.param(token(claims(sub="\x1b[31m")), ["sub", r'"\u001b[31m"', "1-128 visible ASCII"], id="escape"),
         pytest.param(token(claims(sub="x" * 500)), ["sub", f"{'x' * 120}…\n", "1-128 visible ASCII"], id="long"),
@@ -251,13 +258,9 @@ def test_check_says_which_check_failed_and_why(check: Check, sent: str, lines: l
     assert not sent or sent not in result.output
 
 
-def test_check_takes_the_token_from_standard_input(check: Check) -> None:
-    assert "token: verified" in check("--token", "-", stdin=f"{token()}\n").output
-
-
-@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
-def test_check_takes_the_whole_header_too(check: Check, scheme: str) -> None:
-    assert "token: verified" in check("--token", f"{scheme}{token()}").output
+@pytest.mark.parametrize("scheme", ["", "bearer ", "BEARER  "])
+def test_check_takes_the_token_or_the_whole_header_from_standard_input(check: Check, scheme: str) -> None:
+    assert "token: verified" in check("--token", "-", stdin=f"{scheme}{token()}\n").output
 
 
 # --- Event log and spool ---------------------------------------------------------------------------------------------
@@ -276,16 +279,12 @@ def test_check_creates_nothing(check: Check) -> None:
     [
         ("missing/events.jsonl", "the directory /.*/missing does not exist"),
         ("file/events.jsonl", "/.*/file is not a directory"),
-        ("/proc/events.jsonl", "/proc is in a file system that holds no files"),
-        ("socket", "socket: No such device or address"),
         (".", ".: Is a directory"),
         ("x" * 256, "x+: File name too long"),
     ],
 )
 def test_check_says_why_the_event_log_cannot_be_written(check: Check, path: str, why: str) -> None:
     Path("file").touch()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("socket")
     assert re.fullmatch(f"EVENT_LOG: cannot be opened for writing: {why}", refusal(check(EVENT_LOG=path)))
 
 
@@ -307,9 +306,7 @@ def test_check_does_not_disturb_who_reads_a_fifo(check: Check) -> None:
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("file", "/.*/file is not a directory"),
         ("file/spool", "/.*/file is not a directory"),
-        ("/proc/foo", "/proc is in a file system that holds no files"),
         ("x" * 256, "/.*/x+: File name too long"),
     ],
 )
@@ -358,6 +355,21 @@ def test_schema_prints_every_schema_or_one() -> None:
     assert json.loads(CliRunner().invoke(main, ["schema", "user_logout"]).output) == printed["user_logout"]
 
 
+@pytest.mark.parametrize(("files", "warned"), [(199, True), (200, False)])
+def test_a_limit_of_open_files_that_stays_low_is_a_warning(
+    files: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a sandbox lets nobody raise it."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, 4096))
+    allow_open_files()
+    assert (f"only {files} files may be open" in caplog.text) is warned
+
+
 def in_a_shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = f'exec "$0" -m service "$@" {redirections}'
     return subprocess.run(
@@ -370,7 +382,7 @@ def in_a_shell(redirections: str, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "schema"])
+@pytest.mark.parametrize("command", ["serve", "schema"])
 def test_a_closed_standard_output_is_one_line(command: str) -> None:
     done = in_a_shell(">&-", command)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

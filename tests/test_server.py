@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.server import listen, url_of
+from service.server import listen, listen_on_all, url_of
 from service.settings import ConfigurationError
 from service.telemetry.nonblocking import InheritedDescriptor
 from tests.support.lines import EventFile, read_line, read_lines
@@ -145,7 +146,7 @@ def test_malformed_requests_do_not_fill_the_log() -> None:
     with serve() as server:
         for request in (
             b"\0\r\n\r\n",
-            b"GET /no HTTP/1.1\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+            b"GET /no HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
         ):
             with socket.create_connection(server.address, TIMEOUT) as stranger:
                 stranger.sendall(request)
@@ -194,6 +195,25 @@ def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals) -> None:
     with serve() as server:
         assert logout(server).status_code == 200
         assert server.stop(number) == 0
+
+
+def test_the_signals_of_log_rotation_end_nothing() -> None:
+    with serve() as server:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            server.process.send_signal(number)
+        assert logout(server).status_code == 200
+        assert server.stop() == 0
+
+
+def test_a_sigterm_during_the_imports_ends_it_with_0(tmp_path: Path) -> None:
+    """A module that every import of the service meets says that it is importing, and waits."""
+    (tmp_path / "click.py").write_text("import sys, time\nprint('importing', flush=True)\ntime.sleep(60)\n", "utf-8")
+    command = [sys.executable, "-c", "import sys; sys.argv[1:] = ['serve']; from service.__main__ import main; main()"]
+    with subprocess.Popen(command, env=environment(PYTHONPATH=f"{tmp_path}:."), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
@@ -289,3 +309,38 @@ def test_every_address_includes_ipv4_and_ipv6() -> None:
         assert url_of(listener) == f"http://[::]:{port}"
         with socket.create_connection(("127.0.0.1", port), TIMEOUT):
             pass
+
+
+def test_a_name_is_listened_on_at_each_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver is the one stand-in: not every machine has a name with two addresses."""
+    answer = [(socket.AF_INET, 0, 0, "", (host, 0)) for host in ("127.0.0.1", "192.0.2.1", "127.0.0.1", "127.0.0.2")]
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *args, **kw: answer if host == "both" else resolve(host, *args, **kw)
+    )
+    listeners = listen_on_all("both", 0)
+    (port,) = {listener.getsockname()[1] for listener in listeners}
+    assert [url_of(listener) for listener in listeners] == [f"http://127.0.0.{n}:{port}" for n in (1, 2)]
+    with listeners[0], listeners[1]:
+        with pytest.raises(ConfigurationError, match=r"^PORT: \d+ on 127\.0\.0\.1 is already in use"):
+            listen_on_all("both", port)
+        answer[:] = answer[1:2]
+        with pytest.raises(ConfigurationError, match=r"^HOST: cannot listen on 192\.0\.2\.1"):
+            listen_on_all("both", 0)
+
+
+def test_an_address_may_have_a_zone() -> None:
+    """Without such an address here, what is refused is the address, not its form."""
+    with pytest.raises(ConfigurationError, match=r"^HOST: cannot listen on fe80::7%lo: Cannot assign"):
+        listen("fe80::7%lo", 0)
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [("1", True), ("75", False)])
+def test_an_idle_connection_lives_as_long_as_it_is_told(seconds: str, closed: bool) -> None:
+    with serve(settings={"KEEP_ALIVE_SECONDS": seconds}) as server:
+        connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        readable, _, _ = select.select([connection.sock], [], [], 3)
+        assert bool(readable) is closed
+        connection.close()

@@ -1,11 +1,9 @@
 """What each variable takes. The environment is read for real: that is what ``load_settings`` does."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from service.settings import ConfigurationError, Settings, load_settings
 
@@ -40,34 +38,12 @@ def problem() -> str:
 # --- Each variable ---------------------------------------------------------------------------------------------------
 
 
-ENV_EXAMPLE = (Path(__file__).parents[1] / ".env.example").read_text("utf-8")
-
-
-def test_env_example_lists_every_setting_with_its_default() -> None:
-    listed = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
-    assert list(listed) == [name.upper() for name in Settings.model_fields]
-    for name, text in listed.items():
-        shown = as_written(DEFAULTS[name.lower()]) if name != "CLERK_JWT_KEY" else ""
-        assert text == shown
-
-
-def as_written(default: Any) -> str:
-    """A default as it stands in a document."""
-    if isinstance(default, SecretStr):
-        return default.get_secret_value()
-    if isinstance(default, tuple):
-        return ",".join(default)
-    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
         ("CLERK_API_URL", "https://api.clerk.com/", "https://api.clerk.com"),
-        ("CLERK_API_URL", "https://clerk.internal:8443", "https://clerk.internal:8443"),
         ("CLERK_API_URL", "http://127.0.0.1:8001", "http://127.0.0.1:8001"),
         ("CLERK_API_URL", "http://[::1]:8001", "http://[::1]:8001"),
-        ("CLERK_AUTHORIZED_PARTIES", "https://a.example", ("https://a.example",)),
         (
             "CLERK_AUTHORIZED_PARTIES",
             " https://a.example , http://localhost:3000,,",
@@ -75,9 +51,6 @@ def as_written(default: Any) -> str:
         ),
         ("CLERK_AUTHORIZED_PARTIES", "chrome-extension://abcdef", ("chrome-extension://abcdef",)),
         ("CLERK_AUTHORIZED_PARTIES", "http://[::1]:3000", ("http://[::1]:3000",)),
-        ("CLERK_AUTHORIZED_PARTIES", "https://a.example:65535", ("https://a.example:65535",)),
-        ("CLERK_AUTHORIZED_PARTIES", ",", ()),
-        ("CLERK_ISSUER", "https://clerk.example.com", ("https://clerk.example.com",)),
         ("CLERK_ISSUER", "https://clerk.example.com/", ("https://clerk.example.com",)),
         (
             "CLERK_ISSUER",
@@ -87,24 +60,19 @@ def as_written(default: Any) -> str:
         ("CLERK_AZP_REQUIRED", "false", False),
         ("CLERK_PUBLISHABLE_KEY", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"),
         ("CLERK_CLOCK_SKEW_SECONDS", "0", 0),
-        ("CLERK_CLOCK_SKEW_SECONDS", "60", 60),
         ("CLERK_AUDIENCE", " convex, https://api.example.com,", ("convex", "https://api.example.com")),
-        ("EVENT_LOG", "/var/log/events.jsonl", "/var/log/events.jsonl"),
-        ("EVENT_SPOOL_MAX_BYTES", "1048576", 1 << 20),
-        ("EVENT_CLIENT_IP", "true", True),
-        ("EVENT_CLIENT_IP", "0", False),
         ("EVENT_USER_AGENT", "yes", True),
-        ("EVENT_USER_AGENT", "off", False),
         ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, 192.168.1.1", ("10.0.0.0/8", "192.168.1.1/32")),
-        ("FORWARDED_ALLOW_IPS", "2001:db8::/32", ("2001:db8::/32",)),
         ("FORWARDED_ALLOW_IPS", "10.1.2.3/8", ("10.0.0.0/8",)),
         ("FORWARDED_ALLOW_IPS", ",", ()),
-        ("HOST", "0.0.0.0", "0.0.0.0"),
-        ("HOST", "::", "::"),
         ("PORT", "0", 0),
-        ("PORT", "65535", 65535),
         ("LOG_LEVEL", "WARNING", "warning"),
-        ("LOG_LEVEL", "critical", "critical"),
+        ("LOG_LEVEL", "Warn", "warning"),
+        ("LOG_LEVEL", "30", "warning"),
+        ("LOG_LEVEL", "fatal", "critical"),
+        ("LOG_LEVEL", "TRACE", "debug"),
+        ("CLERK_SECRET_KEY", f" {SECRET}\r\n", SecretStr(SECRET)),
+        ("REVOCATIONS_URL", "redis://localhost/0\n", SecretStr("redis://localhost/0")),
     ],
 )
 def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: str, expected: object) -> None:
@@ -112,100 +80,78 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
     assert getattr(load_settings(), variable.lower()) == expected
 
 
+REFUSED = {
+    ("CLERK_SECRET_KEY", "is not a Clerk secret key"): ["pk_test_abc", "sk_test_ab c", "sk_test_äbc", "sk_"],
+    ("CLERK_API_URL", "must be https://host"): [
+        "api.clerk.com",
+        "ftp://api.clerk.com",
+        "https://api.clerk.com/v1",
+        "https://api.clerk.com?v=1",
+        "https://[::1",
+        "https://api.clerk.com:65536",
+    ],
+    ("CLERK_API_URL", "must not contain a user name"): ["https://u:p@api.clerk.com"],
+    ("CLERK_API_URL", "must be https, because"): ["http://api.clerk.com", "http://10.0.0.1"],
+    ("CLERK_AUTHORIZED_PARTIES", "cannot be '*'"): ["*"],
+    ("CLERK_AUTHORIZED_PARTIES", "is not an origin"): [
+        "https://a.example/",
+        "a.example",
+        "https://A.example",
+        "https://a b",
+        "https://a.b:65536",
+        "null",
+        "https://*.a.example",
+        f"https://{'a' * 250}",
+    ],
+    ("CLERK_AUTHORIZED_PARTIES", "as browsers do"): ["https://a.example:443", "http://a.example:80"],
+    ("CLERK_AUTHORIZED_PARTIES", "entry 2 is not an origin"): ["https://ok.example,x"],
+    ("CLERK_AUTHORIZED_PARTIES", "at most 64"): [",".join(f"https://{number}.example" for number in range(65))],
+    ("CLERK_ISSUER", "is not an issuer"): [
+        "clerk.example.com",
+        "https://",
+        "https://clerk.example.com/.well-known/jwks.json",
+        "https://clerk.example.com?x=1",
+        "https://Clerk.example.com",
+        "https://clerk.example.com:443",
+        "https://user@clerk.example.com",
+        "https://clerk.example.com,clerk.example.com",
+        "ftp://clerk.example.com",
+    ],
+    ("CLERK_PUBLISHABLE_KEY", "is not a publishable key"): [
+        "pk_test_",
+        "pk_test_x",
+        "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k",
+        "pk_test_Y2xlcmsuZXhhbXBsZS5jb20",
+    ],
+    ("CLERK_WEBHOOK_SIGNING_SECRET", "is not a signing secret"): [
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_not base64!",
+        "whsec_MfKQ9r8G",
+    ],
+    ("CLERK_CLOCK_SKEW_SECONDS", "must be at most 60"): ["61"],
+    ("CLERK_CLOCK_SKEW_SECONDS", "must be at least 0"): ["-1"],
+    ("REVERIFICATION_MAX_AGE_MINUTES", "must be a whole number"): ["soon"],
+    ("REVOCATIONS_FAIL", "'closed' or 'open'"): ["ajar"],
+    ("EVENT_LOG", "must not contain control characters"): ["a\tb"],
+    ("EVENT_SPOOL_DIR", "must not contain control characters"): ["a\x1b[31mb"],
+    ("EVENT_CLIENT_IP", "must be true or false"): ["perhaps"],
+    ("FORWARDED_ALLOW_IPS", "every caller could then choose"): ["*"],
+    ("FORWARDED_ALLOW_IPS", "is not an IP address or a network"): ["10.0.0.0/33", "proxy"],
+    ("PORT", "must be at most 65535"): ["65536"],
+    ("LOG_LEVEL", "must be 'debug', 'info'"): ["verbose"],
+    ("WORKERS", "run replicas that share one Redis"): ["2", "auto"],
+    ("CLERK_SECRET_KEY", "is in quotes"): [f'"{SECRET}"'],
+    ("CLERK_AUTHORIZED_PARTIES", "is in quotes"): ['"https://a.example","https://b.example"'],
+    ("CLERK_ISSUER", "is in quotes"): ["'https://clerk.example.com'"],
+    ("EVENT_LOG", "is in quotes"): ['"/var/log/events.jsonl"'],
+    ("PORT", "is in quotes"): [" '8000' "],
+    ("WORKERS", "is in quotes"): ['"1"'],
+}
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
-    [
-        pytest.param("CLERK_SECRET_KEY", "pk_test_abc", "is not a Clerk secret key", id="a publishable key"),
-        pytest.param("CLERK_SECRET_KEY", "sk_test_ab c", "is not a Clerk secret key", id="a key with a space"),
-        pytest.param("CLERK_SECRET_KEY", "sk_test_abc\n", "is not a Clerk secret key", id="a key with a newline"),
-        pytest.param("CLERK_SECRET_KEY", "sk_test_äbc", "is not a Clerk secret key", id="a key that is not ASCII"),
-        pytest.param("CLERK_API_URL", "api.clerk.com", "must be https://host", id="a URL without a scheme"),
-        pytest.param("CLERK_API_URL", "ftp://api.clerk.com", "must be https://host", id="another scheme"),
-        pytest.param("CLERK_API_URL", "https://", "must be https://host", id="a URL without a host"),
-        pytest.param("CLERK_API_URL", "https://api.clerk.com/v1", "must be https://host", id="a path"),
-        pytest.param("CLERK_API_URL", "https://api.clerk.com?v=1", "must be https://host", id="a query"),
-        pytest.param("CLERK_API_URL", "https://u:p@api.clerk.com", "must not contain a user name", id="a password"),
-        pytest.param("CLERK_API_URL", "http://api.clerk.com", "must be https", id="plain http"),
-        pytest.param("CLERK_API_URL", "http://10.0.0.1", "must be https", id="plain http inside the network"),
-        pytest.param("CLERK_API_URL", "https://[::1", "", id="an open bracket"),
-        pytest.param("CLERK_API_URL", "https://api.clerk.com:port", "", id="a port that is no number"),
-        pytest.param("CLERK_API_URL", "https://api.clerk.com:65536", "", id="a port that is too high"),
-        pytest.param("CLERK_API_URL", "https://api clerk.com", "", id="a host with a space"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "*", "cannot be '*'", id="any origin"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example/", "is not an origin", id="a slash at the end"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example/app", "is not an origin", id="an origin and path"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "a.example", "is not an origin", id="an origin without a scheme"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://A.example", "is not an origin", id="upper case"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a b", "is not an origin", id="an origin with a space"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.b:65536", "is not an origin", id="a port too high"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "null", "is not an origin", id="the null origin"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://*.a.example", "is not an origin", id="a wildcard"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://a.example:443", "as browsers do", id="https port"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "http://a.example:80", "as browsers do", id="http port"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", "https://ok.example,x", "entry 2 is not an origin", id="the second"),
-        pytest.param("CLERK_AUTHORIZED_PARTIES", f"https://{'a' * 250}", "is not an origin", id="258 characters"),
-        pytest.param(
-            "CLERK_AUTHORIZED_PARTIES", ",".join(f"https://{n}.example" for n in range(65)), "at most 64", id="65"
-        ),
-        *(
-            pytest.param("CLERK_ISSUER", value, "is not an issuer", id=f"issuer {value}")
-            for value in (
-                "clerk.example.com",
-                "//clerk.example.com",
-                "https://",
-                '"https://clerk.example.com"',
-                "'https://clerk.example.com'",
-                "https://clerk.example.com/.well-known/jwks.json",
-                "https://clerk.example.com/.well-known/openid-configuration",
-                "https://clerk.example.com?x=1",
-                "https://clerk.example.com/#x",
-                "https://clerk.example.com/a b",
-                "https://Clerk.example.com",
-                "https://clerk.example.com:443",
-                "https://clerk.example.com:99999",
-                "https://user@clerk.example.com",
-                "https://clérk.example.com",
-                "https://clerk.example.com,clerk.example.com",
-                "ftp://clerk.example.com",
-                "*",
-            )
-        ),
-        *(
-            pytest.param("CLERK_PUBLISHABLE_KEY", odd, "is not a publishable key", id=f"publishable key {odd}")
-            for odd in ("pk_test_", "pk_test_x", "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20")
-        ),
-        pytest.param("CLERK_CLOCK_SKEW_SECONDS", "61", "must be at most 60", id="a skew of 61 s"),
-        pytest.param("CLERK_CLOCK_SKEW_SECONDS", "-1", "must be at least 0", id="a negative skew"),
-        *(
-            pytest.param("CLERK_WEBHOOK_SIGNING_SECRET", odd, "is not a signing secret", id=f"secret: {name}")
-            for name, odd in {
-                "no prefix": "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-                "no base64": "whsec_not base64!",
-                "cut": "whsec_MfKQ9r8G",
-                "empty": "whsec_",
-                "another": "sk_test_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            }.items()
-        ),
-        pytest.param("REVOCATIONS_FAIL", "ajar", "'closed' or 'open'", id="neither closed nor open"),
-        pytest.param("REVERIFICATION_MAX_AGE_MINUTES", "0", "must be at least 1", id="no age"),
-        pytest.param("REVERIFICATION_MAX_AGE_MINUTES", "soon", "must be a whole number", id="an age in words"),
-        pytest.param("EVENT_SPOOL_DIR", "a\tb", "must not contain control characters", id="a tab in the spool's path"),
-        pytest.param("EVENT_SPOOL_MAX_BYTES", "1000", "must be at least 1048576", id="a spool too small"),
-        pytest.param("FLOOD_PER_SECOND", "0", "must be at least 1", id="no rate at all"),
-        pytest.param("EVENT_LOG", "a\tb", "must not contain control characters", id="a tab"),
-        pytest.param("EVENT_CLIENT_IP", "perhaps", "", id="neither true nor false"),
-        pytest.param("EVENT_USER_AGENT", "2", "", id="a number"),
-        pytest.param("FORWARDED_ALLOW_IPS", "*", "every caller could then choose", id="any proxy"),
-        pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.0/33", "is not an IP address or a network", id="a mask of 33"),
-        pytest.param("FORWARDED_ALLOW_IPS", "proxy", "is not an IP address or a network", id="a proxy by name"),
-        pytest.param("HOST", "h" * 256, "", id="a host of 256 characters"),
-        pytest.param("PORT", "65536", "", id="too high"),
-        pytest.param("PORT", "-1", "", id="negative"),
-        pytest.param("PORT", "http", "", id="a name"),
-        pytest.param("WORKERS", "2", "run replicas that share one Redis", id="two workers"),
-        pytest.param("WORKERS", "auto", "run replicas that share one Redis", id="workers in words"),
-        pytest.param("LOG_LEVEL", "verbose", "", id="an unknown level"),
-    ],
+    [(variable, value, says) for (variable, says), values in REFUSED.items() for value in values],
 )
 def test_a_bad_value_is_refused_in_one_line(env: pytest.MonkeyPatch, variable: str, value: str, says: str) -> None:
     env.setenv(variable, value)
@@ -215,12 +161,6 @@ def test_a_bad_value_is_refused_in_one_line(env: pytest.MonkeyPatch, variable: s
     assert text.isprintable()
 
 
-@pytest.mark.parametrize("path", ["a\0b", "a\nb", "a\x1b[31mb", "a\udcffb"])
-def test_a_path_that_would_spoil_a_terminal_is_refused(path: str) -> None:
-    with pytest.raises(ValidationError, match="must not contain control characters, and must be UTF-8"):
-        Settings(clerk_jwt_key=SecretStr(PEM), event_log=path)
-
-
 @pytest.mark.parametrize("value", ["", "1"])
 def test_one_worker_is_what_there_is(env: pytest.MonkeyPatch, value: str) -> None:
     """``WORKERS`` was a setting once; a guard ignores it, being served by somebody else."""
@@ -228,11 +168,6 @@ def test_one_worker_is_what_there_is(env: pytest.MonkeyPatch, value: str) -> Non
     assert load_settings().model_dump() == DEFAULTS
     env.setenv("WORKERS", "8")
     assert load_settings(for_guard=True).port == DEFAULTS["port"]
-
-
-def test_a_value_of_another_type_is_refused() -> None:
-    with pytest.raises(ValidationError, match="log_level"):
-        Settings.model_validate({"clerk_jwt_key": PEM, "log_level": 10})
 
 
 # --- Keys and secrets ------------------------------------------------------------------------------------------------
@@ -250,11 +185,6 @@ def test_one_key_is_enough(monkeypatch: pytest.MonkeyPatch, variable: str, value
     assert getattr(load_settings(), variable.lower()) == SecretStr(value)
 
 
-def test_the_text_about_a_refused_secret_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLERK_SECRET_KEY", "live_abcdefghijklmnop")
-    assert "abcdef" not in problem()
-
-
 @pytest.mark.parametrize(
     "variable", ["CLERK_API_URL", "CLERK_AUTHORIZED_PARTIES", "FORWARDED_ALLOW_IPS", "PORT", "LOG_LEVEL", "WORKERS"]
 )
@@ -268,6 +198,7 @@ def test_a_refused_secret_is_not_in_the_errors_context(monkeypatch: pytest.Monke
     monkeypatch.setenv("CLERK_SECRET_KEY", "live_abcdefghijklmnop")
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
+    assert "abcdef" not in str(caught.value)
     assert caught.value.__suppress_context__
     assert "abcdef" not in str(caught.value.__context__)
 
@@ -342,12 +273,6 @@ def test_a_dotenv_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert problem() == ".env: cannot be read: Input/output error"
 
 
-@pytest.mark.usefixtures("env")
-def test_a_directory_of_that_name_is_no_dotenv_file(tmp_path: Path) -> None:
-    (tmp_path / ".env").mkdir()
-    assert load_settings().model_dump() == DEFAULTS
-
-
 def test_settings_themselves_ignore_environment_and_dotenv_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
     env.setenv("PORT", "1")
     (tmp_path / ".env").write_text("HOST=::\n", encoding="utf-8")
@@ -355,14 +280,50 @@ def test_settings_themselves_ignore_environment_and_dotenv_file(env: pytest.Monk
     assert (settings.clerk_jwt_key, settings.port, settings.host) == (None, 8000, "127.0.0.1")
 
 
-# --- As a value ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A directory as Docker and Kubernetes make it, with a file that is no setting."""
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    (directory / "tls.key").write_bytes(b"\xff")
+    monkeypatch.setenv("SECRETS_DIR", str(directory))
+    return directory
 
 
-@pytest.mark.usefixtures("env")
-def test_settings_do_not_change() -> None:
-    settings: Any = load_settings()
-    with pytest.raises(ValidationError, match="frozen"):
-        settings.port = 1
+@pytest.mark.parametrize("name", ["clerk_secret_key", "CLERK_SECRET_KEY"])
+def test_a_secret_is_read_from_a_file_of_its_name(secrets: Path, name: str) -> None:
+    (secrets / name).write_text(f"{SECRET}\n", "utf-8")
+    (secrets / "clerk_jwt_key").write_text(f"{PEM}\r\n", "utf-8")
+    settings = load_settings()
+    assert (settings.clerk_secret_key, settings.clerk_jwt_key) == (SecretStr(SECRET), SecretStr(PEM))
+
+
+def test_the_environment_goes_before_a_secret_file_and_that_before_dotenv(
+    env: pytest.MonkeyPatch, secrets: Path, tmp_path: Path
+) -> None:
+    for name, content in {"port": "2", "host": "::", "event_log": ""}.items():
+        (secrets / name).write_text(content, "utf-8")
+    (tmp_path / ".env").write_text("PORT=3\nHOST=localhost\nEVENT_LOG=dotenv\n", "utf-8")
+    env.setenv("PORT", "1")
+    settings = load_settings()
+    assert (settings.port, settings.host, settings.event_log) == (1, "::", "dotenv")
+
+
+def test_dotenv_may_name_the_secrets_directory(monkeypatch: pytest.MonkeyPatch, secrets: Path, tmp_path: Path) -> None:
+    monkeypatch.delenv("SECRETS_DIR")
+    (tmp_path / ".env").write_text("SECRETS_DIR=secrets\n", "utf-8")
+    (secrets / "clerk_secret_key").write_text(SECRET, "utf-8")
+    assert load_settings().clerk_secret_key == SecretStr(SECRET)
+
+
+def test_a_secrets_directory_that_cannot_be_read_is_refused(env: pytest.MonkeyPatch, secrets: Path) -> None:
+    (secrets / "clerk_secret_key").write_bytes(b"sk_test_\xff")
+    assert problem() == f"SECRETS_DIR: {secrets}/clerk_secret_key is not UTF-8 text"
+    (secrets / "clerk_secret_key").unlink()
+    (secrets / "clerk_secret_key").mkdir()  # what Docker makes where the file to mount is missing
+    assert problem() == f"SECRETS_DIR: {secrets}/clerk_secret_key cannot be read: Is a directory"
+    env.setenv("SECRETS_DIR", "nowhere")
+    assert problem() == "SECRETS_DIR: nowhere cannot be read: No such file or directory"
 
 
 # --- The revocation list's URL ---------------------------------------------------------------------------------------
@@ -373,7 +334,6 @@ def test_settings_do_not_change() -> None:
     [
         "memory://",
         "redis://localhost",
-        "redis://localhost/",
         "redis://localhost:6379/15",
         "redis://[::1]:6379/0",
         "redis://:p%40ss@redis.internal:6379/0",
@@ -390,29 +350,22 @@ def test_a_revocations_url_is_taken(env: pytest.MonkeyPatch, url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "memory:",
         "memory://x",
         "localhost:6379",
-        "http://localhost",
         "unix://",
         "unix://run/redis.sock?db=0#1",
         "redis://",
         "redis://:6379",
         "redis://localhost:port",
         "redis://localhost:0",
-        "redis://localhost:65536",
         "redis://localhost/zero",
         "redis://localhost/0/1",
-        "redis://localhost/-1",
         "redis://localhost/0?socket_timeout=10",
-        "redis://localhost/0?nonsense",
         "redis://localhost/0#1",
         "redis://:pa/ss@localhost",
         "redis://[::1",
         "redis://local host",
         "redis://host..name",
-        f"redis://{'a' * 64}.internal",
-        "redis://localhost/0\n",
     ],
 )
 def test_another_revocations_url_is_refused_and_not_shown(env: pytest.MonkeyPatch, url: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from clerk_backend_api import Clerk, models
@@ -53,8 +55,6 @@ class _Session(BaseModel):
 
 
 class _Jwks(BaseModel):
-    """A JWKS. Which of its keys can be used is for the key ring to say."""
-
     keys: list[Any] | None = None
 
 
@@ -63,12 +63,7 @@ Needed = TypeVar("Needed")
 
 
 class BackendApi:
-    """The calls that the service makes. Each raises ``ClerkApiError`` without a usable response.
-
-    Args:
-        sdk: makes them.
-        metrics: counts those about sessions.
-    """
+    """The calls that the service makes. Each raises ``ClerkApiError`` without a usable response."""
 
     def __init__(self, sdk: Clerk, metrics: Metrics | None = None) -> None:
         # The SDK imports each part on first use; that takes too long to happen within a request.
@@ -184,11 +179,7 @@ async def _needed(of: TypeAdapter[Needed], call: Awaitable[object]) -> Needed:
 
 @contextmanager
 def _our_errors(expected: str) -> Iterator[None]:
-    """Turn what the SDK and its HTTP client raise into our errors, whose text quotes nobody.
-
-    Args:
-        expected: what the response should be.
-    """
+    """Turn what the SDK and its HTTP client raise into our errors, whose text quotes nobody."""
     try:
         yield
     except models.ClerkBaseError as error:
@@ -244,13 +235,23 @@ def _client(url: str) -> httpx.AsyncClient:
     has_tls = url.startswith("https://")
     return httpx.AsyncClient(
         timeout=REQUEST_TIMEOUT,
-        verify=has_tls,
+        verify=httpx.create_ssl_context() if has_tls else False,
         # A stand-in on this machine is never reached through the environment's proxy, which would see the key.
-        trust_env=has_tls,
+        proxy=_proxy(url) if has_tls else None,
+        trust_env=False,
         headers={"accept-encoding": "identity"},
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
         event_hooks={"response": [_bound]},
     )
+
+
+def _proxy(url: str) -> str | None:
+    """Find the environment's proxy as urllib does: httpx takes no IPv6 network in ``NO_PROXY``."""
+    proxies = getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or proxy_bypass(urlsplit(url).netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def client_problem(url: str) -> str | None:
@@ -264,13 +265,7 @@ def client_problem(url: str) -> str | None:
 
 @asynccontextmanager
 async def backend_api(url: str, secret_key: str, metrics: Metrics | None = None) -> AsyncIterator[BackendApi]:
-    """Open the Backend API.
-
-    Args:
-        url: ``https://host`` without a path.
-        secret_key: sent as the bearer of each call.
-        metrics: counts the calls about sessions.
-    """
+    """Open the Backend API at a URL, ``https://host`` without a path."""
     async with _client(url) as client:
         with httpx.Client(trust_env=False) as unused:  # the SDK would create one of its own
             sdk = Clerk(

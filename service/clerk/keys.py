@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn, Protocol, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -78,13 +78,7 @@ class KeyRing:
     """The keys that Clerk publishes, by ``kid``.
 
     One fetch at a time: in the background, and at most one per 30 s that an unknown ``kid`` causes. An outage, an empty
-    reply or garbage never replaces the last good keys.
-
-    Args:
-        fetch: fetches the JWKS.
-        clock: monotonic, in seconds.
-        sleep: waits so many seconds between fetches.
-        metrics: counts the fetches.
+    reply or garbage never replaces the last good keys. The clock is monotonic, in seconds.
     """
 
     def __init__(
@@ -201,13 +195,8 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
     keys: dict[str, RSAPublicKey] = {}
     for jwk in jwks:
         kid = jwk.get("kid")
-        use, alg = jwk.get("use"), jwk.get("alg")
-        if (
-            jwk.get("kty") != "RSA"
-            or use not in (None, "sig")
-            or alg not in (None, "RS256")
-            or not isinstance(kid, str)
-        ):
+        is_rs256 = jwk.get("kty") == "RSA" and jwk.get("use") in (None, "sig") and jwk.get("alg") in (None, "RS256")
+        if not is_rs256 or not isinstance(kid, str):
             continue
         try:
             # Measured before the import, because joserfc warns about small keys on its own.
@@ -219,8 +208,11 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
 
 
 def _parse_pem(pem: str) -> RSAPublicKey:
-    r"""Parse a public key; its line breaks may be real, the characters ``\n``, spaces or missing."""
-    match = _PEM.search(pem.replace("\\r", "").replace("\\n", "\n"))
+    r"""Parse a public key, also one in base64; its line breaks may be real, ``\n``, ``\\n``, spaces or missing."""
+    if "-----BEGIN" not in pem:
+        with suppress(ValueError):
+            pem = base64.b64decode(pem).decode()
+    match = _PEM.search(re.sub(r"\\+[rn]", "\n", pem))
     if match is None:
         raise ValueError("is not a PEM public key: -----BEGIN PUBLIC KEY----- … (Clerk dashboard, API keys)")
     label, body = match.groups()

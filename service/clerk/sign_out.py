@@ -105,11 +105,7 @@ class SignOutEverywhere:
         self._problem: str | None = None
 
     async def run(self, time_limit: asyncio.Timeout) -> SignOutResult:
-        """End the sessions. Never raises because of Clerk, and leaves no call under way.
-
-        Args:
-            time_limit: not entered yet; whoever wants it to end sooner may reschedule it.
-        """
+        """End the sessions within a limit not entered yet. Never raises because of Clerk, leaves no call under way."""
         try:
             async with time_limit:
                 own_is_listed = await self._end_others()
@@ -166,12 +162,7 @@ class SignOutEverywhere:
             await self._revoke_all([self._own])
 
     async def _revoke_all(self, session_ids: list[str]) -> None:
-        """Revoke each, several at a time.
-
-        Raises:
-            ClerkRateLimitedError: and the rest was not tried.
-            ClerkKeyRejectedError: likewise.
-        """
+        """Revoke each, several at a time; after a rate limit or a rejected key the rest is not tried."""
         waiting = iter(session_ids)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(CONCURRENCY, len(session_ids))):

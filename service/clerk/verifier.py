@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import Any
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -280,8 +280,4 @@ def _identity(
 def _member(value: object, name: str) -> str | None:
     """Return an object's member if it is an identifier."""
     member = value.get(name) if isinstance(value, dict) else None
-    return member if _is_identifier(member) else None
-
-
-def _is_identifier(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and _matches_identifier(value) is not None
+    return member if isinstance(member, str) and _matches_identifier(member) else None

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from service.endpoints.cors import answering_preflights, response_headers
+from service.endpoints.cors import Preflights, response_headers
 from service.events.request import NONE, read_head
 from service.telemetry.metrics import Children, Metrics
 
@@ -46,7 +46,7 @@ class ResponseHeaders:
         metrics: Metrics,
     ) -> None:
         self._app = app
-        self._options = answering_preflights(app, origins) if origins else app
+        self._options = Preflights(app, origins, metrics)
         self._cors, self._other_origin = response_headers(origins)
         self._paths, self._methods = frozenset(paths), frozenset(methods)
         self._durations = Children(metrics.request_duration)
@@ -60,7 +60,7 @@ class ResponseHeaders:
             return
         started = perf_counter()
         answered = False
-        method, path = scope["method"], scope["path"]
+        method, path = scope["method"], raw_path(scope)
         method_label = method if method in self._methods else "other"
         path_label = path if path in self._paths else "other"
         head = scope.setdefault("state", {})["head"] = read_head(scope)
@@ -88,12 +88,20 @@ class ResponseHeaders:
             raise
 
 
+def raw_path(scope: Scope) -> str:
+    """Give the path as it was sent, with what is percent-encoded in it; ``path`` where the server does not tell it."""
+    raw: bytes | None = scope.get("raw_path")
+    path: str = scope["path"] if raw is None else raw.decode("latin-1")
+    return path
+
+
 class ExactRouter(Router):
     """Starlette's router for routes without parameters: the whole path is looked up, not matched with each in turn.
 
     Starlette's own patterns end in ``$``, which matches before a newline at the end (``%0a``), too; it redirects to a
     path with another slash, which costs the caller a second request that may never be sent; and it names the methods
-    of a 405 in another order each time.
+    of a 405 in another order each time. It also decodes the path, so that ``/%6detrics`` passes a proxy's rule for
+    ``/metrics``: here the path counts as it was sent.
 
     Args:
         routes: to functions of a request that return a response; several may have the same path, for different methods.
@@ -111,7 +119,7 @@ class ExactRouter(Router):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        by_method = self._endpoints.get(scope["path"])
+        by_method = self._endpoints.get(raw_path(scope))
         if by_method is None:
             raise HTTPException(404)
         endpoint = by_method.get(scope["method"])

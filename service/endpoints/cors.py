@@ -1,49 +1,88 @@
-"""Pages of other origins may call us: those of the application, and no others."""
+"""Pages of other origins may call us: those of the application, and no others (Fetch standard, section 3.3)."""
 
+import logging
+import re
 from collections.abc import Collection
 
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.events.request import printable
+from service.telemetry.metrics import Metrics
+from service.telemetry.throttle import LogThrottle
+
+logger = logging.getLogger("service.cors")
 
 METHODS = ("DELETE", "GET")
 MAX_AGE = 7200
 """Seconds a browser may remember a preflight: the most that Chromium keeps one."""
-REQUEST_HEADERS = (
-    # By name, because `*` does not cover Authorization (Fetch standard, "CORS non-wildcard request-header name").
-    "Authorization",
-    "X-Request-ID",
-    # What tracing libraries add to every fetch; a preflight refused because of them would lose the logout.
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "sentry-trace",
-    "newrelic",
-    "x-datadog-origin",
-    "x-datadog-parent-id",
-    "x-datadog-sampling-priority",
-    "x-datadog-tags",
-    "x-datadog-trace-id",
-)
 EXPOSED_HEADERS = ("X-Request-ID", "WWW-Authenticate", "Retry-After")
 
 ResponseFields = list[tuple[bytes, bytes]]
 
+_is_field_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110, section 5.6.2
 
-def answering_preflights(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
-    """Put Starlette's answers to preflights before what answers any other ``OPTIONS`` request."""
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=METHODS,
-        allow_headers=REQUEST_HEADERS,
-        allow_credentials=True,
-        expose_headers=EXPOSED_HEADERS,
-        max_age=MAX_AGE,
-    )
+
+class Preflights:
+    """Answers preflights, and passes any other ``OPTIONS`` request on.
+
+    Every header that is asked for is granted by its name: tracing libraries add dozens to each fetch, a preflight that
+    is refused because of one loses the logout, and ``*`` does not cover Authorization. Access to a private network is
+    not granted. A refused preflight is counted, and one a minute is told: nothing else says why no logout comes.
+
+    Args:
+        app: what is called otherwise.
+        origins: whose pages may call; without any, no preflight is answered here.
+        metrics: where refused ones are counted.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str], metrics: Metrics) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+        self._refused = metrics.preflights_refused
+        self._throttle = LogThrottle()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 200 with the permission, or 400 with what is wrong."""
+        headers = Headers(scope=scope)
+        origin, method = headers.get("origin"), headers.get("access-control-request-method")
+        if origin is None or method is None:
+            await self._app(scope, receive, send)
+            return
+        # A list may come as several fields, and with empty entries (RFC 9110, sections 5.3 and 5.6.1).
+        entries = ",".join(headers.getlist("access-control-request-headers")).split(",")
+        names = [name for name in (entry.strip(" \t") for entry in entries) if name]
+        problem = None
+        if origin not in self._origins:
+            problem = "this origin is not in CLERK_AUTHORIZED_PARTIES"
+        elif method not in METHODS:
+            problem = "the method is none of DELETE and GET"
+        elif not all(map(_is_field_name, names)):
+            problem = "a name in Access-Control-Request-Headers is none"
+        if problem is not None:
+            self._refused.inc()
+            if self._throttle.may_say("preflight"):
+                logger.warning("a preflight from %s was refused: %s", printable(origin), problem)
+            if not self._origins:
+                await self._app(scope, receive, send)
+                return
+            await PlainTextResponse(f"{problem}\n", 400, {"Vary": "Origin"})(scope, receive, send)
+            return
+        granted = {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Access-Control-Allow-Methods": ", ".join(METHODS),
+            "Access-Control-Max-Age": str(MAX_AGE),
+            "Vary": "Origin, Access-Control-Request-Headers",
+        }
+        if names:
+            granted["Access-Control-Allow-Headers"] = ", ".join(names)
+        await PlainTextResponse("OK", headers=granted)(scope, receive, send)
 
 
 def response_headers(origins: Collection[str]) -> tuple[dict[bytes, ResponseFields], ResponseFields]:
-    """Give what other responses carry, by the request's origin, and for any other origin (Fetch standard, section 3.3).
+    """Give what other responses carry, by the request's origin, and for any other origin.
 
     Starlette's middleware would add the same, and copy the headers of request and response for it.
     """

@@ -74,6 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin with the request."""
         if len(self.headers) > MAX_FIELDS or (self._unparsed > MAX_HEAD and _size(self.url, self.headers) > MAX_HEAD):
             raise ValueError("the head is too large")
+        _check_framing(self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
         self._in_body, self._unparsed, self.headers = True, 0, []  # so that trailers are no headers
         if self.parser.should_upgrade() or self.expect_100_continue:
@@ -119,6 +120,23 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._timer = self.loop.call_later(min(self._deadline - now, CLIENT_TIMEOUT), self._abort_when_late)
+
+
+def _check_framing(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse what one server reads differently from another (RFC 9112, sections 2.3, 3.2 and 6.1).
+
+    Raises:
+        ValueError: another version than HTTP/1.0 and 1.1, more or less than one Host (in HTTP/1.0 it may be missing),
+            or a transfer coding that is not ``chunked`` alone.
+    """
+    names = [name for name, _ in headers]
+    hosts = names.count(b"host")
+    if version not in {"1.0", "1.1"} or hosts > 1 or (version == "1.1" and hosts == 0):
+        raise ValueError("no request of HTTP/1.1 or HTTP/1.0")
+    if b"transfer-encoding" in names:
+        codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+        if codings != [b"chunked"] or version == "1.0":
+            raise ValueError("a transfer coding that is not known")
 
 
 def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from service.events.request import Address
@@ -36,13 +36,8 @@ SWEEP_FROM = 1000
 class TokenBuckets:
     """One token bucket for each key. Of one key at most ``burst + per_second * t`` tokens are taken within t seconds.
 
-    A bucket is a single number, the time at which it will be full again. A full one is as good as none and is
-    forgotten, so the memory is bounded by what was taken lately, not by how many keys have ever been seen.
-
-    Args:
-        per_second: tokens that flow into a bucket, more than 0.
-        burst: tokens that a full bucket holds, at least 1.
-        clock: gives nanoseconds, and never goes back.
+    A bucket is the time at which it will be full again. A full one is as good as none and is forgotten, so the memory
+    is bounded by what was taken lately. ``clock`` gives nanoseconds, and never goes back.
     """
 
     def __init__(self, *, per_second: float, burst: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -68,22 +63,19 @@ class TokenBuckets:
         if full_at - now > self._until_full:
             return False
         if len(self._full_at) >= self._sweep_at:
-            self._forget_full_ones(now)
+            self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
+            # Twice what is left: so a sweep costs each bucket that was added since the last one a constant.
+            self._sweep_at = max(SWEEP_FROM, 2 * len(self._full_at))
         self._full_at[key] = full_at
         return True
 
-    def _forget_full_ones(self, now: int) -> None:
-        self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
-        # Twice what is left: so a sweep costs each bucket that was added since the last one a constant.
-        self._sweep_at = max(SWEEP_FROM, 2 * len(self._full_at))
 
-
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Window:
     """Suppressed calls that one summary will count. It opens with the first of them."""
 
-    event_id: str
-    start: str
+    event_id: str = field(default_factory=new_event_id)
+    start: str = field(default_factory=now)
     end: str = ""
     count: int = 0
 
@@ -101,7 +93,7 @@ class FloodControl:
         per_session: what one session may have recorded at once, and one more each second; 0 for any number.
         record: records a summary; tells, when awaited, whether it is recorded.
         metrics: counts what is suppressed.
-        clock: gives nanoseconds, and never goes back.
+        clock: see ``TokenBuckets``.
         window: seconds from the first suppressed call to its summary.
     """
 
@@ -132,9 +124,8 @@ class FloodControl:
         """Tell whether this call is recorded by itself. A session's first call always is.
 
         Args:
-            session_id: the session that the caller's token proves; None where it proves none.
-            address: finds the client's address, which is asked for only without a session; all whose address is
-                unknown count as one.
+            session_id: the session that the caller's token proves, if any.
+            address: finds the client's address, where there is no session; all without an address count as one.
         """
         if session_id is not None:
             return self._sessions is None or self._sessions.take(session_id)
@@ -143,17 +134,10 @@ class FloodControl:
         return self._process.has_token(None) and self._clients.take(_client(address())) and self._process.take(None)
 
     def suppress(self, auth: str) -> str:
-        """Count a call instead of recording it. Needs a running event loop.
-
-        Args:
-            auth: the verdict.
-
-        Returns:
-            The ``event_id`` of the summary that counts it.
-        """
+        """Count a call instead of recording it; return the ``event_id`` of the summary that counts it."""
         self._suppressed[auth].inc()
         if self._open is None:
-            self._open = _Window(event_id=new_event_id(), start=now())
+            self._open = _Window()
         self._open.count += 1
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_summaries(), name="flood control")
@@ -171,23 +155,20 @@ class FloodControl:
                 return
 
     async def _write_summaries(self) -> None:
-        """Write a summary every 10 s, for as long as there is something to write."""
         while self._over or self._open:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):
-                    await self._closing.wait()
-            if self._closing.is_set():
+                await asyncio.wait_for(self._closing.wait(), self._seconds)
                 break
             await self._write_summary()
         self._writer = None
 
     async def _write_summary(self) -> bool:
         """Write the window that is over; where none is left from before, the open one is over now."""
-        if self._over is None:
-            self._over, self._open = self._open, None
-            assert self._over is not None  # noqa: S101 - who calls has looked
-            self._over.end = now()
-        over = self._over
+        over = self._over = self._over or self._open
+        assert over is not None  # noqa: S101 - who calls has looked
+        if over is self._open:
+            self._open = None
+            over.end = now()
         summary = UserLogoutSuppressed(
             event_id=over.event_id, timestamp=now(), count=over.count, window_start=over.start, window_end=over.end
         )

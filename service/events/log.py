@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from service.events.outputs import MAX_LINE, Output, whole_lines
 from service.events.spool import Spool
+from service.events.types import now
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Metrics
 from service.telemetry.throttle import LogThrottle
@@ -25,8 +26,6 @@ APPEND_BYTES = 1 << 20
 """Bytes written to the spool at once."""
 MAX_WAITING = 10_000
 """Lines kept in memory at the most while the spool's disk does not answer."""
-
-
 READER_BEHIND = "its reader is behind"
 MIN_WRITE_TIME = 0.01
 """Seconds that a write to the output gets in any case, also when the event loop itself was held up before it."""
@@ -35,7 +34,6 @@ CLOSE_TIMEOUT = 0.25
 
 T = TypeVar("T")
 Then = Callable[[Any, Exception | None], object]
-"""Called in the event loop with what a function returned, or with None and what it raised."""
 
 
 class CallThread:
@@ -45,19 +43,18 @@ class CallThread:
     """
 
     def __init__(self, name: str) -> None:
-        """Start the thread. Needs a running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._calls: SimpleQueue[tuple[Callable[..., object], object, Then] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Then, Callable[..., object], tuple[object, ...]] | None] = SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def submit(self, function: Callable[[Any], object], argument: object, then: Then) -> None:
-        """Have a function called with one argument. One hop back to the event loop, where ``run`` needs two."""
-        self._calls.put((function, argument, then))
+    def submit(self, then: Then, function: Callable[..., object], *arguments: object) -> None:
+        """Have a function called, and ``then`` with its result or its error in the event loop: one hop, not two."""
+        self._calls.put((then, function, arguments))
 
     def run(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        """Have a function called; what it returns or raises comes as a future of the event loop."""
+        """Have a function called; what it returns or raises comes as a future."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self.submit(lambda _: function(*arguments), None, partial(_settle, future))
+        self.submit(partial(_settle, future), function, *arguments)
         return future
 
     def stop(self) -> None:
@@ -66,10 +63,10 @@ class CallThread:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            function, argument, then = call
+            then, function, arguments = call
             result, problem = None, None
             try:
-                result = function(argument)
+                result = function(*arguments)
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever asked
                 problem = error
             try:
@@ -77,7 +74,7 @@ class CallThread:
             except RuntimeError:
                 return  # the event loop is closed, nobody waits any more
             # An exception refers to its traceback, which refers to this frame.
-            del call, function, argument, then, result, problem
+            del call, then, function, arguments, result, problem
 
 
 def _settle(future: asyncio.Future[Any], result: object, problem: Exception | None) -> None:
@@ -94,27 +91,20 @@ def _settle(future: asyncio.Future[Any], result: object, problem: Exception | No
 class Timeouts:
     """How long what may take, in seconds."""
 
-    answer: float = 0.1
-    """Until a line's caller is answered, whatever the output and the spool do."""
-    output: float = 0.075
-    """Of these for the output; the rest is for the spool."""
-    retry: float = 0.5
-    """Between two attempts to deliver to an output that fails."""
-    look: float = 5.0
-    """Between two looks at the spool: can it be written to, did another process leave lines in it."""
-    hang: float = 1.0
-    """Until the spool's disk counts as hanging."""
-    drain: float = 1.0
-    """To deliver at shutdown what waits in the spool; the rest is for the next process."""
+    answer: float = 0.1  # until a line's caller is answered, whatever the output and the spool do
+    output: float = 0.075  # of these for the output; the rest is for the spool
+    retry: float = 0.5  # between two attempts to deliver to an output that fails
+    look: float = 5.0  # between two looks at the spool: can it be written to, did another process leave lines in it
+    hang: float = 1.0  # until the spool's disk counts as hanging
+    drain: float = 1.0  # to deliver at shutdown what waits in the spool; the rest is for the next process
 
 
 class Line(NamedTuple):
-    """A line, and whoever waits to hear whether it is recorded."""
+    """A line, and whoever waits to hear whether it is recorded: until ``deadline``, on the event loop's clock."""
 
     data: bytes
     recorded: asyncio.Future[bool]
     deadline: float
-    """When the caller must be answered, on the event loop's clock."""
 
     def answer(self, *, recorded: bool) -> None:
         """Answer the caller, once. A request that was cancelled has cancelled its future; its line is written."""
@@ -138,52 +128,50 @@ class EventLog:
                               no late write is still under way
 
     - A write is late when the oldest of its lines has waited 75 ms. Its lines go to the spool as well, so they may come
-      twice. What the spool refuses of them stays undecided: it is lost only if the late write does not take it either.
+      twice. What the spool refuses of them is lost only if the late write does not take it either.
     - While SPOOLING, a caller whose line is not in the spool after 100 ms is answered False. The line is kept, and
       written as soon as the spool takes it.
     - What the spool refuses otherwise is lost and counted. Then nothing waits in it, and the output is tried again.
-
-    Args:
-        output: where the lines belong; ``close`` closes it.
-        spool: where they go when the output takes none; ``close`` closes it.
-        metrics: counts what is lost, spooled and delivered.
-        timeouts: how long what may take.
     """
 
     def __init__(self, output: Output, spool: Spool, metrics: Metrics, timeouts: Timeouts | None = None) -> None:
         self._output = output
         self._spool = spool
         self._metrics = metrics
+        metrics.spool_bytes.set_function(lambda: spool.size)
         self._timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
         self._output_thread = CallThread("event log") if output.may_block else None
         self._spool_thread = CallThread("spool")
         self._waiting: deque[Line] = deque()
-        self._batch: list[Line] = []
-        """Lines that are under way to the output or to the spool."""
-        self._busy = False
-        """Whether ``_write_next`` will be called anyway."""
+        self._batch: list[Line] = []  # lines that are under way to the output or to the spool
+        self._busy = False  # whether _write_next will be called anyway
         self._spooling = False
-        self._late: list[Line] | None = None
-        """Of a late write that has not come back, the lines."""
-        self._undecided: list[Line] | None = None
-        """The same, once the spool has refused them."""
+        self._late: list[Line] | None = None  # of a late write that has not come back, the lines that are not spooled
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        """Delivers, or waits for a reader that is behind."""
+        self._task: asyncio.Task[None] | None = None  # delivers, or waits for a reader that is behind
         self._looking: asyncio.Task[NoReturn] | None = None
         self._idle = asyncio.Event()
         self._closed = False
         self._spool_hangs = False
         self._output_problem: str | None = None
+        self._failing_since = ""
         self._throttle = LogThrottle()
         self.lost = 0
-        """Lines that neither the output nor the spool took."""
 
     @property
     def problem(self) -> str | None:
         """Why the spool takes no lines, in one line; None while it does."""
         return "its disk does not answer" if self._spool_hangs else self._spool.problem
+
+    @property
+    def output_problem(self) -> str | None:
+        """Since when the output takes no lines, why, and how much waits, in one line; None while it does."""
+        if self._output_problem is None:
+            return None
+        return (
+            f"failing since {self._failing_since}: {self._output_problem}; {self._spool.size} bytes wait in the spool"
+        )
 
     async def start(self) -> None:
         """Adopt what other processes left in the spool, and begin to write."""
@@ -193,10 +181,7 @@ class EventLog:
         self._write_next()
 
     def append(self, data: bytes) -> asyncio.Future[bool]:
-        """Append one line.
-
-        Args:
-            data: UTF-8 with its newline at the end, at most 4,095 bytes.
+        """Append one line, with its newline at the end.
 
         Returns:
             Within 100 ms: True once ``write(2)`` has taken the whole line, False if it is not recorded by then.
@@ -267,7 +252,7 @@ class EventLog:
         if self._output_thread is not None:
             late_at = max(late_at, self._loop.time() + MIN_WRITE_TIME)
             self._timer = self._loop.call_at(late_at, self._write_is_late)
-            self._output_thread.submit(self._output.write, data, partial(self._written, lines))
+            self._output_thread.submit(partial(self._written, lines), self._output.write, data)
             return
         taken, error = 0, None
         try:
@@ -298,8 +283,7 @@ class EventLog:
         del lines[:count]
         if lines is self._late:
             self._late = None
-            if lines is self._undecided:
-                self._undecided = None
+            if lines is not self._batch:  # the spool has answered before
                 self._lose(lines, "it refused them when they came")
             self._task = self._loop.create_task(self._deliver(), name="event log")
             return
@@ -327,7 +311,8 @@ class EventLog:
     def _start_spooling(self, problem: str | None) -> None:
         """Leave DIRECT. The task begins at once, or when the late write has come back."""
         self._spooling = True
-        self._output_problem = problem
+        if problem is not None:
+            self._output_fails(problem)
         self._answer_in_time(self._late or ())
         self._answer_in_time(self._waiting)
         if self._late is None:
@@ -340,19 +325,17 @@ class EventLog:
     def _write_to_spool(self, lines: list[Line]) -> None:
         self._batch = lines
         data = b"".join([line.data for line in lines])
-        self._spool_thread.submit(self._spool.append, data, partial(self._spooled, lines, len(lines)))
+        self._spool_thread.submit(partial(self._spooled, lines, len(lines)), self._spool.append, data)
 
     def _spooled(self, lines: list[Line], count: int, _: object, error: Exception | None) -> None:
-        """The spool has taken all of a batch, or none."""
+        """The spool has taken all of a batch, or none. A late write may have taken the first of them meanwhile."""
         self._batch = []
         if error is None:
             for line in lines:
                 line.answer(recorded=True)
+            lines.clear()
             self._metrics.spooled.inc(count)
-            self._metrics.spool_bytes.set(self._spool.size)
-        elif lines is self._late:
-            self._undecided = lines
-        else:
+        elif lines is not self._late:
             self._lose(lines, _in_words(error))
         self._write_next()
 
@@ -363,36 +346,31 @@ class EventLog:
                 lines = await self._spool_thread.run(self._spool.next_lines, READ_BYTES)
                 if not (lines or self._busy or self._spool.size):
                     break
-                if taken := await self._deliver_some(lines):
-                    await self._spool_thread.run(self._spool.delivered, taken)
-                    self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
-                    self._metrics.spool_bytes.set(self._spool.size)
-            except Exception as error:  # noqa: BLE001 - whatever breaks, it is tried again
-                self._output_problem = f"the spool cannot be read ({_in_words(error)})"
-                await asyncio.sleep(self._timeouts.retry)
-        self._spooling = False
-        self._output_problem = None
-        self._write_next()
-
-    async def _deliver_some(self, lines: bytes) -> int:
-        """Write to the output; return how many bytes it took before it had to be waited for."""
-        taken = 0
-        while taken < len(lines):
-            some = whole_lines(lines[taken:], self._output.max_write)
-            try:
-                if self._output_thread is None:
-                    taken += self._output.write(some)
-                else:
-                    taken += await self._output_thread.run(self._output.write, some)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with it now, it is tried again
-                if taken:
-                    break
-                self._output_problem = _in_words(error)
+                await self._deliver_some(lines)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with either, it is tried again
+                self._output_fails(_in_words(error))
                 if isinstance(error, BlockingIOError) and self._output_thread is None:
                     await self._room_for_more()
                 else:
                     await asyncio.sleep(self._timeouts.retry)
-        return taken
+        self._spooling = False
+        self._output_problem = None
+        self._write_next()
+
+    async def _deliver_some(self, lines: bytes) -> None:
+        """Write to the output, and have the spool forget what it took before it had to be waited for."""
+        taken = 0
+        try:
+            while taken < len(lines):
+                some = whole_lines(lines[taken:], self._output.max_write)
+                if self._output_thread is None:
+                    taken += self._output.write(some)
+                else:
+                    taken += await self._output_thread.run(self._output.write, some)
+        finally:
+            if taken:
+                self._spool_thread.run(self._spool.delivered, taken)
+                self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
 
     async def _room_for_more(self) -> None:
         """Wait until an output that never blocks can be written to."""
@@ -404,6 +382,11 @@ class EventLog:
             self._loop.remove_writer(self._output.fileno())
 
     # --- What is lost, and what the operator is told ---
+
+    def _output_fails(self, problem: str) -> None:
+        if self._output_problem is None:
+            self._failing_since = now()
+        self._output_problem = problem
 
     def _lose(self, lines: list[Line], problem: str) -> None:
         if not lines:
@@ -428,7 +411,6 @@ class EventLog:
             while not (await asyncio.wait({look}, timeout=self._timeouts.hang))[0]:
                 self._spool_hangs = True
             self._spool_hangs = False
-            self._metrics.spool_bytes.set(self._spool.size)
             if not self._busy:
                 self._write_next()
             self._report()

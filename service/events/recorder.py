@@ -4,7 +4,8 @@ structlog's own loggers write inside the call, under a lock, and freeze the even
 ``ainfo`` hands each line to a thread and so reorders them. Hence a logger whose ``info`` returns an awaitable.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
@@ -12,8 +13,6 @@ import structlog
 
 from service.events.types import Event
 from service.telemetry.metrics import Children, Metrics
-
-SERVICE = "clerk-logout"
 
 
 class Log(Protocol):
@@ -24,15 +23,11 @@ class Log(Protocol):
         ...
 
 
-class LineLogger:
-    """The logger that structlog wraps.
+@dataclass(frozen=True, slots=True)
+class _LineLogger:
+    """The logger that structlog wraps."""
 
-    Args:
-        log: takes the lines.
-    """
-
-    def __init__(self, log: Log) -> None:
-        self.info = log.append
+    info: Callable[[bytes], Awaitable[bool]]
 
 
 def _render(_logger: object, _method: str, event_dict: structlog.typing.EventDict) -> bytes:
@@ -54,18 +49,15 @@ class Recorder:
 
     def __init__(self, log: Log, service_version: str, metrics: Metrics | None = None) -> None:
         self._logger = structlog.wrap_logger(
-            LineLogger(log),
+            _LineLogger(log.append),
             processors=[_render],
             wrapper_class=structlog.make_filtering_bound_logger(0),  # LOG_LEVEL must never filter an event
             context_class=dict,
-        ).bind(service=SERVICE, service_version=service_version)
+        ).bind(service="clerk-logout", service_version=service_version)
         self._recorded = Children((metrics or Metrics()).events)
 
     async def record(self, event: Event) -> bool:
         """Record one event, and count it if it was recorded.
-
-        Returns:
-            Whether the log took the line.
 
         Raises:
             ValueError: the line would not be one line of at most 4,095 bytes.

@@ -31,17 +31,13 @@ _is_usable_id = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
 class RequestHead(NamedTuple):
-    """What is looked at in a request's head, read once.
-
-    Attributes:
-        headers: as sent.
-        request_id: its ``X-Request-ID`` when that is 1-128 visible ASCII characters, else a new UUIDv7.
-        peer: the address at the other end of the connection; None where the server tells none.
-    """
+    """What is looked at in a request's head, read once."""
 
     headers: Headers
     request_id: str
+    """Its ``X-Request-ID`` when that is 1-128 visible ASCII characters, else a new UUIDv7."""
     peer: str | None
+    """The address at the other end of the connection; None where the server tells none."""
 
 
 def read_head(scope: Scope) -> RequestHead:
@@ -63,13 +59,10 @@ class ClientAddress:
 
     It is the peer's, unless the peer is a proxy that is believed. Then it is the rightmost address in the
     ``X-Forwarded-For`` headers that is not such a proxy's: what stands left of it, its sender may have made up.
-
-    Args:
-        networks: the proxies that are believed, as networks.
     """
 
-    def __init__(self, networks: Sequence[str]) -> None:
-        self._proxies = [ipaddress.ip_network(network) for network in networks]
+    def __init__(self, proxies: Sequence[str]) -> None:
+        self._proxies = [ipaddress.ip_network(network) for network in proxies]
 
     def __call__(self, head: RequestHead) -> Address | None:
         """Give the address, or None where there is none, or something else in its place."""
@@ -84,10 +77,8 @@ class ClientAddress:
 
 def _forwarded_for(values: Sequence[bytes]) -> Iterable[str]:
     """The entries of all ``X-Forwarded-For`` headers, the last one first; empty ones do not count (RFC 9110, 5.6.1)."""
-    text = b",".join(values).decode("latin-1")
-    # What is left of so many is one entry, and no address.
-    entries = (entry.strip(" \t") for entry in reversed(text.rsplit(",", MAX_HOPS)))
-    return filter(None, entries)
+    entries = b",".join(values).decode("latin-1").rsplit(",", MAX_HOPS)  # what is left of so many is no address
+    return filter(None, (entry.strip(" \t") for entry in reversed(entries)))
 
 
 def parse_address(text: str) -> Address | None:
@@ -106,22 +97,10 @@ _address_of_peer = lru_cache(1024)(parse_address)  # these come from the kernel,
 
 
 class RequestFacts:
-    """Finds what a request tells its event.
-
-    Args:
-        origins: the allowed origins; another ``Origin`` header is not recorded.
-        client_address: finds the caller's address.
-        with_client_ip: record the caller's network.
-        with_user_agent: record the User-Agent.
-    """
+    """Finds what a request tells its event. Of ``Origin`` headers only the allowed ``origins`` are recorded."""
 
     def __init__(
-        self,
-        *,
-        origins: Collection[str],
-        client_address: ClientAddress,
-        with_client_ip: bool,
-        with_user_agent: bool,
+        self, *, origins: Collection[str], client_address: ClientAddress, with_client_ip: bool, with_user_agent: bool
     ) -> None:
         self._origins = {origin.encode("ascii"): origin for origin in origins}
         self._client_address = client_address

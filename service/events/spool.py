@@ -11,22 +11,30 @@ import logging
 import os
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from service.events.outputs import MAX_LINE, sync_directory
-from service.events.segments import PROBE, LockedDirectory, Segment, directories, make_or_check, segments
+from service.events.outputs import MAX_LINE, sync_directory, whole_lines
+from service.events.spool_files import PROBE, REST, LockedDirectory, directories, event_lines, make_or_check
 
 logger = logging.getLogger("service.spool")
 
 SEGMENT_BYTES = 1 << 20
 """Bytes after which the next segment begins."""
-MAX_ADOPTED = 64
-"""Directories of dead processes that are held at once; each costs an open file."""
-MAX_LOOKED_AT = 1000
-"""Directories of others that one look goes through, so that it never holds the lines up for long."""
+MAX_ADOPTED = 1000
+"""Segments of dead processes that one look moves, and directories that it goes through: lines wait meanwhile."""
 FULL = "it holds EVENT_SPOOL_MAX_BYTES"
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+@dataclass(slots=True)
+class Segment:
+    """A file of lines."""
+
+    path: Path
+    size: int = 0
+    """Bytes that wait; what lies behind them was never acknowledged."""
 
 
 class Spool:
@@ -34,7 +42,7 @@ class Spool:
 
     Args:
         directory: on local disk; made with mode 0700 when it is missing.
-        max_bytes: what may wait in it, over all processes that share it (as far as the last look told).
+        max_bytes: what may wait in it, of this process and of dead ones whose lines it has adopted.
         fsync: make each append durable with fdatasync(2).
     """
 
@@ -43,23 +51,22 @@ class Spool:
         self._max_bytes = max_bytes
         self._fsync = fsync
         self._own: LockedDirectory | None = None
-        self._adopted: list[LockedDirectory] = []
         self._segments: deque[Segment] = deque()
-        """All that wait, in the order of their delivery."""
-        self._current: Segment | None = None
-        """The one of them that is written to."""
         self._number = 0
-        self._elsewhere = 0
-        """Bytes that wait in the directories of other processes."""
+        """That of the newest segment."""
+        self._writer = -1
+        """A descriptor of the last segment, if that is written to."""
+        self._delivering = b""
+        """What is left of the first segment, if that is being delivered; never the one that is written to."""
         self._error: str | None = "not opened yet"
         self._left_alone: set[Path] = set()
         self.size = 0
-        """Bytes of lines that wait, in the directories that this process holds."""
+        """Bytes of lines that wait."""
 
     @property
     def problem(self) -> str | None:
         """Why it takes no lines, in one line; None while it does."""
-        return FULL if self.size + self._elsewhere + MAX_LINE > self._max_bytes else self._error
+        return FULL if self.size + MAX_LINE > self._max_bytes else self._error
 
     def look_after(self) -> None:
         """Adopt what dead processes left, and find out whether lines could be written. Never raises OSError."""
@@ -68,12 +75,10 @@ class Spool:
             # First, because what was left may be what fills the disk.
             self._adopt()
             probe = self._own_directory().path / PROBE
-            descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             try:
-                _write_all(descriptor, b" " * MAX_LINE)
+                probe.write_bytes(b" " * MAX_LINE)
             finally:
-                os.close(descriptor)
-                probe.unlink()
+                probe.unlink(missing_ok=True)
         except OSError as error:
             self._error = error.strerror
         else:
@@ -86,27 +91,26 @@ class Spool:
             OSError: none was written.
         """
         try:
-            if self.size + self._elsewhere + len(lines) > self._max_bytes:
+            if self.size + len(lines) > self._max_bytes:
                 raise OSError(errno.EDQUOT, FULL)
             directory = self._own_directory()
-            segment = self._current or self._begin_segment(directory)
             try:
-                _write_all(segment.descriptor, lines)
+                if self._writer < 0:
+                    self._begin_segment(directory.path)
+                _write_all(self._writer, lines)
                 if self._fsync:
-                    os.fdatasync(segment.descriptor)
+                    os.fdatasync(self._writer)
             except OSError:
-                with suppress(OSError):  # what cannot be cut off is never read: it lies behind the segment's size
-                    os.ftruncate(segment.descriptor, segment.size)
-                self._end_segment(segment)
+                self._end_segment()
                 raise
         except OSError as error:
             self._error = error.strerror
             raise
         self._error = None
-        segment.size += len(lines)
+        self._segments[-1].size += len(lines)
         self.size += len(lines)
-        if segment.size >= SEGMENT_BYTES:
-            self._end_segment(segment)
+        if self._segments[-1].size >= SEGMENT_BYTES:
+            self._end_segment()
 
     def next_lines(self, limit: int) -> bytes:
         """Return the oldest lines that were not delivered yet, at most ``limit`` bytes; empty when nothing waits.
@@ -114,87 +118,88 @@ class Spool:
         Raises:
             OSError: they cannot be read now (too many open files).
         """
-        while self._segments:
-            segment = self._segments[0]
-            left = segment.left
-            try:
-                lines = segment.next_lines(limit)
-            except OSError as error:
-                if error.errno in _TOO_MANY_FILES:
-                    raise
-                self._set_aside(segment, error)
-                continue
-            self.size -= left - segment.left
-            if lines:
-                return lines
-            self._remove(segment)
-        self.size = 0
-        return b""
+        while self._segments and not self._delivering:
+            self._begin_delivery()
+        return whole_lines(self._delivering, limit)
 
     def delivered(self, count: int) -> None:
         """Forget the next bytes of what ``next_lines`` returned: they have been delivered."""
-        segment = self._segments[0]
-        segment.read += count
-        self.size -= count
-        if segment.left == 0:
-            self._remove(segment)
+        self._delivering = self._delivering[count:]
+        self._forget(count)
 
     def close(self) -> None:
-        """Give up the directories; what still waits in them is for the next process."""
-        for segment in self._segments:
-            segment.close()
-            segment.keep_what_is_left()
-        for directory in filter(None, (*self._adopted, self._own)):
-            directory.close()
+        """Give up the directory; what still waits in it is for the next process, without what has been delivered."""
+        self._end_segment()
+        if self._delivering:
+            segment = self._segments[0].path
+            rest = segment.with_suffix(REST)
+            with suppress(OSError):  # then all of it is delivered again
+                with rest.open("wb", buffering=0) as file:
+                    _write_all(file.fileno(), self._delivering)
+                    os.fdatasync(file)
+                rest.rename(segment)
+        if self._own is not None:
+            self._own.close()
         self._segments.clear()
-        self._adopted.clear()
-        self._own = self._current = None
+        self._own, self._delivering = None, b""
 
     # --- Segments ---
 
-    def _begin_segment(self, directory: LockedDirectory) -> Segment:
-        self._number += 1
-        path = directory.path / f"{self._number:08}.jsonl"
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        segment = Segment(path, directory, descriptor=os.open(path, flags, 0o600))
-        self._segments.append(segment)
-        self._current = segment
+    def _begin_segment(self, directory: Path) -> None:
+        path = self._next_path(directory)
+        self._writer = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._segments.append(Segment(path))
         if self._fsync:
-            sync_directory(directory.path)
-        return segment
+            sync_directory(directory)
 
-    def _end_segment(self, segment: Segment) -> None:
+    def _end_segment(self) -> None:
         """Let the next line begin a new segment."""
-        self._current = None
-        segment.close()
+        if self._writer < 0:
+            return
+        segment = self._segments[-1]
+        with suppress(OSError):  # what cannot be cut off is never read: it lies behind the segment's size
+            os.ftruncate(self._writer, segment.size)
+        os.close(self._writer)
+        self._writer = -1
         if segment.size == 0:
-            self._remove(segment)
+            self._segments.pop()
+            with suppress(OSError):
+                segment.path.unlink()
 
-    def _remove(self, segment: Segment) -> None:
-        if segment.skipped:
-            logger.warning("%d bytes in the spool were no event line and were skipped", segment.skipped)
-        with suppress(OSError):  # a disk that cannot remove it any more will have it delivered again
-            segment.path.unlink()
-        self._forget(segment)
+    def _next_path(self, directory: Path) -> Path:
+        self._number += 1
+        return directory / f"{self._number:08}.jsonl"
 
-    def _set_aside(self, segment: Segment, error: OSError) -> None:
-        """Leave a file that cannot be read where it is, for a person to look at."""
-        logger.error("events in the spool cannot be read and are set aside: %s: %s", segment.path, error.strerror)
-        with suppress(OSError):
-            segment.path.rename(segment.path.with_suffix(".unreadable"))
-        self.size -= segment.left
-        self._forget(segment)
+    def _begin_delivery(self) -> None:
+        """Read the oldest segment. One that cannot be read stays where it is, for a person to look at."""
+        if len(self._segments) == 1:
+            self._end_segment()
+        segment = self._segments[0]
+        try:
+            self._delivering = event_lines(segment.path, segment.size)
+        except OSError as error:
+            if error.errno in _TOO_MANY_FILES:
+                raise
+            problem = error.strerror
+            logger.error("events in the spool cannot be read and are set aside: %s: %s", segment.path, problem)  # noqa: TRY400 - one line
+            with suppress(OSError):
+                segment.path.rename(segment.path.with_suffix(".unreadable"))
+            self._forget(segment.size)
+            return
+        skipped = segment.size - len(self._delivering)
+        if skipped:
+            logger.warning("%d bytes in the spool were no event line and were skipped", skipped)
+        self._forget(skipped)
 
-    def _forget(self, segment: Segment) -> None:
-        """Forget a segment, and the directory that was adopted for it and others."""
-        self._segments.remove(segment)
-        segment.close()
-        if segment is self._current:
-            self._current = None
-        directory = segment.directory
-        if directory in self._adopted and not any(other.directory is directory for other in self._segments):
-            self._adopted.remove(directory)
-            directory.close()
+    def _forget(self, count: int) -> None:
+        """Forget so many bytes of the oldest segment, and the segment with its last ones."""
+        segment = self._segments[0]
+        segment.size -= count
+        self.size -= count
+        if segment.size == 0:
+            self._segments.popleft()
+            with suppress(OSError):  # a disk that cannot remove it any more will have it delivered again
+                segment.path.unlink()
 
     # --- Directories ---
 
@@ -202,47 +207,59 @@ class Spool:
         """Return our own directory, made anew where somebody has removed it."""
         make_or_check(self._directory)
         if self._own is not None and not self._own.exists():
+            self._end_segment()
             self._own.close()
-            self._own = self._current = None
+            self._own = None
         if self._own is None:
             self._own = LockedDirectory.make(self._directory)
         return self._own
 
     def _adopt(self) -> None:
-        """Take over what dead processes left, as much as one look may, and see how much living ones keep."""
-        ours = {directory.path for directory in (*self._adopted, self._own) if directory is not None}
-        elsewhere = 0
-        others = (path for path in directories(self._directory) if path not in ours)
-        for path in islice(others, MAX_LOOKED_AT):
-            if len(self._adopted) >= MAX_ADOPTED:
-                break
+        """Take over what dead processes left, as much as one look may."""
+        if self._own is not None:
+            self._own_directory()
+        room = MAX_ADOPTED
+        for path in islice(directories(self._directory), MAX_ADOPTED):
+            if room <= 0 or (self._own is not None and path == self._own.path):
+                continue
             try:
-                directory = LockedDirectory.lock(path)
+                left = LockedDirectory.lock(path)
             except OSError as error:
                 if path not in self._left_alone:
                     self._left_alone.add(path)
                     logger.warning("a directory in the spool is left alone: %s: %s", path.name, error.strerror)
                 continue
-            found = segments(path, directory)
-            size = sum(segment.size for segment in found)
-            if directory is None:
-                elsewhere += size
-            elif not found:
-                directory.close()
-            else:
-                if size:
-                    logger.warning("%d bytes of events that a process left behind are delivered now", size)
-                self._adopted.append(directory)
-                self._segments.extend(found)
-                self.size += size
-        self._elsewhere = elsewhere
+            if left is None:
+                continue
+            before = self.size
+            try:
+                room -= self._take_over(left, room)
+            finally:
+                if left is not self._own:
+                    left.close()
+            if self.size > before:
+                logger.warning("%d bytes of events that a process left behind are delivered now", self.size - before)
+
+    def _take_over(self, left: LockedDirectory, limit: int) -> int:
+        """Make a dead process's directory our own, or else move so many of its segments to ours; return how many.
+
+        The first one needs no room on the disk, which it may have filled.
+        """
+        self._end_segment()
+        segments = left.segments()
+        if self._own is None:
+            self._own = left
+            self._number = max((int(path.stem) for path in segments if path.stem.isdecimal()), default=0)
+        else:
+            segments = segments[:limit]
+        for path in segments:
+            adopted = path if left is self._own else path.rename(self._next_path(self._own.path))
+            size = adopted.stat().st_size
+            self._segments.append(Segment(adopted, size))
+            self.size += size
+        return len(segments)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it.
-
-    Raises:
-        OSError: not all of it was written.
-    """
     while data:
         data = data[os.write(descriptor, data) :]

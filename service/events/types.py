@@ -1,4 +1,4 @@
-"""The events, as values. What each key means stands in README.md; the schemas in ``schemas/`` hold the lines to it."""
+"""The events, as values. What each key means stands in docs/events.md; ``schemas/`` holds the lines to it."""
 
 import time
 from dataclasses import dataclass, field
@@ -18,24 +18,15 @@ class Who(Protocol):
     """Whose session an event is about."""
 
     @property
-    def user_id(self) -> str:
-        """The user."""
-
+    def user_id(self) -> str: ...  # noqa: D102 - as the keys of a line
     @property
-    def session_id(self) -> str:
-        """The session."""
-
+    def session_id(self) -> str: ...  # noqa: D102
     @property
-    def org_id(self) -> str | None:
-        """The active organisation."""
-
+    def org_id(self) -> str | None: ...  # noqa: D102
     @property
-    def actor_id(self) -> str | None:
-        """The impersonator, when somebody acts as the user."""
-
+    def actor_id(self) -> str | None: ...  # noqa: D102
     @property
-    def initiated_by(self) -> str | None:
-        """``user``, ``admin`` or ``agent``; None where nobody says."""
+    def initiated_by(self) -> str | None: ...  # noqa: D102
 
 
 class Facts(TypedDict):
@@ -133,13 +124,7 @@ class UserLogout(Event):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class UserLogoutEverywhere(Event):
-    """Somebody ended all sessions of theirs, or all others.
-
-    Attributes:
-        scope: ``all`` or ``others``.
-        revoked_sessions: of how many Clerk said that they are revoked now.
-        failed_sessions: how many it should have ended and did not.
-    """
+    """Somebody ended all sessions of theirs, or all others. Each call is an act of its own."""
 
     name: ClassVar[str] = "user_logout_everywhere"
 
@@ -148,7 +133,7 @@ class UserLogoutEverywhere(Event):
     failed_sessions: int
 
     def fields(self) -> dict[str, object]:
-        """Give the line's keys. Each call is an act of its own, so no two share a ``dedupe_key``."""
+        """Give the line's keys."""
         return {
             **Event.fields(self),
             "dedupe_key": self.event_id,
@@ -160,12 +145,7 @@ class UserLogoutEverywhere(Event):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class SessionEnded(Event):
-    """Clerk says that a session has ended.
-
-    Attributes:
-        cause: ``ended`` (signed out, kept in the client), ``removed`` (signed out) or ``revoked`` (by the application).
-        ended_at: Clerk's time of it, as ``timestamp``.
-    """
+    """Clerk says that a session has ended."""
 
     name: ClassVar[str] = "session_ended"
     source: ClassVar[str] = "clerk_webhook"
@@ -180,13 +160,7 @@ class SessionEnded(Event):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class SessionUsedAfterLogout(Event):
-    """A token of a signed-out session came to the guard.
-
-    Attributes:
-        logged_out_at: when the session was signed out, as ``timestamp``.
-        token_issued_at: when Clerk made the token, as ``timestamp``.
-        issued_after_logout: its claims are from after the sign-out, so Clerk has hardly ended the session.
-    """
+    """A token of a signed-out session came to the guard. Who holds it, nobody knows."""
 
     name: ClassVar[str] = "session_used_after_logout"
 
@@ -195,7 +169,7 @@ class SessionUsedAfterLogout(Event):
     issued_after_logout: bool
 
     def fields(self) -> dict[str, object]:
-        """Give the line's keys. Who holds the token of a signed-out session, nobody knows."""
+        """Give the line's keys."""
         return {
             **Event.fields(self),
             "initiated_by": None,
@@ -203,10 +177,6 @@ class SessionUsedAfterLogout(Event):
             "token_issued_at": self.token_issued_at,
             "issued_after_logout": self.issued_after_logout,
         }
-
-
-def _no_facts() -> Facts:
-    return {"request_id": None, "trace_id": None, "origin": None}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -217,13 +187,13 @@ class UserLogoutSuppressed(Event):
 
     auth: str | None = None
     who: Who | None = None
-    facts: Facts = field(default_factory=_no_facts)
+    facts: Facts = field(default_factory=lambda: Facts(request_id=None, trace_id=None, origin=None))
     count: int
     window_start: str
     window_end: str
 
     def fields(self) -> dict[str, object]:
-        """Give the line's keys: those of ``user_logout``, and what was counted when."""
+        """Give the line's keys."""
         return {
             **Event.fields(self),
             "count": self.count,

@@ -1,8 +1,4 @@
-"""Lets in only requests whose session token counts: verified, and its session not signed out.
-
-``SessionGuard`` protects a whole Starlette or FastAPI application, ``SessionBackend`` one whose visitors may also be
-anonymous. Both ask a ``SessionCheck``.
-"""
+"""Lets in only requests whose session counts: ``SessionGuard`` for whole applications, ``SessionBackend`` for parts."""
 
 from service.guard.backend import SessionBackend
 from service.guard.middleware import SessionGuard

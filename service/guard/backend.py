@@ -1,4 +1,4 @@
-"""``SessionBackend``: for applications with public and protected routes, over Starlette's own authentication."""
+"""``SessionBackend``: for applications with public and protected routes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,8 +32,7 @@ class SessionBackend(AuthenticationBackend):
         app = Starlette(routes=routes, middleware=[authentication], lifespan=sessions.lifespan)
 
     Args:
-        check: a check that somebody else opens and closes; without it one is opened as ``SessionGuard`` does, by
-            ``lifespan`` or else by the first request.
+        check: as ``SessionGuard``'s; without it one is opened by ``lifespan``, or else by the first request.
         allow_pending: as ``SessionGuard``'s.
     """
 
@@ -42,11 +41,7 @@ class SessionBackend(AuthenticationBackend):
         self._check = LazyCheck(check)
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SessionUser] | None:
-        """Give the user of a request; None where it carries no token.
-
-        Raises:
-            SessionRefusedError: it carries one that does not count, or nobody can say whether it does.
-        """
+        """Give the user of a request, None without a token; a ``SessionRefusedError`` where it does not count."""
         outcome = await (await self._check.get())(read_head(conn.scope), allow_pending=self._allow_pending)
         if not isinstance(outcome, Refusal):
             return AuthCredentials(["authenticated"]), outcome

@@ -25,12 +25,9 @@ class SessionGuard:
     An admitted request finds a ``SessionUser`` in ``request.user``, and ``@requires("authenticated")`` holds for it.
     Any other gets 401, or 503 where it cannot be decided now, as JSON with a reason code; a WebSocket gets 403.
 
-    Requests to the paths in ``public`` pass unchecked, with an unauthenticated user. So do CORS preflights, which
-    browsers send without credentials (Fetch standard, "CORS-preflight fetch").
-
-    Without ``check`` it reads the service's environment variables, opens what it needs when the application starts, and
-    closes it when it ends. Where no ``lifespan`` reaches it (an application mounted in another, a server without) it
-    opens with the first request.
+    Requests to the paths in ``public`` pass unchecked, with an unauthenticated user, and so do CORS preflights, which
+    carry no credentials. Without ``check`` it reads the service's environment variables, and opens what it needs when
+    the application starts, or with the first request where no ``lifespan`` reaches it, as in a mounted application.
 
     Args:
         app: what is protected.
@@ -62,23 +59,17 @@ class SessionGuard:
         if scope["type"] == "lifespan" and self._check.is_own:
             await self._lifespan(scope, receive, send)
             return
-        if scope["type"] not in {"http", "websocket"}:
-            await self._app(scope, receive, send)
-            return
-        if scope["path"] in self._public or _is_preflight(scope):
-            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
-            await self._app(scope, receive, send)
-            return
-        outcome = await (await self._check.get())(read_head(scope), allow_pending=self._allow_pending)
-        if not isinstance(outcome, Refusal):
-            # Of this request alone: the application may add scopes to it.
-            scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await receive()  # websocket.connect
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": outcome.reason})
-        else:
-            await outcome.response()(scope, receive, send)
+        if scope["type"] in {"http", "websocket"}:
+            if scope["path"] in self._public or _is_preflight(scope):
+                scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
+            else:
+                outcome = await (await self._check.get())(read_head(scope), allow_pending=self._allow_pending)
+                if isinstance(outcome, Refusal):
+                    await _refuse(outcome, scope, receive, send)
+                    return
+                # Of this request alone: the application may add scopes to it.
+                scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])
+        await self._app(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open before the application starts, close when it has ended, but before the server is told so and exits."""
@@ -98,6 +89,14 @@ class SessionGuard:
             await self._app(scope, receive, close_before_the_end)
         finally:
             await self._check.close()
+
+
+async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refusal.reason})
+    else:
+        await refusal.response()(scope, receive, send)
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -22,11 +22,11 @@ async def open_session_check(
     """Open keys, revocation list and event log, and give a check over them.
 
     Args:
-        settings: what to open; without them the environment and ``.env`` say it.
+        settings: what to open; without them the environment says it.
         registry: shows the guard's numbers with its own while the check is open.
 
     Raises:
-        ConfigurationError: a setting is missing or unusable; its text names the variable.
+        ConfigurationError: a setting is missing or unusable.
     """
     settings = settings or load_settings(for_guard=True)
     check_clerk_api(settings)
@@ -45,12 +45,7 @@ async def open_session_check(
 
 
 class LazyCheck:
-    """A check that is opened when it is first needed; one that somebody else opened is left to them.
-
-    Args:
-        opened: a check that is open already.
-        opening: opens one otherwise.
-    """
+    """A check that ``opening`` opens when it is first needed; one that somebody else opened is left to them."""
 
     def __init__(
         self,
@@ -64,11 +59,7 @@ class LazyCheck:
         self._lock = asyncio.Lock()
 
     async def get(self) -> SessionCheck:
-        """Give the check.
-
-        Raises:
-            ConfigurationError: it cannot be opened.
-        """
+        """Give the check, opened or not before; a ``ConfigurationError`` says why it cannot be."""
         if self._check is not None:
             return self._check
         async with self._lock:

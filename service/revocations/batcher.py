@@ -36,16 +36,14 @@ class Batcher(Generic[Question, Answer]):
     def submit(self, question: Question, timeout: float) -> asyncio.Future[Answer]:
         """Ask, and give the future answer, or what the round trip raises. Cancel it to take the question back.
 
-        Args:
-            question: for a round trip.
-            timeout: seconds after which the future raises ``TimeoutError``; a busy event loop may take longer.
+        After ``timeout`` seconds it raises ``TimeoutError``; a busy event loop may take longer.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._start)  # after those who are to run before it, and may ask as well
         self._waiting.append((question, future))
-        loop.call_later(timeout / TIMEOUT_TICKS, _tick, loop, future, timeout / TIMEOUT_TICKS, TIMEOUT_TICKS - 1)
+        _tick(loop, future, timeout / TIMEOUT_TICKS, TIMEOUT_TICKS)
         return future
 
     async def close(self) -> None:
@@ -58,7 +56,6 @@ class Batcher(Generic[Question, Answer]):
         await asyncio.gather(*self._round_trips, return_exceptions=True)
 
     def _start(self) -> None:
-        """Start as many round trips as there are questions for, and room."""
         while self._waiting and len(self._round_trips) < self._max_concurrency:
             batch: list[tuple[Question, asyncio.Future[Answer]]] = []
             while self._waiting and len(batch) < self._max_size:

@@ -1,18 +1,20 @@
 """What the revocation list asks of Redis, over redis-py: each question is one Lua script, and may be repeated."""
 
+import os
 import secrets
+import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from service.revocations.redis_errors import NOT_REDIS, describe_error
 from service.revocations.revocation_list import RevocationsUnavailableError
+from service.telemetry.diagnostics import where
 
 MAX_CONNECTIONS = 8
 """Beside one for ``probe``."""
@@ -66,6 +68,34 @@ redis.call('PTTL', KEYS[2])
 return {redis.call('GET', KEYS[1])}
 """
 
+NOT_REDIS = "what answers there is not Redis, or not as Redis does"
+CLUSTER = "it is part of a Redis Cluster, which is not supported"
+_DESCRIPTIONS: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.BusyLoadingError, "it is still loading its data"),
+    (exceptions.AuthenticationError, "it does not accept the user name or the password in REVOCATIONS_URL"),
+    (exceptions.NoPermissionError, "its user may not run EVAL, GET, PTTL and SET on clerk-logout:*"),
+    (exceptions.ReadOnlyError, "it is a replica, which takes no writes"),
+    (exceptions.OutOfMemoryError, "it has no memory left"),
+    (exceptions.AskError, CLUSTER),
+    (exceptions.ClusterCrossSlotError, CLUSTER),
+    (exceptions.TimeoutError, "it did not answer in time"),
+    (exceptions.ResponseError, "it refused a command"),
+    (socket.gaierror, "its host name cannot be resolved"),
+    (ssl.SSLError, "TLS with it failed; look at the certificates, and whether it speaks TLS at all"),
+    (OSError, "it cannot be reached"),
+    (exceptions.InvalidResponse, NOT_REDIS),
+    (exceptions.ConnectionError, "the connection to it was lost"),
+    (ValueError, NOT_REDIS),
+)
+"""The first that fits. What the server said is not shown: it may quote what it was sent."""
+_DESCRIPTIONS_BY_TEXT = {
+    "The user executing the script": _DESCRIPTIONS[2][1],
+    "ACL failure in script": _DESCRIPTIONS[2][1],
+    "DB index is out of range": "it does not have the database whose number REVOCATIONS_URL names",
+    "max number of clients reached": "it has as many clients as it allows",
+}
+"""By how the error starts, for those that have no class of their own."""
+
 
 class Entry(NamedTuple):
     """A signed-out session: when that was, in seconds since 1970, and how many seconds from now it is kept."""
@@ -77,10 +107,6 @@ class Entry(NamedTuple):
 
 class RedisCommands:
     """The commands. Each raises ``RevocationsUnavailableError``, whose text says in words what is wrong.
-
-    Args:
-        url: as ``Settings`` allow it; never shown.
-        reply_timeout: seconds for each reply of Redis.
 
     Raises:
         ValueError: an option in the URL cannot be used; the text is one line without a secret.
@@ -117,19 +143,23 @@ class RedisCommands:
         return [one == 1 for one in claimed]
 
     async def probe(self) -> tuple[str, bool]:
-        """Do over one connection what the others do. A Redis that takes no writes is of no use.
-
-        Returns:
-            The marker, and whether the connection is a new one: the server may be another one than before.
-        """
+        """Do what the others do; give the marker, and whether the connection is new: perhaps to another server."""
         (marker,) = await _eval(self._probing, LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
         is_new_connection, self._is_new_connection = self._is_new_connection, False
         return str(marker), is_new_connection
 
+    async def eviction_problem(self) -> str | None:
+        """Say why sessions may be lost when Redis is full; None where none is, or this user may not ask."""
+        with suppress(Exception):  # no question that anything depends on; managed servers refuse it
+            policy = (await self._probing.info("memory"))["maxmemory_policy"]
+            if policy != "noeviction":
+                return f"Redis: its maxmemory-policy is {policy}, so it may forget signed-out sessions; set noeviction"
+        return None
+
     async def disconnect(self) -> None:
         """Close all connections: what comes after goes over new ones, to where the host's name leads then."""
         for client in (self._redis, self._probing):
-            with suppress(RedisError, OSError):
+            with suppress(exceptions.RedisError, OSError):
                 await client.connection_pool.disconnect()
 
     async def _on_connect(self, connection: Connection) -> None:
@@ -158,7 +188,7 @@ def _client(url: str, reply_timeout: float, *, max_connections: int, retries: in
         raise ValueError("a certificate or key that it names cannot be used") from None
     except OSError as error:
         raise ValueError(f"a certificate or key that it names cannot be read: {error.strerror}") from None
-    except (RedisError, TypeError, ValueError):
+    except (exceptions.RedisError, TypeError, ValueError):
         raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
     return Redis.from_pool(pool)
 
@@ -172,3 +202,18 @@ async def _eval(client: Redis, script: str, keys: list[str], values: Sequence[st
     if not isinstance(answer, list) or len(answer) != replies:
         raise RevocationsUnavailableError(f"Redis: {NOT_REDIS}")
     return answer
+
+
+def describe_error(error: BaseException) -> str:
+    """Say in one line without a secret what an error of redis-py means, or of the network below it."""
+    for text, description in _DESCRIPTIONS_BY_TEXT.items():
+        if str(error).startswith(text):
+            return description
+    if isinstance(error, exceptions.ConnectionError) and isinstance(error.__context__, OSError):
+        error = error.__context__  # redis-py wraps the operating system's, which says more
+    description = next((words for kind, words in _DESCRIPTIONS if isinstance(error, kind)), None) or where(error)
+    if type(error) is exceptions.ResponseError and (code := str(error).partition(" ")[0]).isalpha() and code.isupper():
+        return f"{description} ({code})"
+    if isinstance(error, OSError) and description == "it cannot be reached" and error.errno:
+        return f"{description}: {os.strerror(error.errno).lower()}"
+    return description

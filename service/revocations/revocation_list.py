@@ -39,32 +39,25 @@ class RevocationStore(Protocol):
     @property
     def problem(self) -> str | None:
         """Why it cannot be used at the moment, in one line without a secret; None while it can. Asks nobody."""
-        ...
+
+    @property
+    def warning(self) -> str | None:
+        """What may go wrong with it, although it can be used; in one line without a secret."""
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
-        """Put sessions on the list; one that is on it already keeps the earlier ``at`` and the later end.
-
-        Args:
-            session_ids: Clerk's ids, 1-128 visible ASCII characters each.
-            at: when they were signed out, in seconds since 1970.
-            seconds: how long from now they are kept, at least 1.
-        """
-        ...
+        """Put sessions on the list for so many seconds; one that is there keeps its earlier ``at`` and later end."""
 
     async def find(self, session_id: str, *, within: float | None = None) -> float | None:
         """Give when the session was signed out, in seconds since 1970, or None where it is not on the list."""
-        ...
 
     async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         """Say whether this is the first claim for the session within so many seconds, over all who share the store.
 
         Where they cannot be asked in time, it is the first of this process: better claimed twice than by nobody.
         """
-        ...
 
     async def close(self) -> None:
         """Let go of what it holds."""
-        ...
 
 
 class RevocationList:
@@ -96,8 +89,13 @@ class RevocationList:
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be used at the moment, in one line; None while it can."""
+        """As ``RevocationStore`` has it."""
         return self._store.problem
+
+    @property
+    def warning(self) -> str | None:
+        """As ``RevocationStore`` has it."""
+        return self._store.warning
 
     async def revoke(
         self, session_ids: Sequence[str], *, at: float | None = None, token_lifetime: float | None = None
@@ -107,12 +105,10 @@ class RevocationList:
         Args:
             session_ids: the sessions.
             at: when they were signed out, in seconds since 1970; now where that is later, or not known.
-            token_lifetime: seconds that a token of theirs that was made just now can pass, leeway included; None for
-                the longest seen so far.
+            token_lifetime: seconds for which a new token of theirs can pass; None for the longest seen so far.
 
         Returns:
-            Whether they are on it for everybody who shares the store. An unavailable store raises nothing: who signs
-            somebody out has done so either way. The store tells of the outage, and brings them there after it.
+            Whether they are on it for everybody who shares the store. An unavailable one brings them there later.
         """
         if token_lifetime is None:
             seconds = self._longest
@@ -133,13 +129,7 @@ class RevocationList:
 
 
 class ExpiringDict:
-    """Times by key, each kept until an end. When it is full, the entry that ends soonest makes room.
-
-    Args:
-        max_size: entries that it holds.
-        clock: seconds that never go back.
-        on_dropped: called for each entry that had to go before its end.
-    """
+    """Times by key, each kept until an end. When it is full, the entry that ends soonest is dropped to make room."""
 
     def __init__(
         self, max_size: int, *, clock: Callable[[], float], on_dropped: Callable[[], object] = lambda: None
@@ -174,7 +164,6 @@ class ExpiringDict:
         return list(self._entries)
 
     def _make_room(self, *, is_full: bool) -> None:
-        """Forget what has ended, and if it is full the entry that ends soonest."""
         now = self._clock()
         for _ in range(MAX_STEPS):
             if not self._ends or (now < self._ends[0][0] and not (is_full and len(self._entries) >= self._max_size)):
@@ -191,15 +180,10 @@ class ExpiringDict:
 
 
 class MemoryStore:
-    """A ``RevocationStore`` in memory: nobody else sees it, and it ends with the process.
-
-    Args:
-        max_sessions: how many it keeps, and as many claims.
-        clock: seconds that never go back.
-        on_dropped: called for each session that had to go before its time.
-    """
+    """A ``RevocationStore`` in memory of ``max_sessions``, and as many claims. It ends with the process."""
 
     problem: str | None = None
+    warning: str | None = None
 
     def __init__(
         self,
@@ -212,8 +196,8 @@ class MemoryStore:
         self._clock = clock
         self._on_dropped = on_dropped
         self._was_full = False
-        self._signed_out: ExpiringDict = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
-        self._claimed: ExpiringDict = ExpiringDict(max_sessions, clock=clock)
+        self._signed_out = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
+        self._claimed = ExpiringDict(max_sessions, clock=clock)
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
         """Put sessions on the list."""

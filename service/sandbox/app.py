@@ -44,8 +44,7 @@ def create_sandbox(
         events: the event lines so far, for the page to show.
         hosts: the Host headers that are answered, so that no other site's page gets a token by DNS rebinding.
         deliver: sends a webhook to the service.
-        packages: a directory with the npm packages ``@clerk/clerk-js`` and ``@clerk/ui``, unpacked as ``clerk-js`` and
-            ``ui``, where a page runs the real clerk-js.
+        packages: a directory with npm's ``@clerk/clerk-js`` and ``@clerk/ui``, unpacked as ``clerk-js`` and ``ui``.
     """
     page = files(__package__).joinpath("page.html").read_text("utf-8").replace("{{service_url}}", service_url)
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY.format(service_url=service_url)}

@@ -22,7 +22,7 @@ STATUSES = "abandoned|active|ended|expired|removed|replaced|revoked"
 
 
 class ClerkError(HTTPException):
-    """An error as Clerk answers it, about one parameter where it names one."""
+    """An error as Clerk answers it."""
 
     def __init__(self, status: int, code: str, message: str, long_message: str = "", parameter: str = "") -> None:
         super().__init__(status, message)
@@ -96,8 +96,7 @@ async def _list_sessions(request: Request) -> Response:
     number = "[0-9]{1,9}"
     query = parameters(request, user_id=ANY, client_id=ANY, status=STATUSES, limit=number, offset=number)
     if not (query.get("user_id") or query.get("client_id")):
-        text = "user_id or client_id must be included."
-        raise ClerkError(422, "form_param_missing", "is missing", text, "user_id")
+        raise ClerkError(422, "form_param_missing", "is missing", "user_id or client_id must be included.", "user_id")
     limit, offset = int(query.pop("limit", 10)), int(query.pop("offset", 0))
     if not 1 <= limit <= 500:  # noqa: PLR2004 - Clerk's bounds
         raise ClerkError(422, "form_param_format_invalid", "is invalid", "limit must be from 1 to 500", "limit")

@@ -27,7 +27,7 @@ class PageOutput:
         self.lines: list[str] = []
 
     def write(self, lines: bytes) -> int:
-        """Write lines to the other output, and keep those it took."""
+        """As ``Output`` has it."""
         taken = self._write(lines)
         self.lines += lines[:taken].decode().splitlines()
         return taken
@@ -37,19 +37,13 @@ class _SandboxServer(Server):
     banner = ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say how to use it only when a signal would already end it in order."""
+        """Say how to use it only when a signal would already end it in order."""
         await super().startup(sockets)
         click.echo(self.banner, err=True, nl=False)
 
 
 def run_sandbox(port: int, clerk_port: int, spool: Path, packages: Path | None = None) -> None:
-    """Run both until a signal ends them.
-
-    Args:
-        port: of the service; 0 for any.
-        clerk_port: of the stand-in; 0 for any.
-        spool: directory for events that standard output does not take.
-        packages: directory with clerk-js, for a page that runs it.
+    """Run both until a signal ends them; a port may be 0 for any.
 
     Raises:
         ConfigurationError: a port cannot be had.

@@ -23,10 +23,6 @@ COOKIE_SUFFIX = urlsafe_b64encode(sha1(PUBLISHABLE_KEY.encode()).digest())[:8].d
 SESSION_LIFETIME = 7 * 24 * 3600 * 1000
 """Milliseconds: Clerk's default of seven days."""
 
-ALIVE = frozenset({"active", "pending"})
-"""The statuses of sessions that have not ended; ``pending`` ones have open tasks."""
-
-_SESSION_CATEGORY = "cl_B7d4PD111AAA"
 _BASE62 = string.ascii_letters + string.digits
 # Clerk's `cat` is not a registered header parameter, so the strict registry refuses it.
 _REGISTRY = JWSRegistry(algorithms=["RS256"], strict_check_header=False)
@@ -61,13 +57,7 @@ class Session:
 
 
 class Instance:
-    """The state behind the stand-in.
-
-    Args:
-        issuer: the tokens' ``iss``.
-        secret_key: what callers of the Backend API must show.
-        clock: returns seconds since 1970.
-    """
+    """The state behind the stand-in."""
 
     def __init__(self, issuer: str, secret_key: str, *, clock: Callable[[], float] = time.time) -> None:
         self.issuer = issuer
@@ -119,21 +109,14 @@ class Instance:
 
     def end(self, session: Session, status: str) -> bool:
         """End a session and return whether it was alive; one that had ended already keeps its status."""
-        if session.status not in ALIVE:
+        if session.status not in {"active", "pending"}:
             return False
         session.status = status
         session.updated_at = self._milliseconds()
         return True
 
     def session_token(self, session: Session, origin: str, *, age: int = 0, **changes: object) -> str:
-        """Mint a session token (version 2).
-
-        Args:
-            session: whose token it is.
-            origin: of the frontend it is for.
-            age: seconds since it was issued.
-            changes: other values of claims; None leaves one out.
-        """
+        """Mint a session token (version 2) for a frontend; ``changes`` are claims, None leaves one out."""
         now = int(self._clock()) - age
         claims: dict[str, Any] = {
             "azp": origin,
@@ -153,7 +136,7 @@ class Instance:
         if session.actor is not None:
             claims["act"] = session.actor
         claims = {name: value for name, value in (claims | changes).items() if value is not None}
-        return self.sign(claims, cat=_SESSION_CATEGORY)
+        return self.sign(claims, cat="cl_B7d4PD111AAA")
 
     def factor_age(self, session: Session) -> list[int]:
         """Return the minutes since the user has proved who they are; there is no second factor."""

@@ -17,16 +17,13 @@ from service.sandbox.instance import Instance, Session, new_id
 Deliver = Callable[[Mapping[str, str], bytes], Awaitable[object]]
 """Sends these headers and this body to the service."""
 
-TIMEOUT = 15.0
-"""Seconds the service has to answer, as with Svix."""
-
 
 def post_to(client: httpx.AsyncClient, url: str) -> Deliver:
-    """Return a function that posts webhooks to a URL; one that cannot be delivered is dropped."""
+    """Return a function that posts webhooks to a URL; one that cannot be delivered within Svix's 15 s is dropped."""
 
     async def deliver(headers: Mapping[str, str], body: bytes) -> None:
         with suppress(httpx.HTTPError):
-            await client.post(url, content=body, headers=headers, timeout=TIMEOUT)
+            await client.post(url, content=body, headers=headers, timeout=15)
 
     return deliver
 
@@ -38,19 +35,19 @@ class Webhooks:
         self._instance = instance
         self._signer = Webhook(instance.webhook_secret)
         self._deliver = deliver
-        self.newest: tuple[str, str] | None = None
-        """Id and body of the newest one."""
+        self.newest: tuple[str, str] | None = None  # id and body
 
     async def session_ended(self, session: Session, request: Request) -> None:
         """Report that a session has ended because of a request."""
-        client_ip = request.client.host if request.client else ""
+        http_request = {
+            "client_ip": request.client.host if request.client else "",
+            "user_agent": request.headers.get("user-agent", ""),
+        }
         email = {"object": "email_address", "email_address": f"{session.user_id}@sandbox.example"}
         user = {"object": "user", "id": session.user_id, "first_name": "Sandra", "email_addresses": [email]}
         event = {
             "data": session.as_json() | {"user": user},
-            "event_attributes": {
-                "http_request": {"client_ip": client_ip, "user_agent": request.headers.get("user-agent", "")}
-            },
+            "event_attributes": {"http_request": http_request},
             "instance_id": self._instance.kid,
             "object": "event",
             "timestamp": session.updated_at,

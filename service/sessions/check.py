@@ -66,17 +66,13 @@ class SessionUser(BaseUser):
 
 
 class SessionCheck:
-    """Tells for each request whether its session counts.
+    """Tells for each request whether its session counts, and records the use of one that is signed out.
 
     Args:
-        verifier: gives the verdict on a token; a verified one is remembered.
-        revocations: knows which sessions are signed out.
-        recorder: takes the event about a token that came after its session was signed out.
         facts: finds what the request tells that event.
         cookies: the names of the session cookies to look at; None for any.
         fail: what happens to a verified token while nobody can say whether its session is signed out: ``closed``
             refuses it, ``open`` lets it pass.
-        metrics: counts the decisions.
     """
 
     def __init__(

@@ -1,7 +1,4 @@
-"""What the service says about itself: JSON lines on stderr, never on the event stream.
-
-JSON, because a line may quote what a stranger sent, and JSON escapes every control character.
-"""
+"""What the service says about itself: lines on stderr, in JSON, which escapes every control character."""
 
 import logging
 import threading
@@ -15,9 +12,9 @@ import structlog
 from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
 
 MAX_MESSAGE = 400
-"""Characters of a message; as JSON escapes they are six times as many bytes at the most."""
+"""Characters, of six bytes at the most as JSON escapes."""
 MAX_TRACEBACK = 1500
-"""Characters of a traceback, counted from its end."""
+"""Characters, counted from its end."""
 MAX_WAITING = 1000
 """Lines that wait for a file on a disk that hangs; more are dropped."""
 CLOSE_TIMEOUT = 0.25
@@ -28,10 +25,7 @@ _ABOUT_STRANGERS = ("Invalid HTTP request", "Unsupported upgrade request", "No s
 
 
 class StderrHandler(logging.Handler):
-    """Writes to stderr and never waits for its reader: a line that does not fit is dropped.
-
-    Whoever reads the events often reads stderr too, and must not be able to stop the service by not reading.
-    """
+    """Writes to stderr and never waits for its reader: a line that does not fit is dropped."""
 
     _write: Callable[[bytes], object] | None
     """Takes a line, or raises; None once this is closed."""
@@ -48,7 +42,7 @@ class StderrHandler(logging.Handler):
             self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, or drop it: there is nowhere to say so, and no log call may fail a request."""
+        """Write one line, or drop it: no log call may fail a request."""
         with suppress(Exception):
             line = self.format(record).encode("utf-8", "backslashreplace")[: ATOMIC_WRITE - 1] + b"\n"
             if self._write is not None:
@@ -75,11 +69,7 @@ class StderrHandler(logging.Handler):
 
 
 def configure_logging(level: str) -> None:
-    """Send everything that goes through the standard library's ``logging`` to stderr, as JSON lines.
-
-    Args:
-        level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
-    """
+    """Send everything that goes through the standard library's ``logging`` to stderr, as JSON lines."""
     handler = StderrHandler()
     handler.addFilter(lambda record: not str(record.msg).startswith(_ABOUT_STRANGERS))
     # https://www.structlog.org/en/stable/standard-library.html, "Rendering using structlog-based formatters".
@@ -113,10 +103,7 @@ def _bound(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
 
 
 def where(error: BaseException) -> str:
-    """Name an unexpected error as ``ValueError in verifier.py:120``.
-
-    Its message is left out: a library may quote in it what it was given, and that can be a token.
-    """
+    """Name an unexpected error as ``ValueError in verifier.py:120``; its message may quote a token."""
     trace = error.__traceback__
     if trace is None:
         return type(error).__name__

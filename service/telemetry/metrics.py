@@ -33,11 +33,7 @@ class Children(dict[tuple[str, ...], Instrument]):
 
 
 class Metrics:
-    """The instruments of one process, in a registry of their own.
-
-    Args:
-        clock: seconds.
-    """
+    """The instruments of one process, in a registry of their own."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
@@ -57,6 +53,7 @@ class Metrics:
         self.revocations_up = gauge("revocations_up", "1 while the revocation list can be asked, else 0.")
         self.session_checks = count("session_checks", "Requests that the guard looked at.", "result")
         self.clerk_requests = count("clerk_requests", "Calls to Clerk's Backend API about sessions.", "call", "result")
+        self.preflights_refused = count("preflights_refused", "CORS preflights that were refused.")
         self.webhooks = count("webhooks", "Webhooks received.", "result")
         for result in ("recorded", "ignored", "refused", "failed"):  # at 0 from the start: Prometheus sees the first
             self.webhooks.labels(result)
@@ -86,14 +83,7 @@ class Metrics:
         )
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """Render all numbers, at most a second old.
-
-        Args:
-            accept: an ``Accept`` header: OpenMetrics where it names that, else Prometheus text.
-
-        Returns:
-            The text, and its content type.
-        """
+        """Render all numbers, at most a second old, in OpenMetrics if ``accept`` names it; and its content type."""
         encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept else "")
         rendered_at, text = self._texts.get(content_type, (-math.inf, b""))
         if self._clock() >= rendered_at + TEXT_MAX_AGE:

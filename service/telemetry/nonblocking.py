@@ -15,12 +15,6 @@ class InheritedDescriptor:
     ``O_NONBLOCK`` on it would be seen by every process that shares it. So it is opened anew where the system allows it
     (pipes, terminals); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, no
     /proc) is polled before each write, which is good for one writer.
-
-    Args:
-        descriptor: its number.
-
-    Raises:
-        OSError: it is closed.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -51,14 +45,7 @@ class InheritedDescriptor:
         return self._fd
 
     def write(self, data: bytes) -> int:
-        """Write once.
-
-        Returns:
-            How many bytes were taken.
-
-        Raises:
-            OSError: nothing was taken; a ``BlockingIOError`` where the reader is behind.
-        """
+        """Write once; give how many bytes were taken. ``BlockingIOError`` where the reader is behind."""
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT)
         if self._poll is not None and not self._poll.poll(0):

@@ -9,22 +9,14 @@ LOG_INTERVAL = 60.0
 
 
 class LogThrottle:
-    """Tells when a diagnostic may be logged again.
-
-    Args:
-        clock: seconds.
-    """
+    """Tells when a diagnostic may be logged again."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._said_at: dict[str, float] = {}
 
     def may_say(self, reason: str) -> bool:
-        """Tell whether to log for a reason now; true at most once per interval.
-
-        Args:
-            reason: one of a bounded number, never text from outside.
-        """
+        """Tell whether to log for a reason now; reasons are remembered, so they are never text from outside."""
         now = self._clock()
         if now < self._said_at.get(reason, -math.inf) + LOG_INTERVAL:
             return False

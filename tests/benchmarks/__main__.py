@@ -33,12 +33,10 @@ PARTS: dict[str, Callable[[int, int, Progress], Section]] = {
 
 
 def progress(text: str) -> None:
-    """Say what has just been done, and when since the start."""
     click.echo(f"{time.monotonic() - _started:6.0f} s  {text}", err=True)
 
 
 def preface(rounds: int, seconds: int) -> str:
-    """Say when, on what, with what and how it was measured."""
     return f"""\
 Measured on {datetime.now(UTC):%Y-%m-%d} at commit {machine.commit()} by `make bench`.
 

@@ -17,9 +17,7 @@ class Contender:
     """One server.
 
     Attributes:
-        name: in the report.
         command: gives what is executed, for a port.
-        settings: environment variables beside PORT and EVENT_LOG.
         ledger: gives where its verdicts are found, for its port and the file that EVENT_LOG names.
         piped: its log goes through a pipe into that file, and EVENT_LOG is ``-``.
         expiry: it looks at the token's claims.
@@ -48,17 +46,14 @@ def limit() -> Contender:
 
 
 def naive() -> Contender:
-    """Starlette with the SDK."""
     return Contender("naive", uvicorn("naive"), {"CLERK_JWT_KEY": pem()} | SETTINGS)
 
 
 def with_fastapi() -> Contender:
-    """FastAPI with the SDK."""
     return Contender("FastAPI", uvicorn("with_fastapi"), {"CLERK_JWT_KEY": pem()} | SETTINGS)
 
 
 def hono() -> Contender:
-    """Hono with ``@clerk/backend`` on Node."""
     settings = {"CLERK_JWT_KEY": pem(), "NODE_ENV": "production"} | SETTINGS
     return Contender("Hono", lambda _: ["node", str(NODE / "hono.mjs")], settings)
 
@@ -79,5 +74,4 @@ LIMIT, NAIVE, FASTAPI, HONO = "limit", "naive", "FastAPI", "Hono"
 
 
 def all_contenders() -> list[Contender]:
-    """Give those of the main table."""
     return [limit(), naive(), with_fastapi(), hono(), service(SERVICE), service(PIPED, piped=True)]

@@ -29,8 +29,6 @@ class Group:
     """Variants that differ in one thing.
 
     Attributes:
-        title: in the report.
-        text: what is varied.
         variants: starts what is needed and gives them, for runs of so many seconds.
         at_most: the target for a variant's cost, by its label: as a part of which other one's, and how large a part.
         beside: whose processor time stands in a column of its own.
@@ -44,13 +42,11 @@ class Group:
 
 
 def grow(group: Group, rounds: int, seconds: int, progress: Progress) -> Section:
-    """Measure a group."""
     with Bench() as bench:
         return section(group, interleaved(group.variants(bench, seconds), rounds, progress))
 
 
 def section(group: Group, runs: Runs) -> Section:
-    """Tell what came out."""
     first = next(iter(runs.values()))
     rows = []
     for label, of_one in runs.items():

@@ -41,7 +41,6 @@ TIMEOUT = 10
 
 
 def user_id(number: int) -> str:
-    """Give the id of one of the users, as long as Clerk's are."""
     return f"user_2bench{number:021d}"
 
 
@@ -100,14 +99,7 @@ def request(token: str, headers: Mapping[str, str] = BARE, *, line: str = LOGOUT
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk does.
-
-    Attributes:
-        requests: file of whole requests, sent in turn.
-        connections: open at once, each with one request under way.
-        seconds: how long.
-        pause: milliseconds, on average, between an answer and the next request of that connection.
-    """
+    """What wrk does: sends a file's requests in turn; ``pause`` is the mean of a connection's, in milliseconds."""
 
     requests: Path
     connections: int = CONNECTIONS
@@ -117,15 +109,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What came back, as wrk counted it.
-
-    Attributes:
-        responses: complete ones, whatever their status.
-        microseconds: how long it drove.
-        p50: of the times between a request and its response, in microseconds, as are p99 and p999.
-        not_ok: responses with another status than 2xx or 3xx.
-        unanswered: connections that broke, and requests that timed out.
-    """
+    """What came back, as wrk counted it; times in microseconds. ``not_ok`` is another status than 2xx or 3xx."""
 
     responses: int
     microseconds: int
@@ -137,12 +121,10 @@ class Answers:
 
     @property
     def rate(self) -> float:
-        """Responses per second."""
         return self.responses / self.microseconds * 1e6
 
 
 def drive(port: int, load: Load) -> Answers:
-    """Drive the server at a port of 127.0.0.1 with one thread."""
     options = ["-t1", f"-c{load.connections}", f"-d{load.seconds}s", f"--timeout={TIMEOUT}s", f"--script={SCRIPT}"]
     command = ["wrk", *options, f"http://127.0.0.1:{port}", "--", str(load.requests), str(load.pause)]
     return parse(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -13,18 +13,8 @@ from pathlib import Path
 from tests.benchmarks.contenders import NODE
 
 PYTHON_PACKAGES = (
-    "uvicorn",
-    "httptools",
-    "uvloop",
-    "starlette",
-    "fastapi",
-    "cryptography",
-    "clerk-backend-api",
-    "pyjwt",
-    "joserfc",
-    "structlog",
-    "orjson",
-    "redis",
+    *("uvicorn", "httptools", "uvloop", "starlette", "fastapi", "cryptography"),
+    *("clerk-backend-api", "pyjwt", "joserfc", "structlog", "orjson", "redis"),
 )
 PROGRAMS = {"wrk": "wrk", "node": "nodejs", "npm": "npm", "redis-server": "redis-server"}
 """Programs, and the Debian package that has each."""
@@ -71,7 +61,6 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """Give the versions of everything involved."""
     lock = json.loads((NODE / "package-lock.json").read_text("utf-8"))["packages"]
     named = {"Python": platform.python_version()}
     named |= {package: version(package) for package in PYTHON_PACKAGES}

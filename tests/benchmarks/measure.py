@@ -27,13 +27,9 @@ _clock_getcpuclockid = ctypes.CDLL(None, use_errno=True).clock_getcpuclockid
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run, or the medians of several.
+    """One run, or the medians of several: responses per second; processor time per request, and waits, in microseconds.
 
-    Attributes:
-        rate: responses per second.
-        cost: processor time per request, in microseconds.
-        p50: of the times until the response, in microseconds, as are p99 and p999.
-        beside: processor time of another process per request, such as Redis, in microseconds.
+    ``beside`` is the processor time of another process, such as Redis.
     """
 
     rate: float
@@ -58,7 +54,6 @@ class Ratio:
 
     @classmethod
     def of(cls, ratios: Sequence[float]) -> "Ratio":
-        """Give that of the ratios in each round."""
         return cls(median(ratios), min(ratios), max(ratios))
 
     def __str__(self) -> str:
@@ -70,12 +65,9 @@ class Variant:
     """What is compared with other variants.
 
     Attributes:
-        label: in the report.
-        running: who is driven.
-        load: with what.
         expected: the verdict on each request; None where nobody tells it, and only the answers can be looked at.
         suppressed: flood control may have the service count requests without a line of their own.
-        beside: another process whose processor time is of interest, such as Redis.
+        beside: the id of another process whose processor time is of interest.
     """
 
     label: str
@@ -87,7 +79,6 @@ class Variant:
 
 
 def medians(runs: Sequence[Figures]) -> Figures:
-    """Give the median of each figure by itself."""
     return Figures(*(median(getattr(run, field.name) for run in runs) for field in fields(Figures)))
 
 

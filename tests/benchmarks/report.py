@@ -8,8 +8,6 @@ from tests.benchmarks.measure import Ratio
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure beside what it may be at most."""
-
     what: str
     measured: str
     at_most: str
@@ -32,7 +30,6 @@ class Section:
     targets: Sequence[Target] = ()
 
     def markdown(self) -> str:
-        """Give the section as it stands in the report."""
         return f"## {self.title}\n\n{self.text}\n\n{table(self.head, self.rows)}"
 
 

@@ -26,14 +26,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A contender that listens.
-
-    Attributes:
-        contender: which.
-        pid: its process's id.
-        port: where it listens.
-        ledger: where its verdicts are found.
-    """
+    """A contender that listens."""
 
     contender: Contender
     pid: int
@@ -42,7 +35,6 @@ class Running:
 
     @property
     def name(self) -> str:
-        """Its name in the report."""
         return self.contender.name
 
 
@@ -97,7 +89,6 @@ class Bench(ExitStack):
 
 
 def listens(port: int) -> bool:
-    """Say whether anybody accepts connections there."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -106,7 +97,6 @@ def listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Give a port that nobody uses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

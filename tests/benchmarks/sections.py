@@ -41,7 +41,6 @@ SLOWEST_START = 1.0
 
 
 def contest(rounds: int, seconds: int, progress: Progress) -> Section:
-    """Measure the main table."""
     with Bench() as bench:
         contenders = [bench.start(contender) for contender in all_contenders()]
         valid = bench.load(load.verified(), seconds=seconds)
@@ -121,7 +120,6 @@ def half_rate_section(pairs: Mapping[str, Sequence[tuple[Figures, Figures]]]) ->
 
 
 def starts(rounds: int, _: int, progress: Progress) -> Section:
-    """Measure how long each takes from its start to its first answer."""
     contenders = [contender for contender in all_contenders() if contender.name != PIPED]
     of_each: dict[str, list[tuple[float, float]]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):

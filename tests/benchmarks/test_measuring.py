@@ -11,8 +11,8 @@ import pytest
 
 from tests.benchmarks import load, machine
 from tests.benchmarks.contenders import NODE, limit
-from tests.benchmarks.load import BROWSER, USERS, Answers, Load, parse, request, user_id
-from tests.benchmarks.measure import Figures, Variant, cost_ratio, medians, ordered, processor_seconds, wait_until_idle
+from tests.benchmarks.load import USERS, Answers, Load, user_id
+from tests.benchmarks.measure import Figures, Variant, cost_ratio, ordered, processor_seconds, wait_until_idle
 from tests.benchmarks.report import Section, Target, document
 from tests.benchmarks.running import Running
 from tests.benchmarks.verdicts import LogFile, Verdicts, WrongError, check_run, check_suppressed, read
@@ -44,10 +44,6 @@ def verified(count: int = 2000, users: int = USERS) -> Verdicts:
     return Verdicts(Counter(verified=count), Counter(user_id(number % users) for number in range(count)))
 
 
-def test_each_figure_has_its_own_median() -> None:
-    assert medians([figures(1, 30), figures(3, 10), figures(2, 20)]) == figures(2, 20)
-
-
 def test_a_ratio_compares_runs_of_the_same_round() -> None:
     ratio = cost_ratio([figures(1), figures(20), figures(9)], [figures(2), figures(20), figures(10)])
     assert str(ratio) == "0.90 (0.50 to 1.00)"
@@ -72,29 +68,11 @@ def test_the_report_says_which_targets_hold() -> None:
     assert "## Costs\n\nOf all.\n\n|  | µs |\n| --- | ---: |\n| it | 1.0 |\n" in text
 
 
-def test_wrks_last_line_is_the_scripts() -> None:
-    output = (
-        "Running 3s test @ http://127.0.0.1:8000\n  1 threads and 64 connections\nRequests/sec:   9000.00\n"
-        '{"responses": 27000, "microseconds": 3000000, "p50": 1, "p99": 2, "p999": 3, "not_ok": 4, "unanswered": 5}\n'
-    )
-    answers = parse(output)
-    assert answers == Answers(27000, 3_000_000, p50=1, p99=2, p999=3, not_ok=4, unanswered=5)
-    assert answers.rate == 9000
-
-
-@pytest.mark.parametrize(("size", "at_least", "at_most"), [(0, 700, 800), (2000, 1990, 2010), (7000, 6990, 7010)])
+@pytest.mark.parametrize(("size", "at_least", "at_most"), [(0, 700, 800), (7000, 6990, 7010)])
 def test_everybody_has_a_token_of_the_size(size: int, at_least: int, at_most: int) -> None:
     made = load.verified(size=size)
     assert len(set(made)) == USERS
     assert {at_least <= len(token) <= at_most for token in made} == {True}
-
-
-def test_a_request_is_what_goes_over_the_wire() -> None:
-    assert request("a.b.c") == (
-        b"DELETE /v1/auth/session HTTP/1.1\r\nHost: logout.example.com\r\nAuthorization: Bearer a.b.c\r\n"
-        b"Connection: keep-alive\r\n\r\n"
-    )
-    assert b"Authorization" not in request("", BROWSER)
 
 
 @pytest.mark.parametrize("lines", LINES.values(), ids=list(LINES))
@@ -136,7 +114,6 @@ def test_a_run_has_a_verdict_for_each_response_and_those_under_way(verdicts: Ver
         (ANSWERS, Verdicts(Counter(verified=2000), Counter(user_stranger=2000)), "1 users who sent no token"),
         (replace(ANSWERS, not_ok=1), verified(), "1 answers were not 200"),
         (replace(ANSWERS, unanswered=1), verified(), "1 requests broke"),
-        (replace(ANSWERS, responses=0), Verdicts(Counter(), Counter()), "no answer at all"),
     ],
 )
 def test_a_run_that_is_wrong_says_why(answers: Answers, verdicts: Verdicts, message: str) -> None:
@@ -144,12 +121,9 @@ def test_a_run_that_is_wrong_says_why(answers: Answers, verdicts: Verdicts, mess
         check_run("it", "verified", answers, verdicts, connections=64)
 
 
-def test_suppressed_calls_have_few_lines_of_the_expected_verdict() -> None:
-    check_suppressed("it", "absent", ANSWERS, Verdicts(Counter(absent=500)))
-
-
 @pytest.mark.parametrize("said", [Counter(absent=2000), Counter(absent=1, verified=1)])
 def test_calls_that_were_not_suppressed_are_noticed(said: Counter[str]) -> None:
+    check_suppressed("it", "absent", ANSWERS, Verdicts(Counter(absent=500)))
     with pytest.raises(WrongError, match="were to be suppressed"):
         check_suppressed("it", "absent", ANSWERS, Verdicts(said))
 

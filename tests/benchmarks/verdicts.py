@@ -47,7 +47,6 @@ class LogFile:
         self.path = path
 
     def take(self, at_least: int = 0) -> Verdicts:
-        """Give the verdicts in it."""
         deadline = time.monotonic() + TIMEOUT
         while (content := self.path.read_bytes()).count(b"\n") < at_least and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -71,7 +70,6 @@ class Count:
         self._taken = 0
 
     def take(self, at_least: int = 0) -> Verdicts:
-        """Give how many have come."""
         del at_least
         _, body = get(self._port, "GET /verified")
         new, self._taken = int(body) - self._taken, int(body)
@@ -79,7 +77,6 @@ class Count:
 
 
 def get(port: int, line: str, token: str = "") -> tuple[int, bytes]:
-    """Send one request; give the status and the body of its answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     method, path = line.split()
     connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
@@ -120,7 +117,6 @@ def check_suppressed(name: str, expected: str, answers: Answers, verdicts: Verdi
 
 
 def check_answers(name: str, answers: Answers) -> None:
-    """Hold a run to its answers."""
     if answers.not_ok or answers.unanswered:
         raise WrongError(f"{name}: {answers.not_ok} answers were not 200, {answers.unanswered} requests broke")
     if not answers.responses:
@@ -130,12 +126,8 @@ def check_answers(name: str, answers: Answers) -> None:
 def check_refusals(name: str, port: int, ledger: Ledger, *, expiry: bool = True, number: int = 0) -> None:
     """See that a running contender tells a good token from a forged and, where it looks at that, an expired one.
 
-    Args:
-        name: whose, for the message.
-        port: where it listens.
-        ledger: where it tells its verdicts.
-        expiry: whether it looks at claims.
-        number: which of the tokens of each kind to send; one that was never sent before is in nobody's memory."""
+    ``number`` is which of the tokens of each kind to send: one that was never sent before is in nobody's memory.
+    """
     for kind in ["verified", "rejected", *(["expired"] if expiry else [])]:
         good = kind == "verified"
         ledger.take()
@@ -146,7 +138,6 @@ def check_refusals(name: str, port: int, ledger: Ledger, *, expiry: bool = True,
 
 
 def check_guard(name: str, port: int, line: str) -> None:
-    """See that a guarded application lets in the good tokens only."""
     for kind, make in load.KINDS.items():
         status, _ = get(port, line, make()[0])
         if status != (200 if kind == "verified" else 401):

@@ -13,8 +13,7 @@ import httpx
 import pytest
 import respx
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile
@@ -153,26 +152,20 @@ def with_other_trailing_bits(segment: str) -> str:
 
 
 def algorithms() -> Iterator[Vector]:
-    for alg in ("none", "None", "NONE", "nOnE", None, "", "RS256 ", " RS256", "rs256", "RS256\x00", "HS256"):
+    for alg in ("none", "nOnE", None, "", "RS256 ", "rs256", "HS256"):
         yield carried(f"alg {shown(alg)} without a signature", f"{signing_input(alg=alg)}.")
         yield carried(f"alg {shown(alg)} with a good signature", with_header(alg=alg))
-    others: list[Any] = [[], ["RS256"], ["none", "RS256"], 0, 256, True, False, 1.5, {}, {"RS256": "RS256"}]
+    others: list[Any] = [["RS256"], 256, True, {}]
     for other in others:
         yield carried(f"alg {shown(other)}", with_header(alg=other))
     yield carried("alg missing", without_header("alg"))
     yield carried("good alg, no signature", f"{signing_input()}.", reason="token-invalid-signature")
 
     public = pem()
-    for name, secret in {
-        "PEM": public,
-        "PEM without its last line break": public.strip(),
-        "PEM in one line": public.replace("\n", ""),
-        "nothing": "",
-    }.items():
-        for alg, digest in {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}.items():
-            text = signing_input(alg=alg)
-            mac = hmac.new(secret.encode(), text.encode(), digest).digest()
-            yield carried(f"{alg} with {name} as the secret", f"{text}.{b64url(mac)}")
+    for name, secret in {"PEM": public, "PEM without its last line break": public.strip(), "nothing": ""}.items():
+        text = signing_input(alg="HS256")
+        mac = hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()
+        yield carried(f"HS256 with {name} as the secret", f"{text}.{b64url(mac)}")
 
     key = private_key()
     for alg, algorithm in {"RS384": hashes.SHA384(), "RS512": hashes.SHA512()}.items():
@@ -189,11 +182,6 @@ def algorithms() -> Iterator[Vector]:
         f"{text}.{b64url(key.sign(text.encode(), pss, hashes.SHA256()))}",
         reason="token-invalid-signature",
     )
-    text = signing_input(alg="ES256")
-    numbers = decode_dss_signature(
-        ec.generate_private_key(ec.SECP256R1()).sign(text.encode(), ec.ECDSA(hashes.SHA256()))
-    )
-    yield carried("ES256 by a key of its own", f"{text}.{b64url(b''.join(n.to_bytes(32, 'big') for n in numbers))}")
 
 
 def foreign_keys() -> Iterator[Vector]:
@@ -214,21 +202,8 @@ def foreign_keys() -> Iterator[Vector]:
     yield carried("other claims under a good signature", f"{head}.{claimed}.{signed}", reason="token-invalid-signature")
 
 
-NO_KID: list[Any] = [None, 5, 1.5, True, [], [KID], {}, {"kid": KID}]
-ANY_KID = [
-    "",
-    " ",
-    "x" * 4000,
-    KID + "\x00",
-    KID + "\r\n",
-    "\x1b[31m",
-    "ä",
-    KID.upper(),
-    KID + " ",
-    "../../etc/passwd",
-    "' OR 1=1 --",
-    "https://evil.example/jwks.json",
-]
+NO_KID: list[Any] = [None, 5, True, [KID], {"kid": KID}]
+ANY_KID = ["", "x" * 4000, KID + "\x00", "\x1b[31m\r\n", "ä", KID.upper(), "../../etc/passwd"]
 
 
 def key_ids() -> Iterator[Vector]:
@@ -248,12 +223,12 @@ def key_ids() -> Iterator[Vector]:
 def forbidden_parameters() -> Iterator[Vector]:
     attackers = jwk(key=private_key("attacker"))
     parameters: dict[str, list[Any]] = {
-        "crit": [None, [], ["exp"], ["b64"], "exp", {}, 0, True],
-        "b64": [None, False, True, "false", 0],
-        "jwk": [None, {}, attackers, jwk(), [attackers], "x"],
-        "jku": [None, "", "https://evil.example/jwks.json", "file:///etc/passwd", []],
-        "x5u": [None, "", "https://evil.example/chain.pem"],
-        "x5c": [None, [], ["MIIB"], "MIIB"],
+        "crit": [None, [], ["exp"], {}],
+        "b64": [None, False, True],
+        "jwk": [None, attackers, jwk()],
+        "jku": [None, "https://evil.example/jwks.json"],
+        "x5u": [None, "https://evil.example/chain.pem"],
+        "x5c": [None, ["MIIB"]],
     }
     for name, values in parameters.items():
         for value in values:
@@ -265,21 +240,11 @@ def forbidden_parameters() -> Iterator[Vector]:
 
 
 def types_and_categories() -> Iterator[Vector]:
-    types: list[Any] = ["at+jwt", "jwt", "Jwt", "JWT ", "JOSE", "", None, 5, True, ["JWT"], {}]
+    types: list[Any] = ["at+jwt", "jwt", "JWT ", "", None, ["JWT"]]
     for typ in types:
         yield carried(f"typ {shown(typ)}", with_header(typ=typ))
     category = HEADER["cat"]
-    categories: list[Any] = [
-        "cl_B7d4PD222AAA",
-        "cl_B7d4PD333AAA",
-        category.lower(),
-        category + " ",
-        "",
-        None,
-        5,
-        [category],
-        {},
-    ]
+    categories: list[Any] = ["cl_B7d4PD222AAA", "cl_B7d4PD333AAA", category.lower(), "", None, [category]]
     for cat in categories:
         yield carried(f"cat {shown(cat)}", with_header(cat=cat), reason="token-category-not-supported")
     yield accepted("typ and cat missing", token(GOOD, head={"alg": "RS256", "kid": KID}))
@@ -309,15 +274,7 @@ def encodings() -> Iterator[Vector]:
     yield carried("one character more than base64 can have", over(f"{head}.{'A' * (4 - len(body) % 4 + 1)}{body}"))
 
     whole = good()
-    for name, blank in {
-        "space": " ",
-        "tab": "\t",
-        "LF": "\n",
-        "CR": "\r",
-        "CRLF": "\r\n",
-        "NUL": "\0",
-        "VT": "\v",
-    }.items():
+    for name, blank in {"space": " ", "tab": "\t", "CRLF": "\r\n", "NUL": "\0"}.items():
         yield carried(f"{name} inside the header", whole[:10] + blank + whole[10:])
         yield carried(f"{name} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
         yield carried(f"{name} inside the signature", whole[:-10] + blank + whole[-10:])
@@ -330,10 +287,7 @@ def encodings() -> Iterator[Vector]:
 
 def parts() -> Iterator[Vector]:
     head, body, signature = good().split(".")
-    for text in (
-        *("{}", "Bearer", "a", "%", "%00"),
-        *(".", "..", "...", "....", "a.b", "a.b.c", "a.b.c.d", "a.b.c.d.e", "..a", ".a.", "a.."),
-    ):
+    for text in ("{}", "Bearer", "%00", ".", "..", "...", "a.b", "a.b.c", "a.."):
         yield carried(f"just {text}", text)
     for name, text in {
         "header only": head,
@@ -373,15 +327,7 @@ def machine_tokens() -> Iterator[Vector]:
 
 def bytes_that_are_not_ascii() -> Iterator[Vector]:
     whole = good().encode()
-    for raw in (
-        b"\xff" * 20,
-        b"\x80",
-        "ä.ö.ü".encode(),
-        b"\xc3.\x28.\xa0",
-        b"\x00",
-        b"\x00" * 100,
-        bytes(range(1, 256)),
-    ):
+    for raw in (b"\xff" * 20, "ä.ö.ü".encode(), b"\xc3.\x28.\xa0", b"\x00", bytes(range(1, 256))):
         yield carried(f"bytes {shown(raw)}", raw)
     for name, raw in {
         "non-breaking space in front": b"\xa0" + whole,
@@ -399,28 +345,11 @@ def bytes_that_are_not_ascii() -> Iterator[Vector]:
 
 
 def json_texts() -> Iterator[Vector]:
-    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"):
+    for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
         yield carried(f"header in {encoding}", with_raw_header(json.dumps(HEADER).encode(encoding)))
         yield carried(f"payload in {encoding}", with_payload(json.dumps(GOOD).encode(encoding)))
 
-    texts = [
-        "[]",
-        '"text"',
-        "5",
-        "null",
-        "true",
-        "",
-        " ",
-        "{",
-        "}",
-        "{}{}",
-        "{'a': 1}",
-        '{"a": 1,}',
-        "{} x",
-        "NaN",
-        "\0",
-    ]
-    for text in texts:
+    for text in ("[]", "5", "null", "", "{", "{}{}", '{"a": 1,}', "NaN", "\0"):
         yield carried(f"payload {text!a}", with_payload(text.encode()))
         yield carried(f"header {text!a}", with_raw_header(text.encode()))
     yield carried("payload {}", with_payload(b"{}"))
@@ -513,19 +442,7 @@ def other_claims() -> Iterator[Vector]:
     for jti in jtis:
         yield carried(f"jti {shown(jti)}", good(jti=jti))
     yield accepted("jti empty", good(jti=""))
-    hostile: list[Any] = [
-        None,
-        5,
-        True,
-        "",
-        "x" * 500,
-        "\r\n",
-        [],
-        ["x"],
-        {},
-        {"id": 5, "sub": []},
-        {"id": "\n", "sub": "\0"},
-    ]
+    hostile: list[Any] = [None, 5, "x" * 500, "\r\n", ["x"], {}, {"id": 5, "sub": []}, {"id": "\n", "sub": "\0"}]
     for value in hostile:
         yield accepted(f"odd free-form claims {shown(value)}", good(**dict.fromkeys(FREE_FORM, value)))
 

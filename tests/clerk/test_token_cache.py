@@ -52,13 +52,6 @@ def test_a_token_that_lives_long_is_remembered_for_a_minute(later: float, verifi
     assert tried.use(1, expires=NOW + 30 * 24 * 3600) == verifications
 
 
-def test_what_is_known_is_the_same_again() -> None:
-    tried = Tried()
-    tried.use(1, 2)
-    found = [tried.cache.get(b"token %d" % number) for number in (1, 2)]
-    assert [identity.user_id for identity in found if identity is not None] == ["user_1", "user_2"]
-
-
 @pytest.mark.parametrize(
     ("later", "verifications"),
     [

@@ -2,35 +2,15 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
-from service.telemetry.metrics import Metrics
-from tests.support.debian import need
-from tests.support.processes import TIMEOUT
+from tests.support.prometheus import exposed, promtool
 
 RULES = Path("deploy/alerts.yml")
 UNIT_TESTS = Path("tests/deploy/alerts_test.yml")
 ALERTS = dict(re.findall(r"^      - alert: (\w+)\n((?:        .*\n)+)", RULES.read_text("utf-8"), re.MULTILINE))
-
-_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-
-
-def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [need("promtool", "prometheus"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-
-
-def exposed() -> set[str]:
-    """The names of all numbers that the service can show."""
-    metrics = Metrics()
-    assert metrics.keys_fetched_at  # made on demand
-    families = text_string_to_metric_families(generate_latest(metrics.registry).decode())
-    return {family.name + suffix for family in families for suffix in _SUFFIXES[family.type]}
 
 
 def test_prometheus_accepts_the_rules() -> None:
@@ -81,6 +61,12 @@ def test_an_alert_has_a_severity_a_summary_and_one_line_that_says_what_to_do(ale
     assert re.search(r"^          severity: (critical|warning)$", body, re.MULTILINE)
     for annotation in ("summary", "action"):
         assert re.search(rf'^          {annotation}: ".{{20,130}}\."$', body, re.MULTILINE)
+
+
+def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
+    assert set(re.findall(r"^### (ClerkLogout\w+)$", Path("docs/runbook.md").read_text("utf-8"), re.MULTILINE)) == {
+        *ALERTS
+    }
 
 
 def test_the_settings_that_actions_name_exist() -> None:

@@ -148,10 +148,12 @@ def get(path: str) -> bytes:
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD - 100) + b"\r\n" + CLOSE, id="large header"),
-        pytest.param(b"GET /" + b"a" * (MAX_HEAD - 200) + b" HTTP/1.1\r\n" + CLOSE, id="a long URL"),
-        pytest.param(b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * (MAX_FIELDS - 1) + CLOSE, id="many headers"),
-        pytest.param(b"\r\n\r\nGET / HTTP/1.1\r\n" + CLOSE, id="empty lines before it"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * (MAX_HEAD - 100) + b"\r\n" + CLOSE, id="large header"
+        ),
+        pytest.param(b"GET /" + b"a" * (MAX_HEAD - 200) + b" HTTP/1.1\r\nHost: a\r\n" + CLOSE, id="a long URL"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * (MAX_FIELDS - 2) + CLOSE, id="many headers"),
+        pytest.param(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n" + CLOSE, id="empty lines before it"),
     ],
 )
 def test_a_head_within_the_bounds_is_served(running: Running, head: bytes) -> None:
@@ -161,14 +163,20 @@ def test_a_head_within_the_bounds_is_served(running: Running, head: bytes) -> No
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param([b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD + 1) + b"\r\n\r\n"], id="a large header in one read"),
-        pytest.param([b"GET / HTTP/1.1\r\nX: " + b"a" * 8 * MEGABYTE + b"\r\n\r\n"], id="a header of megabytes"),
-        pytest.param([b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 100_000 + b"\r\n"], id="many headers"),
-        pytest.param([b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * (MAX_FIELDS + 1) + b"\r\n"], id="one header too many"),
-        pytest.param([b"GET /" + b"a" * 8 * MEGABYTE + b" HTTP/1.1\r\n\r\n"], id="a long URL"),
-        pytest.param([b"GET / HTTP/1.1\r\nX:" + b" " * 8 * MEGABYTE + b"a\r\n\r\n"], id="white space"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * (MAX_HEAD + 1) + b"\r\n\r\n"], id="a large header in one read"
+        ),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 8 * MEGABYTE + b"\r\n\r\n"], id="a header of megabytes"
+        ),
+        pytest.param([b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 100_000 + b"\r\n"], id="many headers"),
+        pytest.param([b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * MAX_FIELDS + b"\r\n"], id="one header too many"),
+        pytest.param([b"GET /" + b"a" * 8 * MEGABYTE + b" HTTP/1.1\r\nHost: a\r\n\r\n"], id="a long URL"),
+        pytest.param([b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" " * 8 * MEGABYTE + b"a\r\n\r\n"], id="white space"),
         pytest.param([b"\r\n" * 8 * MEGABYTE], id="empty lines"),
-        pytest.param([b"GET / HTTP/1.1\r\n", *[b"X: " + b"a" * 1000 + b"\r\n"] * 200], id="a head without an end"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nHost: a\r\n", *[b"X: " + b"a" * 1000 + b"\r\n"] * 200], id="a head without an end"
+        ),
     ],
 )
 def test_a_head_beyond_the_bounds_is_refused(running: Running, head: list[bytes]) -> None:
@@ -186,7 +194,7 @@ def test_a_head_beyond_the_bounds_is_refused(running: Running, head: list[bytes]
         b"\0\r\n\r\n",
         b"GET / HTTP/1.1\nHost: a\n\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
     ids=["binary", "line feeds only", "HTTP/2", "CONNECT"],
 )
@@ -203,9 +211,9 @@ def test_a_body_is_no_head(running: Running) -> None:
     """Megabytes of it, in chunks and with a length, and the connection serves on."""
     chunked = b"".join(b"1000\r\n" + b"a" * 4096 + b"\r\n" for _ in range(500)) + b"0\r\n\r\n"
     with running.connect() as connection:
-        connection.sendall(b"POST /body/1 HTTP/1.1\r\n" + CHUNKED + chunked)
+        connection.sendall(b"POST /body/1 HTTP/1.1\r\nHost: a\r\n" + CHUNKED + chunked)
         assert one_answer(connection) == b"a" * 4096 * 500
-        connection.sendall(b"DELETE /2 HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n" + b"a" * 2_000_000)
+        connection.sendall(b"DELETE /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + b"a" * 2_000_000)
         assert one_answer(connection) == b"/2"
         connection.sendall(get("/3"))
         assert one_answer(connection) == b"/3"
@@ -218,7 +226,7 @@ def test_trailers_are_dropped(running: Running) -> None:
             connection.sendall(b"GET /headers HTTP/1.1\r\nHost: service\r\n" + CHUNKED)
             connection.sendall(b"1\r\na\r\n0\r\nX-Forwarded-For: 192.0.2.1\r\nX-Other: a\r\n\r\n")
             assert one_answer(connection) == b'["host","transfer-encoding"]'
-        connection.sendall(b"POST /body/hold HTTP/1.1\r\n" + CHUNKED + b"1\r\na\r\n")
+        connection.sendall(b"POST /body/hold HTTP/1.1\r\nHost: a\r\n" + CHUNKED + b"1\r\na\r\n")
         assert running.app.held.wait(TIMEOUT)
         connection.sendall(b"0\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
         running.app.let_go.set()
@@ -236,7 +244,7 @@ def test_trailers_are_dropped(running: Running) -> None:
 )
 def test_a_body_that_goes_wrong_after_its_answer_gets_no_second_one(running: Running, end: bytes) -> None:
     with running.connect() as connection:
-        connection.sendall(b"DELETE /1 HTTP/1.1\r\n" + CHUNKED + b"1\r\na\r\n")
+        connection.sendall(b"DELETE /1 HTTP/1.1\r\nHost: a\r\n" + CHUNKED + b"1\r\na\r\n")
         assert one_answer(connection) == b"/1"
         with contextlib.suppress(ConnectionError):
             connection.sendall(end)
@@ -244,21 +252,52 @@ def test_a_body_that_goes_wrong_after_its_answer_gets_no_second_one(running: Run
 
 
 def test_a_body_that_goes_wrong_before_its_answer_is_refused(running: Running) -> None:
-    assert bodies(running.exchange(b"POST /body HTTP/1.1\r\n" + CHUNKED + b"1\r\na\r\nno chunk\r\n")) == [BAD]
+    assert bodies(running.exchange(b"POST /body HTTP/1.1\r\nHost: a\r\n" + CHUNKED + b"1\r\na\r\nno chunk\r\n")) == [
+        BAD
+    ]
 
 
 def test_an_answer_that_has_begun_is_not_broken_off(running: Running) -> None:
     """By a body that goes wrong meanwhile."""
     with running.connect() as connection:
-        connection.sendall(b"POST /large HTTP/1.1\r\n" + CHUNKED)
+        connection.sendall(b"POST /large HTTP/1.1\r\nHost: a\r\n" + CHUNKED)
         begun = connection.recv(1000)
         connection.sendall(b"no chunk\r\n")
         assert len(bodies(begun + received(connection))[0]) == 16 * MEGABYTE
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET /1\r\n", id="no version"),
+        pytest.param(b"GET /1 HTTP/2.0\r\nHost: a\r\n", id="HTTP/2.0"),
+        pytest.param(b"GET /1 HTTP/1.2\r\nHost: a\r\n", id="HTTP/1.2"),
+        pytest.param(b"GET /1 HTTP/0.9\r\nHost: a\r\n", id="HTTP/0.9"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n", id="HTTP/2 with prior knowledge"),
+        pytest.param(b"GET /1 HTTP/1.1\r\n", id="no host"),
+        pytest.param(b"GET /1 HTTP/1.1\r\nHost: a\r\nHost: a\r\n", id="two hosts"),
+        pytest.param(b"GET /1 HTTP/1.0\r\nHost: a\r\nhost: b\r\n", id="two hosts in HTTP/1.0"),
+        pytest.param(b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n", id="identity"),
+        pytest.param(b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n", id="xchunked"),
+        pytest.param(b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n", id="two codings"),
+        pytest.param(
+            b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            id="chunked twice",
+        ),
+        pytest.param(b"POST /body HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", id="chunked in HTTP/1.0"),
+    ],
+)
+def test_what_servers_read_differently_is_refused(running: Running, head: bytes) -> None:
+    """RFC 9112, sections 2.3, 3.2 and 6.1."""
+    asked = len(running.app.asked)
+    assert bodies(running.exchange(head + b"\r\n")) == [BAD]
+    assert len(running.app.asked) == asked
+
+
 def test_an_upgrade_is_not_heeded(running: Running) -> None:
     """Java's client asks for one in each first request, and sends its body with it."""
-    head = b"POST /body HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\n"
+    head = b"POST /body HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    head += b"Content-Length: 5\r\n\r\n"
     with running.connect() as connection:
         connection.sendall(head + b"12345")
         assert one_answer(connection) == b"12345"
@@ -269,7 +308,7 @@ def test_an_upgrade_is_not_heeded(running: Running) -> None:
 def test_a_request_is_the_last_where_the_parser_heeds_an_upgrade(running: Running) -> None:
     """It does when the header comes in pieces: what follows is not parsed as a request."""
     with running.connect() as connection:
-        connection.sendall(b"POST /body HTTP/1.1\r\nConnection: Upgrade\r\nUpg")
+        connection.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpg")
         time.sleep(0.05)  # so that it is read
         connection.sendall(b"rade: h2c\r\nContent-Length: 36\r\n\r\n")
         connection.sendall(get("/2"))
@@ -279,11 +318,11 @@ def test_a_request_is_the_last_where_the_parser_heeds_an_upgrade(running: Runnin
 
 def test_an_expectation_that_nobody_met_closes_the_connection(running: Running) -> None:
     """Else a body that the client did not send would be looked for in its next request."""
-    answer = running.exchange(b"DELETE /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+    answer = running.exchange(b"DELETE /1 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"\r\nconnection: close\r\n" in answer
     with running.connect() as connection:
-        connection.sendall(b"POST /body HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        connection.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"body")
         assert bodies(received(connection)) == [b"body"]
@@ -297,7 +336,7 @@ def test_an_expectation_that_nobody_met_closes_the_connection(running: Running) 
     [
         pytest.param(get("/2") * 1000, id="requests"),
         pytest.param(b"\0\r\n\r\n", id="what is no request"),
-        pytest.param(b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 300 + b"\r\n", id="a head beyond the bounds"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 300 + b"\r\n", id="a head beyond the bounds"),
         pytest.param(b"\r\n" * MEGABYTE, id="empty lines"),
     ],
 )
@@ -315,7 +354,9 @@ def test_what_is_sent_before_an_answer_is_not_heard(running: Running, behind: by
     assert running.app.asked == ["/hold"]
 
 
-@pytest.mark.parametrize("head", [b"GET /1 HTTP/1.1\r\n" + CLOSE, b"GET /1 HTTP/1.0\r\n\r\n"], ids=["close", "1.0"])
+@pytest.mark.parametrize(
+    "head", [b"GET /1 HTTP/1.1\r\nHost: a\r\n" + CLOSE, b"GET /1 HTTP/1.0\r\n\r\n"], ids=["close", "1.0"]
+)
 def test_nothing_is_heard_after_the_last_request(running: Running, head: bytes) -> None:
     assert bodies(running.exchange(head + get("/2"), get("/3"))) == [b"/1"]
     assert running.app.asked == ["/1"]
@@ -324,7 +365,7 @@ def test_nothing_is_heard_after_the_last_request(running: Running, head: bytes) 
 @pytest.mark.parametrize("body", [b"", b"a"], ids=["", "in its body"])
 def test_a_client_that_sends_no_more_is_answered(running: Running, body: bytes) -> None:
     with running.connect() as connection:
-        connection.sendall(b"DELETE /hold HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (10 * len(body)) + body)
+        connection.sendall(b"DELETE /hold HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (10 * len(body)) + body)
         connection.shutdown(socket.SHUT_WR)
         assert running.app.held.wait(TIMEOUT)
         running.app.let_go.set()
@@ -347,16 +388,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
         yield running
 
 
-ANSWERED = b"DELETE / HTTP/1.1\r\nContent-Length: 100\r\n\r\n"
+ANSWERED = b"DELETE / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     "sent",
     [
         pytest.param(b"", id="nothing"),
-        pytest.param(b"GET / HTTP/1.1\r\nX: ", id="part of a head"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", id="part of a head"),
         pytest.param(ANSWERED + b"a", id="part of a body"),
-        pytest.param(b"POST /body HTTP/1.1\r\nContent-Length: 100\r\n\r\na", id="part of a body that is read"),
+        pytest.param(
+            b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\na", id="part of a body that is read"
+        ),
     ],
 )
 def test_silence_is_cut(impatient: Running, sent: bytes) -> None:
@@ -370,7 +413,7 @@ def test_silence_is_cut(impatient: Running, sent: bytes) -> None:
 @pytest.mark.parametrize(
     ("sent", "drop"),
     [
-        pytest.param(b"GET / HTTP/1.1\r\nX: ", b"a", id="a head"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a", id="a head"),
         pytest.param(b"", b"\r\n", id="empty lines"),
         pytest.param(get("/1"), b"\r\n", id="empty lines after a request"),
     ],
@@ -390,7 +433,7 @@ def test_dripping_wins_no_time(impatient: Running, sent: bytes, drop: bytes) -> 
 
 def test_a_body_may_take_its_time(impatient: Running) -> None:
     with impatient.connect() as connection:
-        connection.sendall(b"POST /body HTTP/1.1\r\nContent-Length: 20\r\n\r\n")
+        connection.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
         for _ in range(20):
             connection.sendall(b"a")
             time.sleep(SOON / 10)
@@ -414,7 +457,7 @@ def test_a_client_that_does_not_take_its_answer_is_cut(impatient: Running, close
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(TIMEOUT)
         connection.connect(impatient.address)
-        connection.sendall(b"GET /large HTTP/1.1\r\n" + close)
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n" + close)
         deadline = time.monotonic() + TIMEOUT
         while impatient.server.server_state.connections or not impatient.app.asked:
             assert time.monotonic() < deadline
@@ -425,7 +468,7 @@ def test_a_client_that_does_not_take_its_answer_is_cut(impatient: Running, close
 def test_an_idle_connection_closes(impatient: Running, late: bytes) -> None:
     impatient.server.config.timeout_keep_alive = 1
     with impatient.connect() as connection:
-        connection.sendall(b"DELETE /1 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(late))
+        connection.sendall(b"DELETE /1 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(late))
         assert one_answer(connection) == b"/1"
         connection.sendall(late)
         started = time.monotonic()

@@ -15,6 +15,7 @@ from tests.conftest import OpenClient
 from tests.support.debian import need
 from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT
+from tests.support.redis_server import redis_server
 from tests.support.signing import ORIGIN, jwk, token
 
 SESSION = "/v1/auth/session"
@@ -53,7 +54,13 @@ async def test_it_is_alive_while_everything_else_is_down(open_client: OpenClient
 async def test_with_a_pem_it_is_ready_at_once(client: httpx.AsyncClient) -> None:
     response = await client.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ready", "keys": "ok", "spool": "ok", "revocations": "ok"}
+    assert response.json() == {
+        "status": "ready",
+        "keys": "ok",
+        "event_log": "ok",
+        "spool": "ok",
+        "revocations": "ok",
+    }
     samples = await scrape(client)
     assert samples["clerk_logout_ready"] == samples["clerk_logout_revocations_up"] == [({}, 1)]
 
@@ -100,6 +107,17 @@ async def test_while_the_first_fetch_hangs_it_is_not_ready(
     assert (response.status_code, response.json()["keys"]) == (503, "not fetched yet")
 
 
+async def test_with_a_broken_event_log_it_is_ready_and_says_how_much_waits(open_client: OpenClient) -> None:
+    async with open_client(event_log="/dev/full") as client:
+        await client.delete(SESSION)
+        response = await client.get("/readyz")
+    assert response.status_code == 200
+    assert re.fullmatch(
+        r"failing since \S+Z: No space left on device; [1-9][0-9]+ bytes wait in the spool",
+        response.json()["event_log"],
+    )
+
+
 async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: OpenClient) -> None:
     async with open_client(revocations_url="redis://:sesame@127.0.0.1:1/0") as client:
         response = await client.get("/readyz")
@@ -108,6 +126,15 @@ async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: Ope
     assert response.json()["status"] == "ready"
     assert "cannot be reached" in response.json()["revocations"]
     assert "sesame" not in response.text
+
+
+async def test_a_redis_that_may_evict_sessions_is_told_of(open_client: OpenClient) -> None:
+    with redis_server("--maxmemory-policy", "allkeys-lru") as redis:
+        async with open_client(revocations_url=redis.url) as client:
+            response = await client.get("/readyz")
+            assert (await scrape(client))["clerk_logout_revocations_up"] == [({}, 1)]
+    assert response.status_code == 200
+    assert "maxmemory-policy is allkeys-lru" in response.json()["revocations"]
 
 
 # --- Metrics ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.events.log import EventLog, Timeouts
-from service.events.outputs import LogFile, Output, StandardOutput
+from service.events.outputs import LogFile, Output, Stream
 from service.events.spool import Spool
 from service.telemetry.metrics import Metrics
 from tests.support.processes import TIMEOUT
@@ -92,9 +92,9 @@ def test_what_was_told_to_be_recorded_is_in_the_log_in_the_end_whole_and_in_orde
     with tempfile.TemporaryDirectory() as directory:
         path, spools = Path(directory, "events.log"), Path(directory, "spool")
         with faulty(Kernel(log, spool)):
-            answers, lost = asyncio.run(told(LogFile(str(path)), spools, sizes, HASTE))
+            answers, lost = asyncio.run(told(LogFile(str(path), "a file"), spools, sizes, HASTE))
         # The next process, on a healthy machine.
-        asyncio.run(told(LogFile(str(path)), spools, [], HEALTHY))
+        asyncio.run(told(LogFile(str(path), "a file"), spools, [], HEALTHY))
         expected = [line(number, 100) for number in range(len(answers))]
         written = path.read_bytes().splitlines(keepends=True)
         for torn in set(written) - set(expected):
@@ -117,7 +117,7 @@ def test_a_stream_that_takes_what_it_likes_gets_every_line_once_and_in_order(siz
         path, spools = Path(directory, "events.log"), Path(directory, "spool")
 
         with path.open("wb") as file:
-            output = StandardOutput(file.fileno())
+            output = Stream(file.fileno(), "a stream")
 
         with faulty(Kernel(log, [])):
             answers, _ = asyncio.run(told(output, spools, sizes, dataclasses.replace(HASTE, drain=TIMEOUT)))

@@ -65,7 +65,7 @@ class Store(MemoryStore):
     out_of_reach = False
     asked = 0
     takes = 0.0
-    """Seconds for each answer, if it gets them."""
+    """Seconds for each answer."""
 
     def __init__(self) -> None:
         super().__init__()

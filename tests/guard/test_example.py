@@ -1,8 +1,4 @@
-"""The applications that README.md shows under "Guard your own application", run as a reader would run them.
-
-``tests/test_docs.py`` holds the texts here against README.md; here they run under uvicorn, beside the service and a
-real Redis that both share.
-"""
+"""The applications that docs/guard.md shows, under uvicorn, beside the service and a real Redis that both share."""
 
 import os
 import re
@@ -23,66 +19,14 @@ from tests.support.redis_server import redis_server
 
 ROOT = Path(__file__).parents[2]
 
-STARLETTE = """\
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-
-from service.guard import SessionGuard
-
-
-async def orders(request):
-    return JSONResponse({"user": request.user.user_id, "orders": []})
-
-
-app = Starlette(routes=[Route("/orders", orders)], middleware=[Middleware(SessionGuard)])
-"""
-
-FASTAPI = """\
-from fastapi import FastAPI, Request
-
-from service.guard import SessionGuard
-
-app = FastAPI()
-app.add_middleware(SessionGuard, public={"/docs", "/openapi.json"})
-
-
-@app.get("/orders")
-async def orders(request: Request):
-    return {"user": request.user.user_id, "orders": []}
-"""
-
-BACKEND = """\
-from starlette.applications import Starlette
-from starlette.authentication import requires
-from starlette.middleware import Middleware
-from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-
-from service.guard import SessionBackend
-
-
-async def home(request):
-    return JSONResponse({"signed_in": request.user.is_authenticated})
-
-
-@requires("authenticated", status_code=401)
-async def orders(request):
-    return JSONResponse({"user": request.user.user_id, "orders": []})
-
-
-sessions = SessionBackend()
-authentication = Middleware(AuthenticationMiddleware, backend=sessions, on_error=sessions.on_error)
-app = Starlette(
-    routes=[Route("/", home), Route("/orders", orders)],
-    middleware=[authentication],
-    lifespan=sessions.lifespan,
+PAGE = (ROOT / "docs" / "guard.md").read_text("utf-8")
+EXAMPLES = dict(
+    zip(
+        ["starlette", "fastapi", "backend"],
+        re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL),
+        strict=True,
+    )
 )
-"""
-
-EXAMPLES = {"starlette": STARLETTE, "fastapi": FASTAPI, "backend": BACKEND}
 
 
 @contextmanager
@@ -153,7 +97,7 @@ def until_status(status: int, shop: httpx.Client, headers: dict[str, str]) -> ht
 
 
 def test_without_its_settings_an_example_ends_with_one_line(tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(STARLETTE, encoding="utf-8")
+    (tmp_path / "shop.py").write_text(EXAMPLES["starlette"], encoding="utf-8")
     variables = {name: value for name, value in environment().items() if name != "CLERK_JWT_KEY"}
     done = subprocess.run(
         [sys.executable, "-m", "uvicorn", "shop:app", "--port", "0"],

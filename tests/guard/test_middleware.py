@@ -100,6 +100,7 @@ async def test_a_scope_added_to_a_request_is_not_held_by_the_next() -> None:
         pytest.param({}, "session-token-missing", id="nothing sent"),
         pytest.param(bearer("garbage"), "token-invalid", id="garbage"),
         pytest.param(bearer(expired()), "token-expired", id="expired"),
+        pytest.param(bearer(of_session(sts="pending")), "session-pending", id="open tasks"),
     ],
 )
 async def test_any_other_never_reaches_the_application(headers: dict[str, str], reason: str) -> None:
@@ -109,14 +110,9 @@ async def test_any_other_never_reaches_the_application(headers: dict[str, str], 
     assert response.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize(("allow_pending", "status"), [(False, 401), (True, 200)])
-async def test_a_session_with_open_tasks_passes_where_it_is_allowed(allow_pending: bool, status: int) -> None:
-    sent = bearer(of_session(sts="pending"))
-    async with client_of(guarded(allow_pending=allow_pending)) as client:
-        response = await client.get("/", headers=sent)
-    assert response.status_code == status
-    if status == 401:
-        assert response.json()["reason"] == "session-pending"
+async def test_a_session_with_open_tasks_passes_where_it_is_allowed() -> None:
+    async with client_of(guarded(allow_pending=True)) as client:
+        assert (await client.get("/", headers=bearer(of_session(sts="pending")))).status_code == 200
 
 
 async def unreachable(*_: object) -> None:
@@ -145,9 +141,7 @@ async def test_a_public_path_is_for_everybody_as_nobody() -> None:
             assert (await client.get("/healthz", headers=headers)).json() == {"user": "", "authenticated": False}
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/healthz/", "/healthz/x", "/HEALTHZ", "//healthz", "/x/../healthz", "/healthz\n", "/healthz?", ""]
-)
+@pytest.mark.parametrize("path", ["/healthz/", "/HEALTHZ", "//healthz", "/x/../healthz", "/healthz\n", ""])
 async def test_only_the_whole_path_is_public(path: str) -> None:
     guard = SessionGuard(unreachable, public={"/healthz"}, check=Parts().check)
     start, _ = await answered(guard, scope(path=path))
@@ -163,11 +157,7 @@ async def test_a_public_path_when_mounted_is_the_whole_path() -> None:
 
 def test_one_path_without_braces_is_a_mistake() -> None:
     with pytest.raises(TypeError, match="public is a collection of paths"):
-        SessionGuard(hello_app, public="/healthz", check=Parts().check)
-
-
-async def hello_app(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse("hello")(scope, receive, send)
+        SessionGuard(unreachable, public="/healthz", check=Parts().check)
 
 
 PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}
@@ -223,21 +213,8 @@ async def test_any_other_websocket_is_closed_before_it_is_accepted(headers: dict
 # --- On its own, from the environment --------------------------------------------------------------------------------
 
 
-def on_its_own(**options: Any) -> Starlette:
-    app = Starlette(routes=ROUTES)
-    app.add_middleware(SessionGuard, **options)
-    return app
-
-
-async def test_it_is_open_for_as_long_as_the_application_lives(
-    in_environment: Callable[..., None], events: EventFile
-) -> None:
-    in_environment()
-    async with started(on_its_own()) as client:
-        assert is_open(events.path)
-        assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
-        assert (await client.get("/")).status_code == 401
-    assert not is_open(events.path)
+def on_its_own() -> Starlette:
+    return Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard)])
 
 
 async def test_the_applications_own_lifespan_runs_inside(
@@ -254,8 +231,8 @@ async def test_the_applications_own_lifespan_runs_inside(
     in_environment()
     for check in (None, Parts().check):
         app = Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard, check=check)], lifespan=lifespan)
-        async with started(app):
-            pass
+        async with started(app) as client:
+            assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
     assert open_at == [True, True, False, False]
 
 
@@ -275,25 +252,14 @@ async def test_all_is_closed_before_the_server_may_end(in_environment: Callable[
     assert open_at == {"lifespan.startup.complete": True, "lifespan.shutdown.complete": False}
 
 
-async def test_an_unusable_setting_stops_the_start_with_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("CLERK_JWT_KEY", "CLERK_SECRET_KEY"):
-        monkeypatch.delenv(name, raising=False)
+async def test_an_unusable_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The server is told why in one line; ``test_example.py`` sees what uvicorn makes of it."""
+    monkeypatch.setenv("CLERK_JWT_KEY", "")
+    monkeypatch.setenv("CLERK_SECRET_KEY", "")
     monkeypatch.chdir(tmp_path)
-    messages: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "lifespan.startup"}
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
     with pytest.raises(ConfigurationError, match="CLERK_JWT_KEY: set this or CLERK_SECRET_KEY"):
-        await on_its_own()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
-    (message,) = messages
-    assert message["type"] == "lifespan.startup.failed"
-    assert message["message"].startswith("clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY")
+        async with started(on_its_own()):
+            pass
 
 
 async def test_an_application_without_lifespan_leaves_nothing_open(
@@ -312,18 +278,13 @@ async def test_in_a_mounted_application_it_opens_with_a_request(
     """No lifespan reaches it there."""
     in_environment()
     guard = SessionGuard(Starlette(routes=ROUTES))
-    async with started(Starlette(routes=[Route("/", hello_public), Mount("/api", app=guard)])) as client:
-        assert (await client.get("/")).text == "public"
+    async with started(Starlette(routes=[Mount("/api", app=guard)])) as client:
         assert not is_open(events.path)
         assert (await client.get("/api/")).status_code == 401
         assert (await client.get("/api/", headers=bearer(of_session()))).status_code == 200
         assert is_open(events.path)
     async with started(guard):
         pass  # closes it
-
-
-async def hello_public(_: Request) -> Response:
-    return PlainTextResponse("public")
 
 
 async def test_a_list_of_its_own_is_warned_of(

@@ -62,22 +62,6 @@ async def admitted_by(check: SessionCheck) -> object:
     return await check(read_head(scope(bearer(of_session()))))
 
 
-async def test_a_pem_that_cannot_be_used_leaves_nothing_open(
-    settings: Callable[..., Settings],
-) -> None:
-    with pytest.raises(ConfigurationError, match=r"^CLERK_JWT_KEY: is not a PEM public key"):
-        async with open_session_check(settings(clerk_jwt_key="eyJ.secret.token")):
-            pass
-    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
-
-
-async def test_a_spool_that_cannot_be_used_is_named(settings: Callable[..., Settings], events: EventFile) -> None:
-    events.path.touch()
-    with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: cannot be written to: .* is not a directory"):
-        async with open_session_check(settings(event_spool_dir=str(events.path))):
-            pass
-
-
 async def test_a_list_that_several_share_is_not_warned_of(
     settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -48,11 +48,6 @@ def ask(batcher: Batcher[int, int], *questions: int) -> list[asyncio.Future[int]
     return [batcher.submit(question, SECONDS) for question in questions]
 
 
-async def test_a_single_question_is_asked_at_once(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
-    trips.end()
-    assert await asyncio.gather(*ask(batcher, 4)) == [8]
-
-
 async def test_questions_of_one_moment_go_together(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
     trips.end(3)
     assert await asyncio.gather(*ask(batcher, *range(10))) == [2 * number for number in range(10)]
@@ -119,15 +114,6 @@ async def test_closing_cancels_all(trips: RoundTrips, batcher: Batcher[int, int]
     await batcher.close()
     await asyncio.wait(answers, timeout=SECONDS)
     assert all(answer.cancelled() for answer in answers)
-
-
-async def test_an_answer_that_takes_too_long_is_given_up(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
-    began = time.monotonic()
-    with pytest.raises(TimeoutError):
-        await batcher.submit(1, 0.05)
-    assert time.monotonic() - began >= 0.05
-    trips.end(2)
-    assert await batcher.submit(2, SECONDS) == 4
 
 
 async def test_while_the_loop_is_busy_an_answer_is_still_seen() -> None:

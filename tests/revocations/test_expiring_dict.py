@@ -6,15 +6,6 @@ from service.revocations.revocation_list import ExpiringDict
 from tests.revocations.conftest import Clock
 
 
-def test_an_entry_is_there_until_its_end(clock: Clock) -> None:
-    entries = ExpiringDict(10, clock=clock)
-    entries.put("a", 1.0, 1005.0)
-    clock.now = 1004.999
-    assert entries.get("a") == (1.0, 1005.0)
-    clock.now = 1005.0
-    assert entries.get("a") is None
-
-
 def test_what_has_ended_leaves_memory(clock: Clock) -> None:
     entries = ExpiringDict(1000, clock=clock)
     for number in range(1000):
@@ -23,15 +14,6 @@ def test_what_has_ended_leaves_memory(clock: Clock) -> None:
     for _ in range(20):
         entries.put("new", 0.0, clock.now + 1)
     assert entries.keys() == ["new"]
-
-
-def test_a_new_entry_outlives_the_ended_one_before_it(clock: Clock) -> None:
-    entries = ExpiringDict(10, clock=clock)
-    entries.put("a", 1.0, 1005)
-    clock.now = 1006.0
-    entries.put("a", 2.0, 1050)
-    entries.put("b", 1.0, 1050)
-    assert entries.get("a") == (2.0, 1050)
 
 
 def test_when_it_is_full_the_entry_that_ends_soonest_goes(clock: Clock) -> None:
@@ -45,17 +27,6 @@ def test_when_it_is_full_the_entry_that_ends_soonest_goes(clock: Clock) -> None:
     assert len(dropped) == 1
     assert sorted(entries.keys()) == ["a", "b", "d"]
     assert entries.get("b") == (5.0, 1040)
-
-
-def test_what_has_ended_makes_room_before_anything_is_dropped(clock: Clock) -> None:
-    dropped: list[None] = []
-    entries = ExpiringDict(2, clock=clock, on_dropped=lambda: dropped.append(None))
-    entries.put("a", 0.0, 1001)
-    entries.put("b", 0.0, 1050)
-    clock.now = 1001.0
-    entries.put("c", 0.0, 1050)
-    assert dropped == []
-    assert entries.keys() == ["b", "c"]
 
 
 @pytest.mark.parametrize("moved", [False, True])

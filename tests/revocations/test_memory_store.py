@@ -24,12 +24,3 @@ async def test_claims_are_bounded_too(clock: Clock) -> None:
         assert await store.claim(f"sess_{number}", seconds=60 + number)
     assert not store.is_claimed("sess_0")
     assert store.is_claimed("sess_4")
-
-
-async def test_it_tells_for_how_long_it_keeps_a_session(clock: Clock) -> None:
-    store = MemoryStore(clock=clock)
-    await store.add(["sess_1"], at=5.0, seconds=75)
-    clock.now += 25
-    assert store.session_ids() == ["sess_1"]
-    assert store.entry("sess_1") == (5.0, 50.0)
-    assert store.entry("sess_2") is None

@@ -7,10 +7,6 @@ from tests.revocations.conftest import Sharers
 AT = 1_790_000_000.123456
 
 
-async def test_a_session_that_nobody_signed_out_is_not_on_the_list(sharers: Sharers) -> None:
-    assert await sharers.other.find("sess_1") is None
-
-
 async def test_a_signed_out_session_is_on_the_list_with_its_time(sharers: Sharers) -> None:
     await sharers.store.add(["sess_1"], at=AT, seconds=75)
     assert await sharers.store.find("sess_1") == AT
@@ -44,13 +40,6 @@ async def test_the_earlier_time_wins_in_whichever_order_they_come(sharers: Share
     assert await sharers.other.find("sess_1") == AT - 9
 
 
-async def test_after_its_time_an_earlier_time_counts_no_more(sharers: Sharers) -> None:
-    await sharers.store.add(["sess_1"], at=AT, seconds=75)
-    sharers.let_pass(75)
-    await sharers.store.add(["sess_1"], at=AT + 100, seconds=75)
-    assert await sharers.other.find("sess_1") == AT + 100
-
-
 async def test_1200_sessions_are_signed_out_at_once(sharers: Sharers) -> None:
     session_ids = [f"sess_{number:027}" for number in range(1200)]
     await sharers.store.add(session_ids, at=AT, seconds=75)
@@ -62,7 +51,7 @@ async def test_no_sessions_at_all_are_no_mistake(sharers: Sharers) -> None:
     assert sharers.store.problem is None
 
 
-@pytest.mark.parametrize("session_id", ["x" * 128, "a:b", "{a}", "a*", '"', "'", "\\", "$5", "%00"])
+@pytest.mark.parametrize("session_id", ["x" * 128, "{a}:b*", "\"'\\%00"])
 async def test_any_visible_ascii_is_a_session_id(sharers: Sharers, session_id: str) -> None:
     await sharers.store.add([session_id], at=AT, seconds=75)
     assert await sharers.other.find(session_id) == AT
@@ -73,19 +62,4 @@ async def test_only_the_first_claim_is_the_first(sharers: Sharers) -> None:
     assert await sharers.store.claim("sess_1", seconds=60)
     assert not await sharers.other.claim("sess_1", seconds=60)
     assert not await sharers.store.claim("sess_1", seconds=60)
-    assert await sharers.other.claim("sess_2", seconds=60)
-
-
-async def test_after_its_time_there_is_a_first_claim_again(sharers: Sharers) -> None:
-    assert await sharers.store.claim("sess_1", seconds=60)
-    sharers.let_pass(50)
-    assert not await sharers.other.claim("sess_1", seconds=60)
-    sharers.let_pass(10)
-    assert await sharers.other.claim("sess_1", seconds=60)
-
-
-async def test_a_claim_signs_nobody_out_and_a_sign_out_claims_nothing(sharers: Sharers) -> None:
-    await sharers.store.claim("sess_1", seconds=60)
-    await sharers.store.add(["sess_2"], at=AT, seconds=75)
-    assert await sharers.other.find("sess_1") is None
     assert await sharers.other.claim("sess_2", seconds=60)

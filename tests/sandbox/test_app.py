@@ -15,25 +15,9 @@ from service.clerk.keys import KeyRing
 from service.clerk.verdict import Auth
 from service.clerk.verifier import Verifier
 from service.sandbox.app import create_sandbox
-from service.sandbox.instance import Instance, Session
+from service.sandbox.instance import Instance
+from tests.sandbox.conftest import SECRET, Clock
 from tests.support.signing import ISSUER, ORIGIN
-
-SECRET = "sk_test_sandbox"
-
-
-class Clock:
-    """Seconds since 1970 that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -86,6 +70,7 @@ async def test_a_browser_signs_in_gets_tokens_and_signs_out(browser: httpx.Async
     (session,) = (await browser.post("/sandbox/sign-in?user_id=user_alice")).json()["response"]["sessions"]
     assert session["user_id"] == "user_alice"
     assert (await browser.post(f"/v1/client/sessions/{session['id']}/tokens")).json()["object"] == "token"
+    assert (await browser.post("/v1/client/sessions")).status_code == 405
     signed_out = await browser.post("/v1/client/sessions?_method=DELETE")
     assert signed_out.json()["response"]["sessions"] == []
     ended = instance.session(session["id"])
@@ -93,21 +78,10 @@ async def test_a_browser_signs_in_gets_tokens_and_signs_out(browser: httpx.Async
     assert ended.status == "removed"
 
 
-async def test_an_ended_session_gets_no_token(browser: httpx.AsyncClient) -> None:
-    (session,) = (await browser.post("/sandbox/sign-in")).json()["response"]["sessions"]
-    await browser.delete("/v1/client/sessions")
-    refused = await browser.post(f"/v1/client/sessions/{session['id']}/tokens")
-    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, "signed_out")
-
-
 async def test_another_browser_gets_no_token_of_a_session(browser: httpx.AsyncClient) -> None:
     (session,) = (await browser.post("/sandbox/sign-in")).json()["response"]["sessions"]
     browser.cookies.clear()
     assert (await browser.post(f"/v1/client/sessions/{session['id']}/tokens")).status_code == 404
-
-
-async def test_signing_out_by_post_needs_the_method_that_is_meant(browser: httpx.AsyncClient) -> None:
-    assert (await browser.post("/v1/client/sessions")).status_code == 405
 
 
 async def test_a_command_line_gets_a_token_for_the_sandbox_itself(instance: Instance, clock: Clock, sdk: Clerk) -> None:
@@ -153,13 +127,6 @@ async def test_the_sdk_revokes_a_session_and_repeating_it_changes_nothing(instan
         assert revoked.status is models.Status.REVOKED
 
 
-async def test_the_sdk_gets_a_session_whatever_its_status(instance: Instance, sdk: Clerk) -> None:
-    session = instance.sign_in("user_alice")
-    assert (await sdk.sessions.get_async(session_id=session.id)).status is models.Status.ACTIVE
-    instance.end(session, "removed")
-    assert (await sdk.sessions.get_async(session_id=session.id)).status is models.Status.REMOVED
-
-
 @pytest.mark.parametrize("call", ["get_async", "revoke_async"])
 async def test_an_unknown_session_is_not_found(sdk: Clerk, call: str) -> None:
     with pytest.raises(models.ClerkErrors) as refused:
@@ -172,15 +139,9 @@ async def test_an_unknown_session_is_not_found(sdk: Clerk, call: str) -> None:
     ("path", "code", "name"),
     [
         ("/v1/sessions?user_id=u&status=gone", "form_param_format_invalid", "status"),
-        ("/v1/sessions?user_id=u&status=pending", "form_param_format_invalid", "status"),
-        ("/v1/sessions?user_id=u&limit=0", "form_param_format_invalid", "limit"),
         ("/v1/sessions?user_id=u&limit=501", "form_param_format_invalid", "limit"),
-        ("/v1/sessions?user_id=u&limit=٣", "form_param_format_invalid", "limit"),
-        ("/v1/sessions?user_id=u&offset=-1", "form_param_format_invalid", "offset"),
-        ("/v1/sessions", "form_param_missing", "user_id"),
         ("/v1/sessions?user_id=", "form_param_missing", "user_id"),
         ("/sandbox/events?from=3", "form_param_unknown", "from"),
-        ("/sandbox/events?after=x", "form_param_format_invalid", "after"),
     ],
 )
 async def test_wrong_parameters_are_refused_by_name(
@@ -196,14 +157,11 @@ async def test_wrong_parameters_are_refused_by_name(
     ("path", "name"),
     [
         ("/sandbox/sign-in?user=alice", "user"),
-        ("/sandbox/token?userid=alice", "userid"),
         ("/sandbox/token?expired=yes", "expired"),
         ("/sandbox/token?claims=azp", "claims"),
         ("/sandbox/token?claims=5", "claims"),
         ("/sandbox/token?session_id=sess_1&user_id=alice", "user_id"),
-        ("/sandbox/sessions?expired=true", "expired"),
         ("/sandbox/sessions/sess_1/end?cause=expired", "cause"),
-        ("/sandbox/webhooks/redeliver?count=2", "count"),
     ],
 )
 async def test_a_shortcut_refuses_a_parameter_that_it_would_ignore(
@@ -217,7 +175,7 @@ async def test_a_shortcut_refuses_a_parameter_that_it_would_ignore(
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/v1/jwks"), ("GET", "/v1/sessions"), ("POST", "/v1/sessions/sess_1/revoke")]
 )
-@pytest.mark.parametrize("authorization", [None, "Bearer sk_test_other", "Basic x", "Bearer ключ"])
+@pytest.mark.parametrize("authorization", [None, "Bearer sk_test_other", "Bearer ключ"])
 async def test_the_backend_api_wants_the_secret_key(
     browser: httpx.AsyncClient, method: str, path: str, authorization: str | None
 ) -> None:
@@ -271,13 +229,6 @@ async def test_a_session_that_has_ended_gets_no_other_token(browser: httpx.Async
     assert (await browser.post(f"/sandbox/token?session_id={session.id}")).status_code == 200
     instance.end(session, "removed")
     assert (await browser.post(f"/sandbox/token?session_id={session.id}")).status_code == 404
-
-
-def test_how_a_session_ended_stays(instance: Instance) -> None:
-    session: Session = instance.sign_in("user_alice")
-    instance.end(session, "removed")
-    instance.end(session, "revoked")
-    assert session.status == "removed"
 
 
 def test_the_sdk_accepts_a_token_of_the_sandbox() -> None:

@@ -16,11 +16,9 @@ from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.sandbox.webhooks import post_to
 from service.settings import Settings
+from tests.sandbox.conftest import SECRET
 from tests.support.lines import EventFile
-from tests.support.signing import ISSUER, ORIGIN
-from tests.support.webhooks import signature
-
-SECRET_KEY = "sk_test_sandbox"
+from tests.support.signing import ORIGIN
 
 
 class Service:
@@ -39,11 +37,6 @@ class Service:
     @property
     def ids(self) -> list[str]:
         return [headers["svix-id"] for headers, _ in self.received]
-
-
-@pytest.fixture
-def instance() -> Instance:
-    return Instance(ISSUER, SECRET_KEY)
 
 
 @pytest.fixture
@@ -82,27 +75,16 @@ async def test_a_sign_out_is_told_in_clerks_shape(
     }
 
 
-async def test_it_is_signed_as_the_standard_says(
-    browser: httpx.AsyncClient, instance: Instance, service: Service
-) -> None:
-    await sign_in_and_out(browser)
-    ((headers, body),) = service.received
-    at, message_id = int(headers["svix-timestamp"]), headers["svix-id"]
-    assert headers["svix-signature"] == signature(body, message_id=message_id, at=at, secret=instance.webhook_secret)
-
-
 async def test_a_session_revoked_twice_is_told_once(
     browser: httpx.AsyncClient, instance: Instance, service: Service
 ) -> None:
     session = instance.sign_in("user_alice")
     for _ in range(2):
-        await browser.post(f"/v1/sessions/{session.id}/revoke", headers={"Authorization": f"Bearer {SECRET_KEY}"})
+        await browser.post(f"/v1/sessions/{session.id}/revoke", headers={"Authorization": f"Bearer {SECRET}"})
     assert [event["type"] for event in service.events] == ["session.revoked"]
 
 
-@pytest.mark.parametrize(
-    ("query", "cause"), [("", "revoked"), ("?cause=ended", "ended"), ("?cause=removed", "removed")]
-)
+@pytest.mark.parametrize(("query", "cause"), [("", "revoked"), ("?cause=ended", "ended")])
 async def test_a_session_can_be_ended_without_a_logout(
     browser: httpx.AsyncClient, service: Service, query: str, cause: str
 ) -> None:
@@ -128,17 +110,13 @@ async def test_without_a_peer_and_a_user_agent_both_are_empty(instance: Instance
 
 
 async def test_the_newest_webhook_is_sent_again_with_its_id(browser: httpx.AsyncClient, service: Service) -> None:
+    assert (await browser.post("/sandbox/webhooks/redeliver")).json() == {"redelivered": None}
     for _ in range(2):
         await sign_in_and_out(browser)
     first, second = service.ids
     assert (await browser.post("/sandbox/webhooks/redeliver")).json() == {"redelivered": second}
     assert service.ids == [first, second, second]
     assert service.events[2] == service.events[1]
-
-
-async def test_with_nothing_sent_there_is_nothing_to_send_again(browser: httpx.AsyncClient, service: Service) -> None:
-    assert (await browser.post("/sandbox/webhooks/redeliver")).json() == {"redelivered": None}
-    assert service.ids == []
 
 
 async def test_without_a_service_webhooks_go_to_nobody(instance: Instance) -> None:

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Iterable
 
-from service.events.outputs import StandardOutput
+from service.events.outputs import Stream
 from tests.support.processes import TIMEOUT
 
 
@@ -77,7 +77,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
-        self.output = StandardOutput(self._writer)
+        self.output = Stream(self._writer, "a pipe")
         os.close(self._writer)
         os.set_blocking(self.reader, False)
 

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -26,6 +27,16 @@ def environment(**changes: str) -> dict[str, str]:
     own = {"CLERK_JWT_KEY": pem(), "CLERK_AUTHORIZED_PARTIES": ORIGIN, "PORT": "0"}
     own |= {"FLOOD_PER_SECOND": "1000000", "FLOOD_PER_SESSION": "0"}  # tests call far more often than any client
     return inherited | own | changes
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
+    """Wait for something that another process does."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if holds():
+            return
+        pause.wait(0.05)
+    raise AssertionError(f"{what}: not within {seconds:g} s")
 
 
 class Server:
@@ -98,8 +109,7 @@ def request_under_way(server: Server) -> Iterator[socket.socket]:
     """
     head = "".join(f"{name}: {value}\r\n" for name, value in signed(b"{}").items())
     with socket.create_connection(server.address, TIMEOUT) as client:
-        client.sendall(
-            f"POST /v1/webhooks/clerk HTTP/1.1\r\nContent-Length: 2\r\n{head}Expect: 100-continue\r\n\r\n".encode()
-        )
+        head = f"POST /v1/webhooks/clerk HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n{head}\r\n"
+        client.sendall(head.encode())
         assert client.recv(100).startswith(b"HTTP/1.1 100"), "the body is not read"
         yield client

@@ -5,13 +5,13 @@ import pwd
 import re
 import socket
 import subprocess
-import time
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.debian import need
-from tests.support.processes import ROOT, TIMEOUT, Server
+from tests.support.processes import ROOT, TIMEOUT, Server, wait_until
 
 NGINX = ROOT / "deploy" / "nginx"
 
@@ -68,6 +68,20 @@ def nginx(directory: Path, *replicas: Server) -> Iterator[Proxy]:
 
 
 @contextmanager
+def caddy(directory: Path, *replicas: Server) -> Iterator[Proxy]:
+    """Caddy with the configuration that is shipped; only ports are others, and there is no TLS."""
+    program = need("caddy", "caddy")
+    port = _free_port()
+    site = (ROOT / "deploy" / "caddy" / "Caddyfile").read_text("utf-8")
+    site = _replace("127.0.0.1:8000 127.0.0.1:8001", " ".join("{}:{}".format(*one.address) for one in replicas), site)
+    site = _replace(r"\nlogout\.example\.com {", f"\nhttp://127.0.0.1:{port} {{", site)
+    (directory / "Caddyfile").write_text(_replace(r"\A((?:#.*\n)*\n{\n)", r"\1\tadmin off\n", site), "utf-8")
+    command: list[str | Path] = [program, "run", "--adapter", "caddyfile", "--config", directory / "Caddyfile"]
+    with _running(command, port, HOME=str(directory)) as proxy:
+        yield proxy
+
+
+@contextmanager
 def haproxy(directory: Path, server: Server) -> Iterator[Proxy]:
     """HAProxy, which passes trailers on."""
     program = need("haproxy", "haproxy")
@@ -91,18 +105,17 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str | Path], port: int) -> Iterator[Proxy]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + TIMEOUT
-        while not _listens(port):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline, "the proxy does not listen"
-            time.sleep(0.01)
-        yield Proxy(port, process)
-    finally:
-        process.terminate()
-        process.communicate(timeout=TIMEOUT)
+def _running(command: list[str | Path], port: int, **variables: str) -> Iterator[Proxy]:
+    with tempfile.TemporaryFile() as errors:  # a pipe would fill, and hold the proxy up
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | variables)
+        try:
+            wait_until(lambda: _listens(port) or process.poll() is not None, "the proxy listens")
+            errors.seek(0)
+            assert process.poll() is None, errors.read()
+            yield Proxy(port, process)
+        finally:
+            process.terminate()
+            process.wait(TIMEOUT)
 
 
 def _listens(port: int) -> bool:

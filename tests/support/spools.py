@@ -1,6 +1,5 @@
 """Spools as dead processes leave them, and lines to put into them."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -105,18 +104,6 @@ def claims(directory: Path) -> list[Path]:
 def contents(directory: Path) -> list[bytes]:
     """What the segments of all processes hold."""
     return [path.read_bytes() for path in sorted(directory.glob("*/*.jsonl"))]
-
-
-def is_held(claim: Path) -> bool:
-    """Tell whether a process holds the directory."""
-    descriptor = os.open(claim, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 @contextmanager

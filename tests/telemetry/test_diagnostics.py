@@ -3,13 +3,13 @@
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
-import structlog
 
 from service.telemetry import diagnostics
 from service.telemetry.diagnostics import MAX_WAITING, StderrHandler, configure_logging, where
@@ -44,26 +44,13 @@ def said(capfd: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], 
 
 
 def test_a_diagnostic_is_a_json_line_on_stderr(said: Any) -> None:
-    line = said(lambda: logger.warning("%d were lost", 3))
+    line = said(lambda: logger.warning("%d were\r\n\x1b[31m lost", 3))
     assert line.pop("timestamp").endswith("Z")
-    assert line == {"message": "3 were lost", "level": "warning", "logger": "service.test"}
+    assert line == {"message": "3 were\r\n\x1b[31m lost", "level": "warning", "logger": "service.test"}
 
 
-def test_control_characters_in_a_diagnostic_are_escaped(said: Any) -> None:
-    text = "one\r\ntwo\x1b[31m\x00"
-    assert said(lambda: logger.warning("kid: %s", text))["message"] == f"kid: {text}"
-
-
-def test_a_value_that_is_no_json_is_shown_as_text(said: Any) -> None:
-    structlog_logger = structlog.wrap_logger(
-        logger, processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
-    )
-    assert said(lambda: structlog_logger.warning("odd", value=ValueError("x")))["value"] == "ValueError('x')"
-
-
-@pytest.mark.parametrize("text", ["x", "é", "\x00"])
-def test_a_long_diagnostic_is_cut_and_stays_json(said: Any, text: str) -> None:
-    assert said(lambda: logger.warning(text * 5000))["message"] == text * 400
+def test_a_long_diagnostic_is_cut_and_stays_json(said: Any) -> None:
+    assert said(lambda: logger.warning("\x00" * 5000))["message"] == "\x00" * 400
 
 
 def test_of_a_long_traceback_the_end_is_kept(said: Any) -> None:
@@ -152,9 +139,5 @@ def test_what_is_below_the_level_is_not_said(capfd: pytest.CaptureFixture[str]) 
 def test_an_error_is_named_by_type_and_place_only() -> None:
     with pytest.raises(orjson.JSONDecodeError) as caught:
         orjson.loads(b"eyJ.secret.token")
-    assert where(caught.value).startswith("JSONDecodeError in test_diagnostics.py:")
-    assert "secret" not in where(caught.value)
-
-
-def test_an_error_that_was_never_raised_has_no_place() -> None:
-    assert where(ValueError("secret")) == "ValueError"
+    assert re.fullmatch(r"JSONDecodeError in test_diagnostics\.py:\d+", where(caught.value))
+    assert where(ValueError("never raised")) == "ValueError"

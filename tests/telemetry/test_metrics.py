@@ -8,25 +8,11 @@ from pathlib import Path
 from service.telemetry.metrics import TEXT_MAX_AGE, Children, Metrics
 
 
-def test_two_sets_of_metrics_do_not_count_together() -> None:
-    one, other = Metrics(), Metrics()
-    one.lost.inc()
-    assert b"events_lost_total 1.0" in one.text("")[0]
-    assert b"events_lost_total 0.0" in other.text("")[0]
-
-
 def test_a_child_is_the_one_that_the_library_gives() -> None:
     metrics = Metrics()
     children = Children(metrics.key_fetches)
     children["ok",].inc()
     assert children["ok",] is children["ok",] is metrics.key_fetches.labels("ok")
-
-
-def test_the_time_of_the_last_fetch_is_shown_on_demand() -> None:
-    assert b"keys_fetched" not in Metrics().text("")[0]
-    metrics = Metrics()
-    metrics.keys_fetched_at.set(5)
-    assert b"clerk_logout_keys_fetched_timestamp_seconds 5.0" in metrics.text("")[0]
 
 
 def test_a_text_is_rendered_once_a_second_for_each_format() -> None:

@@ -1,0 +1,137 @@
+"""The directories and files that a spool is made of: ``<spool>/<UUID>/<number>.jsonl``, as since version 0.1."""
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import orjson
+import uuid_utils
+
+from service.events.outputs import MAX_LINE
+
+PROBE = "probe"
+REST = ".rest"
+LINE_START = b'{"event":"'
+"""How each event line begins."""
+_is_name = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class LockedDirectory:
+    """A directory of segments that belongs to this process for as long as it holds its lock (flock(2)).
+
+    The kernel releases the lock however the process ends. systemd-tmpfiles leaves a locked directory alone, too.
+    """
+
+    path: Path
+    descriptor: int
+
+    @classmethod
+    def make(cls, parent: Path) -> Self:
+        """Make a directory and lock it, before it has a name under which somebody takes it for one that was left."""
+        name = str(uuid_utils.uuid7())  # so that names sort by age
+        path = parent / f".{name}"
+        path.mkdir(mode=0o700)
+        try:
+            return cls(parent / name, _lock(path, parent / name))
+        except OSError:
+            path.rmdir()
+            raise
+
+    @classmethod
+    def lock(cls, path: Path) -> Self | None:
+        """Lock a directory that may be left over; None if another process holds it, or it is gone.
+
+        Raises:
+            OSError: it cannot be opened or locked, or belongs to another user.
+        """
+        try:
+            return cls(path, _lock(path, path))
+        except (BlockingIOError, FileNotFoundError):
+            return None
+
+    def exists(self) -> bool:
+        """Tell whether the directory's name still leads to it."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), self.path.lstat())
+        except FileNotFoundError:
+            return False
+
+    def segments(self) -> list[Path]:
+        """Return the files of lines in it, oldest first."""
+        with os.scandir(self.path) as entries:
+            return sorted(
+                Path(entry)
+                for entry in entries
+                if entry.name.endswith(".jsonl") and entry.is_file(follow_symlinks=False)
+            )
+
+    def close(self) -> None:
+        """Remove the directory if it holds no lines, and unlock it."""
+        with suppress(OSError):
+            for file in (self.path / PROBE, *self.path.glob(f"*{REST}")):
+                file.unlink(missing_ok=True)
+            self.path.rmdir()
+        os.close(self.descriptor)
+
+
+def _lock(path: Path, name: Path) -> int:
+    """Lock a directory and give it this name; return its descriptor. No wait: BlockingIOError if another holds it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Fails if the process that held it until now has removed it.
+        path.rename(name)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_or_check(spool: Path) -> None:
+    """Make the spool's directory with mode 0700, or see that nobody but us and root can own what is put into it.
+
+    Raises:
+        OSError: it cannot be made, is a symbolic link or no directory, or belongs to another user.
+    """
+    with suppress(FileExistsError):
+        spool.mkdir(mode=0o700, parents=True)
+    status = spool.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is no directory, or a symbolic link")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+
+
+def directories(spool: Path) -> Iterator[Path]:
+    """Give the directories in the spool that are ours by their names, oldest first."""
+    return (spool / name for name in sorted(filter(_is_name, os.listdir(spool))))  # noqa: PTH208 - no Path each
+
+
+def event_lines(segment: Path, size: int = -1) -> bytes:
+    """Return the event lines among a segment's first bytes, or all of them.
+
+    Half a line at the end (its writer died before anybody was told that it is recorded) and what is no event line
+    (a damaged disk) are left out.
+    """
+    with segment.open("rb") as file:
+        return b"".join(line for line in file.read(size).splitlines(keepends=True) if _is_event(line))
+
+
+def _is_event(line: bytes) -> bool:
+    if len(line) > MAX_LINE or not line.startswith(LINE_START) or not line.endswith(b"\n"):
+        return False
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
