@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from service.settings import Settings
 from tests.support.debian import need
@@ -60,7 +60,7 @@ def test_a_token_signed_out_at_one_replica_is_refused_at_the_other(tmp_path: Pat
             own["CLERK_AUTHORIZED_PARTIES"] = ORIGIN
             own["EVENT_LOG"] = str(tmp_path / Path(own["EVENT_LOG"]).name)
             own["FORWARDED_ALLOW_IPS"] = "127.0.0.1"
-            own["SECRETS_DIR"] = str(secrets)
+            own["SECRETS_DIR"] = own["SECRETS_DIR"].replace("/run/secrets", str(secrets))
             replicas.append(stack.enter_context(serve(settings=own | {"CLERK_JWT_KEY": pem()})))
         assert len(replicas) == 2
         proxy = stack.enter_context(nginx(tmp_path, *replicas))
@@ -114,6 +114,6 @@ def test_a_service_is_watched_and_its_files_exist(name: str) -> None:
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     for source in (DIRECTORY / "prometheus.yml", ROOT / "deploy" / "alerts.yml"):
         (tmp_path / source.name).symlink_to(source)
-    command = [need("promtool", "prometheus"), "check", "config", tmp_path / "prometheus.yml"]
+    command: list[str | Path] = [need("promtool", "prometheus"), "check", "config", tmp_path / "prometheus.yml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr

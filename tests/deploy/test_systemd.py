@@ -18,7 +18,7 @@ from tests.support.signing import pem
 
 UNIT = ROOT / "deploy" / "systemd" / "clerk-logout@.service"
 LOGROTATE = ROOT / "deploy" / "systemd" / "logrotate"
-SETTINGS = re.findall(r"^(\w+)=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
+SETTINGS: list[tuple[str, str]] = re.findall(r"^(\w+)=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
 MOST_EXPOSED = 2.0
 
 
