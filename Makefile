@@ -8,10 +8,13 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock' pyproject.toml
 
 RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-annotate --extra report pyproject.toml
+TOOL := $(BIN)/uv tool run --quiet --from
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)
+ENGINE = $(shell docker info >/dev/null 2>&1 && echo docker || command -v buildah)
 PYTEST := -m pytest --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run example example-report test test-all test-oldest test-newest test-browser faults bench bench-quick check lock clean
+.PHONY: help run example example-report test test-all test-oldest test-newest test-browser faults bench bench-quick check check-deploy audit release lock clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -63,13 +66,33 @@ check: .venv/test.stamp ## ruff, mypy, import directions, and whether the locks 
 		&& diff -u deploy/requirements.txt "$$lock/run" && diff -u tests/requirements.txt "$$lock/test" \
 		&& echo 'the locks are current'
 
+check-deploy: .venv/test.stamp ## Hold deploy/ to hadolint, the Compose schema, kustomize, Kubernetes' schemas and checkov
+	@.ci/check-deploy
+
+audit: .venv/test.stamp ## Look the locked versions up among the known vulnerabilities; fails where these cannot be reached
+	@$(TOOL) pip-audit==2.10.1 pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r deploy/requirements.txt
+
+release: .venv/test.stamp ## Build the wheel, its SBOM and the image (BASE=python:3.13-slim@sha256:... pins the image's base)
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-release
+	@$(BIN)/uv pip install --quiet --python .venv-release --require-hashes --only-binary :all: -r deploy/requirements.txt
+	@$(BIN)/uv pip check --quiet --python .venv-release
+	@$(BIN)/uv pip install --quiet --python .venv-release --no-deps dist/*.whl
+	@$(TOOL) cyclonedx-bom==7.5.0 cyclonedx-py environment --output-reproducible \
+		-o dist/clerk-logout-$(VERSION).cdx.json .venv-release
+	@test -n '$(ENGINE)' || echo 'no image: neither docker nor buildah is here'
+	@test -z '$(ENGINE)' || BUILDAH_FORMAT=docker $(ENGINE) build $(ARGS) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -f deploy/Dockerfile -t clerk-logout:$(VERSION) .
+	@ls dist
+
 lock: ## Bring the locks in line with pyproject.toml (ARGS=--upgrade takes the newest versions)
 	@test -x $(BIN)/uv || $(MAKE) .venv/test.stamp
 	@$(COMPILE) $(ARGS) -o deploy/requirements.txt
 	@$(COMPILE) $(ARGS) --extra report --group test --constraint deploy/requirements.txt -o tests/requirements.txt
 
 clean: ## Remove .venv* and what tools left behind
-	@rm -rf .venv .example .venv-oldest .venv-newest tests/benchmarks/node/node_modules tests/clerk/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .example .venv-oldest .venv-newest .venv-release dist tests/benchmarks/node/node_modules tests/clerk/node/node_modules tests/deploy/node/node_modules .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3' >&2; exit 1; }

@@ -1,3 +1,3 @@
 """The sign-out recorder for applications that use Clerk."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

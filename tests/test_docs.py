@@ -28,9 +28,8 @@ PAGES = {
     for path in [
         *sorted(Path().glob("*.md")),
         Path("service/README.md"),
-        Path("deploy/nextjs/README.md"),
         *sorted(Path("docs").glob("*.md")),
-        Path("deploy/pipeline/README.md"),
+        *sorted(Path("deploy").rglob("README.md")),
     ]
 }
 README = PAGES["README.md"]

@@ -11,7 +11,7 @@ import jsonschema_rs
 import pytest
 
 from service.events.schemas import OPTIONAL, schemas
-from tests.events.test_schemas import ABSENT, EVENTS, EVERYTHING, VERIFIED, emitted
+from tests.events.test_schemas import ABSENT, EVENTS, EVERYTHING, NO_TOKEN, VERIFIED, emitted
 
 Schema = dict[str, Any]
 
@@ -66,7 +66,7 @@ def test_a_released_schema_is_changed_compatibly(release: str, name: str) -> Non
     assert list(breaking(RELEASED[release][name], schemas()[name])) == []
 
 
-@pytest.mark.parametrize("values", [ABSENT, VERIFIED, EVERYTHING], ids=["absent", "verified", "everything"])
+@pytest.mark.parametrize("values", [ABSENT | NO_TOKEN, VERIFIED, EVERYTHING], ids=["absent", "verified", "everything"])
 @pytest.mark.parametrize(("release", "name"), EACH)
 def test_a_line_of_today_holds_to_the_released_schema(release: str, name: str, values: dict[str, Any]) -> None:
     if name in EVENTS and (name == "user_logout" or "user_id" in values):
