@@ -202,10 +202,15 @@ def sandbox(port: int, clerk_port: int, packages: Path | None) -> None:
 
     Tokens are really signed and really verified; only the users are invented. No setting is read.
     """
-    with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
+    try:
         # Here, because only who tries it out needs the stand-in and the HTTP client.
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
-
+    except ModuleNotFoundError as error:
+        click.echo(
+            f"clerk-logout: {error.name} is missing: the production image has no sandbox; run it in the clone", err=True
+        )
+        sys.exit(2)
+    with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
         run_sandbox(port, clerk_port, Path(directory), packages)
 
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from service import __version__
+from service.cli import main
 from service.sandbox.command import PageOutput
 from tests.support.outputs import FakeOutput
 from tests.support.processes import ROOT, TIMEOUT, environment
@@ -119,3 +121,10 @@ def test_the_page_shows_only_what_the_output_has_taken() -> None:
     assert output.lines == ["one"]
     output.write(b"two\n")
     assert output.lines == ["one", "two"]
+
+
+def test_where_it_is_not_installed_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "service.sandbox.command", None)
+    result = CliRunner().invoke(main, ["sandbox"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("clerk-logout: service.sandbox.command is missing: the production image")
