@@ -97,15 +97,15 @@ async def test_a_scope_added_to_a_request_is_not_held_by_the_next() -> None:
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        pytest.param({}, "session-token-missing", id="nothing sent"),
-        pytest.param(bearer("garbage"), "token-invalid", id="garbage"),
-        pytest.param(bearer(expired()), "token-expired", id="expired"),
-        pytest.param(bearer(of_session(sts="pending")), "session-pending", id="open tasks"),
+        pytest.param(dict, "session-token-missing", id="nothing sent"),
+        pytest.param(lambda: bearer("garbage"), "token-invalid", id="garbage"),
+        pytest.param(lambda: bearer(expired()), "token-expired", id="expired"),
+        pytest.param(lambda: bearer(of_session(sts="pending")), "session-pending", id="open tasks"),
     ],
 )
-async def test_any_other_never_reaches_the_application(headers: dict[str, str], reason: str) -> None:
+async def test_any_other_never_reaches_the_application(headers: Callable[[], dict[str, str]], reason: str) -> None:
     async with client_of(SessionGuard(unreachable, check=Parts().check)) as client:
-        response = await client.get("/", headers=headers)
+        response = await client.get("/", headers=headers())
     assert (response.status_code, response.json()["reason"]) == (401, reason)
     assert response.headers["cache-control"] == "no-store"
 

@@ -78,7 +78,8 @@ async def test_a_redis_that_may_not_be_asked_for_its_policy_is_not_warned_about(
     redis.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     try:
         async with opened(redis.url.replace("//", "//some:secret@")) as store:
-            assert (store.problem, store.warning) == (None, None)
+            await until_up(store)
+            assert store.warning is None
     finally:
         redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
