@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,13 +183,15 @@ class Stage:
     """Where the service is, in each trouble."""
     browser: Browser = field(init=False)
     _users: int = 0
+    _read: int = 0
+    _lines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def browser_context(
         self, expected_errors: Sequence[str] = (), **settings: object
     ) -> AsyncIterator[BrowserContext]:
         """A browser without a past. A request that leaves the machine fails the test, as does an error in a page."""
-        context = await self.browser.new_context(ignore_https_errors=True)
+        context = await self.browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
         context.set_default_timeout(10_000)
         left: list[str] = []
         errors: list[str] = []
@@ -266,18 +268,22 @@ class Stage:
         """The sessions of a browser, the newest first."""
         return self.clerk.instance.sessions(client_id=visit.session.client_id)
 
-    def events(self, session: Session, event: str = "user_logout") -> list[dict[str, Any]]:
-        """What is recorded of a session; a line that comes again, from the spool, has the same ``event_id``."""
+    def lines(self) -> Collection[dict[str, Any]]:
+        """All events so far; a line that comes again, from the spool, has the same ``event_id``."""
         with self.log.open("rb") as file:
-            lines = [read_line(line) for line in file if line.endswith(b"\n")]
-        found = [line for line in lines if line["event"] == event and line["session_id"] == session.id]
-        return list({line["event_id"]: line for line in found}.values())
+            file.seek(self._read)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._read += len(line)
+                    event = read_line(line)
+                    self._lines[event["event_id"]] = event
+        return self._lines.values()
+
+    def events(self, session: Session, event: str = "user_logout") -> list[dict[str, Any]]:
+        return [line for line in self.lines() if line["event"] == event and line["session_id"] == session.id]
 
     def count(self, auth: str) -> int:
-        """How many logouts there are with a verdict."""
-        with self.log.open("rb") as file:
-            lines = [json.loads(line) for line in file if line.endswith(b"\n")]
-        return len({line["event_id"] for line in lines if line["auth"] == auth})
+        return sum(line["auth"] == auth for line in self.lines())
 
     async def event(self, session: Session, event: str = "user_logout", within: float = 15.0) -> dict[str, Any]:
         """Wait for the one event of a session; that no second one comes is seen at the end of the test run."""
