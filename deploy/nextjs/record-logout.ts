@@ -40,21 +40,32 @@ export async function recordLogout(session: EndingSession, options: RecordLogout
     warn("NEXT_PUBLIC_CLERK_LOGOUT_URL is not set, so no logout is recorded.");
     return;
   }
-  const known = recall();
-  if (known.includes(session.id)) return;
-  remember([...known, session.id]);
-  const lastToken = session.lastActiveToken?.getRawString();
-  const token = (ended ? null : await newToken(session)) ?? lastToken;
   const base = url.replace(/\/+$/, "");
-  const response = fetch(`${base}/v1/auth/session`, {
-    method: "DELETE",
-    headers: token ? { Authorization: `Bearer ${token}` } : {},
-    keepalive: true,
+  const lastToken = session.lastActiveToken?.getRawString();
+
+  const record = async (sent: () => void) => {
+    const known = recall();
+    if (known.includes(session.id)) return;
+    remember([...known, session.id]);
+    const token = (ended ? null : await newToken(session)) ?? lastToken;
+    const response = fetch(`${base}/v1/auth/session`, {
+      method: "DELETE",
+      headers: token ? { Authorization: `Bearer ${token}` } : {},
+      keepalive: true,
+    });
+    sent();
+    if (DEVELOPMENT) void explain(response, base);
+    const { ok } = await response.catch(() => ({ ok: false }));
+    // So that the next click, when the user or the service is online again, is not taken for a repetition.
+    if (!ok) remember(recall().filter((id) => id !== session.id));
+  };
+
+  await new Promise<void>((settle) => {
+    // What one tab remembers, another reads a moment later: until there is an answer, a lock keeps the others off.
+    const name = `clerk-logout ${session.id}`;
+    const locked = navigator.locks?.request(name, { ifAvailable: true }, (lock) => lock && record(settle));
+    (locked ?? Promise.reject()).catch(() => record(settle)).finally(settle);
   });
-  // So that the next click, when the user or the service is online again, is not taken for a repetition.
-  const forget = () => remember(recall().filter((id) => id !== session.id));
-  response.then(({ ok }) => ok || forget(), forget);
-  if (DEVELOPMENT) void explain(response, base);
 }
 
 /** The sessions that were recorded lately, in all tabs; where storage is blocked, in this one. */

@@ -16,13 +16,14 @@ from tests.support.debian import need
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     chromium = need("chromium", "chromium")
     need("npm", "npm")
+    need("openssl", "openssl")
     assemble()
-    with set_up(tmp_path_factory.mktemp("stage")) as (parts, frontend_api):
+    with set_up(tmp_path_factory.mktemp("stage")) as stage:
         reachable = "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
-        rules = f"MAP *.clerk.accounts.dev:443 127.0.0.1:{frontend_api}, {reachable}"
+        rules = f"MAP *.clerk.accounts.dev:443 127.0.0.1:{stage.frontend_api}, {reachable}"
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(
+            stage.browser = await playwright.chromium.launch(
                 executable_path=chromium, args=[*FLAGS, f"--host-resolver-rules={rules}", "--ignore-certificate-errors"]
             )
-            yield Stage(browser, **parts)
-            await browser.close()
+            yield stage
+            await stage.browser.close()

@@ -15,11 +15,12 @@ export default function RootLayout({ children }: { children: ReactNode }) {
         <body>
           <Recorder />
           <header>
-            <Link href="/" className="brand">
+            {/* No prefetch: the dashboard, asked for while signed out, would be remembered as the way to the sign-in page. */}
+            <Link href="/" prefetch={false} className="brand">
               clerk-logout <span>example</span>
             </Link>
             <nav aria-label="Main">
-              <Link href="/dashboard">Dashboard</Link>
+              <Link href="/dashboard" prefetch={false}>Dashboard</Link>
               <Show when="signed-out">
                 <Link href="/sign-in">Sign in</Link>
               </Show>

@@ -14,7 +14,11 @@ export default function Home() {
           <Link href="/sign-in">Sign in</Link> with any name. Nothing leaves this machine, and no account is needed.
         </li>
         <li>
-          Sign out on <Link href="/dashboard">the dashboard</Link>, with whichever button you like.
+          Sign out on{" "}
+          <Link href="/dashboard" prefetch={false}>
+            the dashboard
+          </Link>
+          , with whichever button you like.
         </li>
         <li>
           See the event on <a href={SANDBOX}>the sandbox&rsquo;s page</a>, or in the terminal.

@@ -1,11 +1,14 @@
 "use client";
 
 import { useClerk } from "@clerk/nextjs";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useEffect, useState } from "react";
 
 export function SignInForm() {
   const clerk = useClerk();
+  const [loaded, setLoaded] = useState(false); // not from the first render on, which has to be as on the server
   const [busy, setBusy] = useState(false);
+
+  useEffect(() => setLoaded(clerk.loaded), [clerk.loaded]);
 
   async function signIn(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
@@ -22,7 +25,7 @@ export function SignInForm() {
         Name
         <input name="name" defaultValue="user_2alice" pattern="[!-~]{1,64}" required autoComplete="username" />
       </label>
-      <button aria-busy={busy} disabled={!clerk.loaded || busy}>
+      <button aria-busy={busy} disabled={!loaded || busy}>
         Sign in
       </button>
     </form>
