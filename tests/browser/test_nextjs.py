@@ -470,9 +470,7 @@ async def test_through_a_rewrite_the_logout_is_recorded(stage: Stage) -> None:
 
 async def test_through_a_rewrite_the_cookie_is_enough_and_is_expired(stage: Stage) -> None:
     async def scenario(visit: Visit) -> None:
-        partitioned = "__session_chips=x; Path=/; Secure; SameSite=None; Partitioned"
-        await visit.page.evaluate("cookie => { document.cookie = cookie; }", partitioned)
-        assert len(await visit.session_cookies()) >= 3
+        assert len(await visit.session_cookies()) >= 2
         await visit.page.evaluate("fetch('/v1/auth/session', { method: 'DELETE', keepalive: true })")
         assert await visit.session_cookies() == set()
 
@@ -567,8 +565,8 @@ async def test_without_keepalive_a_slow_preflight_loses_the_event(stage: Stage) 
 @pytest.mark.parametrize("meanwhile", CLERK_MEANWHILE)
 async def test_a_tab_that_slept_signs_out_at_once(stage: Stage, sleepers: list[Sleeper], meanwhile: str) -> None:
     woken = [sleeper for sleeper in sleepers if sleeper.meanwhile == meanwhile]
-    for at in range(0, TRIES, 3):
-        await asyncio.gather(*(sleeper.wake_up_and_sign_out() for sleeper in woken[at : at + 3]))
+    for sleeper in woken:
+        await sleeper.wake_up_and_sign_out()
     assert len(woken) == TRIES
     await each_once(stage, [sleeper.visit.session for sleeper in woken], "verified", "expired")
 
