@@ -6,9 +6,12 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. A SIGTERM while ``serve`` is still importing ends it with 0, as it does later."""
+    """Run the command line. While ``serve`` is still importing, signals already do what they do later."""
     if sys.argv[1:2] == ["serve"]:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: os._exit(0))
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
     from service.cli import main as command_line  # noqa: PLC0415 - takes a third of a second
 
     command_line()

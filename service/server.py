@@ -76,10 +76,10 @@ def _accept_all(listener: socket.socket) -> list[socket.socket]:
 
 
 def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
-    """Open a listening socket.
+    """Open a listening socket on the first address of a host.
 
     Args:
-        host: an address, or a name, of which the first address counts.
+        host: an address or a name.
         port: 0 for any.
         setting: where the port was set, for the message.
 
@@ -88,15 +88,9 @@ def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
     """
     family, address = _resolve(host, port)[0]
     try:
-        # `::` means "everywhere" to whoever writes it, IPv4 included.
-        dual = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=dual)
+        return _open(family, address)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigurationError(setting, f"{port} on {host} is already in use") from None
-        if error.errno == errno.EACCES:
-            raise ConfigurationError(setting, f"{port} may not be opened by this user (below 1024?)") from None
-        raise ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}") from error
+        raise _problem(error, host, address[1], setting) from None
 
 
 def listen_on_all(host: str, port: int) -> list[socket.socket]:
@@ -108,16 +102,17 @@ def listen_on_all(host: str, port: int) -> list[socket.socket]:
         ConfigurationError: as ``listen``.
     """
     listeners: list[socket.socket] = []
-    missing: ConfigurationError | None = None
-    for address in dict.fromkeys(str(address[0]) for _, address in _resolve(host, port)):
+    missing: OSError | None = None
+    for family, (address, _, *scope) in dict.fromkeys(_resolve(host, port)):
+        chosen = listeners[0].getsockname()[1] if listeners else port
         try:
-            listeners.append(listen(address, listeners[0].getsockname()[1] if listeners else port))
-        except ConfigurationError as error:
-            if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRNOTAVAIL):
-                raise
+            listeners.append(_open(family, (address, chosen, *scope)))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise _problem(error, host, chosen) from None
             missing = error
     if missing is not None and not listeners:
-        raise missing
+        raise _problem(missing, host, port)
     return listeners
 
 
@@ -127,6 +122,20 @@ def _resolve(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
     except (socket.gaierror, UnicodeError):
         raise ConfigurationError("HOST", "cannot be resolved to an address") from None
     return [(family, address) for family, _, _, _, address in found]
+
+
+def _open(family: int, address: tuple[Any, ...]) -> socket.socket:
+    # `::` means "everywhere" to whoever writes it, IPv4 included.
+    dual = address[0] == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=dual)
+
+
+def _problem(error: OSError, host: str, port: int, setting: str = "PORT") -> ConfigurationError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigurationError(setting, f"{port} on {host} is already in use")
+    if error.errno == errno.EACCES:
+        return ConfigurationError(setting, f"{port} may not be opened by this user (below 1024?)")
+    return ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}")
 
 
 def url_of(listener: socket.socket) -> str:

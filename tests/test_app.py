@@ -95,7 +95,7 @@ async def test_a_preflight_from_an_allowed_origin_is_granted(client: httpx.Async
     assert response.headers["access-control-allow-origin"] == ORIGIN
     assert response.headers["access-control-allow-credentials"] == "true"
     assert response.headers["access-control-max-age"] == "7200"
-    assert listed(response, "access-control-allow-methods") == {"delete", "get"}
+    assert listed(response, "access-control-allow-methods") == {"delete", "get", "head"}
     assert events.new() == []
 
 
@@ -149,7 +149,7 @@ async def test_an_origin_that_is_not_allowed_gets_no_permission(client: httpx.As
     ("asked", "problem"),
     [
         ({"Origin": "https://evil.example.com"}, "this origin is not in CLERK_AUTHORIZED_PARTIES"),
-        ({"Access-Control-Request-Method": "POST"}, "the method is none of DELETE and GET"),
+        ({"Access-Control-Request-Method": "POST"}, "the method is none of DELETE, GET and HEAD"),
         ({"Access-Control-Request-Headers": "a b"}, "a name in Access-Control-Request-Headers is none"),
     ],
 )

@@ -14,7 +14,7 @@ from service.telemetry.throttle import LogThrottle
 
 logger = logging.getLogger("service.cors")
 
-METHODS = ("DELETE", "GET")
+METHODS = ("DELETE", "GET", "HEAD")
 MAX_AGE = 7200
 """Seconds a browser may remember a preflight: the most that Chromium keeps one."""
 EXPOSED_HEADERS = ("X-Request-ID", "WWW-Authenticate", "Retry-After")
@@ -57,7 +57,7 @@ class Preflights:
         if origin not in self._origins:
             problem = "this origin is not in CLERK_AUTHORIZED_PARTIES"
         elif method not in METHODS:
-            problem = "the method is none of DELETE and GET"
+            problem = "the method is none of DELETE, GET and HEAD"
         elif not all(map(_is_field_name, names)):
             problem = "a name in Access-Control-Request-Headers is none"
         if problem is not None:
