@@ -20,7 +20,10 @@ LAST_CALL = 0.1
 RESERVED_FILES = 64
 """Open files that no connection may take: the event log and the spool need some."""
 
-# A request for an upgrade, which is not heeded: the parser would lose the body.
+# RFC 3986, section 3.2.2, and a port; an empty one is allowed (RFC 9112, section 3.2).
+_is_host = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch
+# A request for an upgrade, which is not heeded: the parser would lose the body. What is not seen here, because it comes
+# in pieces or twice, is refused where it has a body.
 _upgrade = re.compile(rb"\A((?:[^\r\n]+\r\n)+?)upgrade(?=:)", re.IGNORECASE)
 
 
@@ -74,7 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin with the request."""
         if len(self.headers) > MAX_FIELDS or (self._unparsed > MAX_HEAD and _size(self.url, self.headers) > MAX_HEAD):
             raise ValueError("the head is too large")
-        _check_framing(self.parser.get_http_version(), self.headers)
+        _check_framing(self.parser.get_http_version(), self.headers, is_upgrade=self.parser.should_upgrade())
         super().on_headers_complete()
         self._in_body, self._unparsed, self.headers = True, 0, []  # so that trailers are no headers
         if self.parser.should_upgrade() or self.expect_100_continue:
@@ -122,22 +125,24 @@ class HttpProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(min(self._deadline - now, CLIENT_TIMEOUT), self._abort_when_late)
 
 
-def _check_framing(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+def _check_framing(version: str, headers: list[tuple[bytes, bytes]], *, is_upgrade: bool) -> None:
     """Refuse what one server reads differently from another (RFC 9112, sections 2.3, 3.2 and 6.1).
 
     Raises:
-        ValueError: another version than HTTP/1.0 and 1.1, more or less than one Host (in HTTP/1.0 it may be missing),
-            or a transfer coding that is not ``chunked`` alone.
+        ValueError: another version than HTTP/1.0 and 1.1, more or less than one Host (in HTTP/1.0 it may be missing), a
+            transfer coding that is not ``chunked`` alone, or a body that the parser will not read.
     """
-    hosts = codings = 0
+    hosts = codings = length = 0
     for name, value in headers:
         if name == b"host":
-            hosts += 1
+            hosts += 1 if _is_host(value) else 2
         elif name == b"transfer-encoding":
             codings += 1 if value.lower() == b"chunked" else 2
+        elif name == b"content-length":
+            length = int(value)
     is_1_1 = version == "1.1" and hosts == 1 and codings <= 1
     is_1_0 = version == "1.0" and hosts <= 1 and not codings
-    if not (is_1_1 or is_1_0):
+    if not (is_1_1 or is_1_0) or (is_upgrade and (codings or length)):
         raise ValueError("no request of HTTP/1.1 or HTTP/1.0")
 
 

@@ -59,6 +59,7 @@ class RedisStore:
         refill: seconds for which a list that was lost is not believed to be complete.
         timeout: seconds in which it answers.
         clock: seconds that never go back.
+        wall_clock: seconds that may.
         on_dropped: called for each session that this process had to forget before its time.
         on_change: told whether the list can be used, whenever that may have changed.
     """
@@ -70,6 +71,7 @@ class RedisStore:
         refill: float = REFILL,
         timeout: float = REVOCATIONS_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         on_dropped: Callable[[], object] = lambda: None,
         on_change: Callable[[bool], object] = lambda _: None,
     ) -> None:
@@ -80,7 +82,7 @@ class RedisStore:
         self._timeout = timeout
         self._clock = clock
         self._on_change = on_change
-        self._own = MemoryStore(clock=clock, on_dropped=on_dropped)
+        self._own = MemoryStore(clock=clock, wall_clock=wall_clock, on_dropped=on_dropped)
         """Every session that this process has signed out, and every use after logout that it has reported."""
         self._unsynced: set[str] = set()
         """Sessions of ``_own`` that Redis may not know."""

@@ -129,39 +129,56 @@ class RevocationList:
 
 
 class ExpiringDict:
-    """Times by key, each kept until an end. When it is full, the entry that ends soonest is dropped to make room."""
+    """Times by key, each kept until an end. When it is full, the entry that ends soonest is dropped to make room.
+
+    An entry has ended when both clocks say so, or a day after ``clock`` does: where somebody sets the wall clock back,
+    the token that the entry refuses is valid for longer, too.
+    """
 
     def __init__(
-        self, max_size: int, *, clock: Callable[[], float], on_dropped: Callable[[], object] = lambda: None
+        self,
+        max_size: int,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+        on_dropped: Callable[[], object] = lambda: None,
     ) -> None:
         self._max_size = max_size
         self._clock = clock
+        self._wall_clock = wall_clock
         self._on_dropped = on_dropped
-        self._entries: dict[str, tuple[float, float]] = {}
+        self._entries: dict[str, tuple[float, float, float]] = {}
+        """The time, and the ends by either clock."""
         self._ends: list[tuple[float, str]] = []
         """A heap with one end for each key; where the end was moved since, it is set right when it comes up."""
 
     def get(self, key: str) -> tuple[float, float] | None:
-        """Give the time and its end by the clock, while it lasts."""
+        """Give the time, and the seconds that are left, while it lasts."""
         entry = self._entries.get(key)
-        return entry if entry is not None and self._clock() < entry[1] else None
+        left = 0.0 if entry is None else self._left(entry, self._clock())
+        return None if entry is None or left <= 0 else (entry[0], left)
 
-    def put(self, key: str, time: float, until: float) -> None:
+    def put(self, key: str, time: float, seconds: float) -> None:
         """Put a time in; one that is there and lasts keeps the earlier time and the later end."""
         now = self._clock()
         is_full = len(self._entries) >= self._max_size and key not in self._entries
         if self._ends and (is_full or self._ends[0][0] <= now):
             self._make_room(is_full=is_full)
+        until, wall_until = now + seconds, self._wall_clock() + seconds
         before = self._entries.get(key)
         if before is None:
             heapq.heappush(self._ends, (until, key))
-        elif now < before[1]:
-            time, until = min(before[0], time), max(before[1], until)
-        self._entries[key] = time, until
+        elif self._left(before, now) > 0:
+            time, until, wall_until = min(before[0], time), max(before[1], until), max(before[2], wall_until)
+        self._entries[key] = time, until, wall_until
 
     def keys(self) -> list[str]:
         """Give all keys; some of them may have ended."""
         return list(self._entries)
+
+    def _left(self, entry: tuple[float, float, float], now: float) -> float:
+        _, until, wall_until = entry
+        return until - now if now < until else min(until + MOST_SECONDS - now, wall_until - self._wall_clock())
 
     def _make_room(self, *, is_full: bool) -> None:
         now = self._clock()
@@ -169,9 +186,9 @@ class ExpiringDict:
             if not self._ends or (now < self._ends[0][0] and not (is_full and len(self._entries) >= self._max_size)):
                 return
             end, key = self._ends[0]
-            moved_to = self._entries[key][1]
-            if moved_to > end:
-                heapq.heapreplace(self._ends, (moved_to, key))
+            ends_at = now + self._left(self._entries[key], now)
+            if ends_at > max(end, now):
+                heapq.heapreplace(self._ends, (ends_at, key))
                 continue
             heapq.heappop(self._ends)
             del self._entries[key]
@@ -190,20 +207,19 @@ class MemoryStore:
         *,
         max_sessions: int = MAX_SESSIONS,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         on_dropped: Callable[[], object] = lambda: None,
     ) -> None:
         self._max_sessions = max_sessions
-        self._clock = clock
         self._on_dropped = on_dropped
         self._was_full = False
-        self._signed_out = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
-        self._claimed = ExpiringDict(max_sessions, clock=clock)
+        self._signed_out = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock, on_dropped=self._dropped)
+        self._claimed = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock)
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
         """Put sessions on the list."""
-        until = self._clock() + seconds
         for session_id in session_ids:
-            self._signed_out.put(session_id, at, until)
+            self._signed_out.put(session_id, at, seconds)
 
     async def find(self, session_id: str, *, within: float | None = None) -> float | None:  # noqa: ARG002 - never waits
         """Give when the session was signed out."""
@@ -214,7 +230,7 @@ class MemoryStore:
         """Say whether this is the first claim."""
         if self.is_claimed(session_id):
             return False
-        self._claimed.put(session_id, 0.0, self._clock() + seconds)
+        self._claimed.put(session_id, 0.0, seconds)
         return True
 
     async def close(self) -> None:
@@ -230,8 +246,7 @@ class MemoryStore:
 
     def entry(self, session_id: str) -> tuple[float, float] | None:
         """Give when the session was signed out, and for how many seconds more it is kept; None if it is not here."""
-        entry = self._signed_out.get(session_id)
-        return None if entry is None else (entry[0], entry[1] - self._clock())
+        return self._signed_out.get(session_id)
 
     def _dropped(self) -> None:
         self._on_dropped()

@@ -276,6 +276,8 @@ def test_an_answer_that_has_begun_is_not_broken_off(running: Running) -> None:
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n", id="HTTP/2 with prior knowledge"),
         pytest.param(b"GET /1 HTTP/1.1\r\n", id="no host"),
         pytest.param(b"GET /1 HTTP/1.1\r\nHost: a\r\nHost: a\r\n", id="two hosts"),
+        pytest.param(b"GET /1 HTTP/1.1\r\nHost: a, b\r\n", id="two hosts that a proxy has joined"),
+        pytest.param(b"GET /1 HTTP/1.1\r\nHost: a/b\r\n", id="a host that is none"),
         pytest.param(b"GET /1 HTTP/1.0\r\nHost: a\r\nhost: b\r\n", id="two hosts in HTTP/1.0"),
         pytest.param(b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n", id="identity"),
         pytest.param(b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n", id="xchunked"),
@@ -305,15 +307,23 @@ def test_an_upgrade_is_not_heeded(running: Running) -> None:
         assert one_answer(connection) == b"/2"
 
 
-def test_a_request_is_the_last_where_the_parser_heeds_an_upgrade(running: Running) -> None:
-    """It does when the header comes in pieces: what follows is not parsed as a request."""
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([b"Host: a\r\nConnection: Upgrade\r\nUpg", b"rade: h2c\r\n"], id="in pieces"),
+        pytest.param([b"Host: a\r\nConnection: Upgrade\r\nUpgrade: a\r\nUpgrade: h2c\r\n"], id="twice"),
+    ],
+)
+@pytest.mark.parametrize("length", [0, 5])
+def test_an_upgrade_that_the_parser_heeds_loses_no_body(running: Running, pieces: list[bytes], length: int) -> None:
+    """With a body it is refused, and its client learns of it; without one it is the last request of its connection."""
     with running.connect() as connection:
-        connection.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpg")
-        time.sleep(0.05)  # so that it is read
-        connection.sendall(b"rade: h2c\r\nContent-Length: 36\r\n\r\n")
-        connection.sendall(get("/2"))
-        assert bodies(received(connection)) == [b""]
-    assert running.app.asked == ["/body"]
+        connection.sendall(b"POST /body HTTP/1.1\r\n")
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.05)  # so that it is read
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % length + b"12345"[:length])
+        assert bodies(received(connection)) == [BAD if length else b""]
 
 
 def test_an_expectation_that_nobody_met_closes_the_connection(running: Running) -> None:

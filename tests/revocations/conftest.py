@@ -35,6 +35,8 @@ class Clock:
 async def opened(redis: str | RedisCommands, **options: Any) -> AsyncIterator[RedisStore]:
     """Open a store over a Redis that may be down."""
     commands = RedisCommands(redis, reply_timeout=SECONDS) if isinstance(redis, str) else redis
+    if "clock" in options:
+        options.setdefault("wall_clock", options["clock"])
     store = RedisStore(commands, **{"timeout": SECONDS} | options)
     await store.start()
     try:
@@ -105,7 +107,7 @@ def own_redis() -> Iterator[RedisServer]:
 @pytest.fixture(params=["memory", "redis"])
 async def sharers(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Sharers]:
     if request.param == "memory":
-        memory = MemoryStore(clock=clock)
+        memory = MemoryStore(clock=clock, wall_clock=clock)
         yield Sharers(memory, memory, clock.pass_by)
         await memory.close()
         return

@@ -98,7 +98,7 @@ class MemoryModel(Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = MemoryStore(max_sessions=MOST, clock=self.clock)
+        self.store = MemoryStore(max_sessions=MOST, clock=self.clock, wall_clock=self.clock)
         self.stores = [self.store]
 
     @invariant()
@@ -114,7 +114,12 @@ class RedisModel(Model):
         self.redis = redis
         self.redis.do("FLUSHALL")
         stores = [
-            RedisStore(RedisCommands(redis.url, reply_timeout=SECONDS), timeout=SECONDS, clock=self.clock)
+            RedisStore(
+                RedisCommands(redis.url, reply_timeout=SECONDS),
+                timeout=SECONDS,
+                clock=self.clock,
+                wall_clock=self.clock,
+            )
             for _ in range(2)
         ]
         for store in stores:
