@@ -107,8 +107,8 @@ def test_nothing_stays_open_and_nothing_is_handed_down_to_child_processes(direct
     spool.look_after()
     spool.next_lines(1 << 16)
     spool.append(line(4))
-    program = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if int(n) > 3])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, close_fds=False)
+    done = subprocess.run(["ls", "-l", "/proc/self/fd"], check=False, capture_output=True, text=True, close_fds=False)
+    assert done.stdout
     assert str(directory) not in done.stdout
     spool.close()
     assert open_files() == before
