@@ -436,7 +436,7 @@ def test_what_is_empty_is_removed_and_what_is_none_of_ours_is_left_alone(
     """Whoever names /var/tmp or a home directory must not lose what is there."""
     odd = leave(directory, b"", line(1), b"")
     (odd / "00000002.5.jsonl").mkdir()
-    os.mkfifo(odd / "00000000.jsonl")
+    os.mkfifo(odd / "00000005.jsonl")
     empty, nothing = leave(directory), leave(directory, b"")
     (empty / "probe").touch()
     elsewhere = leave(tmp_path / "elsewhere", b"")
@@ -451,7 +451,8 @@ def test_what_is_empty_is_removed_and_what_is_none_of_ours_is_left_alone(
     spool = open_spool()
     spool.look_after()
     assert problem(spool) is None
-    assert take_all(spool) == line(1)
+    spool.append(line(4))
+    assert take_all(spool) == line(1) + line(4)
     assert spool.size == 0
     assert (empty.exists(), nothing.exists()) == (False, False)
     assert (elsewhere.exists(), (directory / "project" / "data.jsonl").exists()) == (True, True)
