@@ -249,9 +249,9 @@ class EventLog:
         self._batch = lines
         data = b"".join([line.data for line in lines])
         late_at = lines[0].deadline - self._timeouts.answer + self._timeouts.output
+        late_at = max(late_at, self._loop.time() + MIN_WRITE_TIME)
         if self._output_thread is not None:
-            late_at = max(late_at, self._loop.time() + MIN_WRITE_TIME)
-            self._timer = self._loop.call_at(late_at, self._write_is_late)
+            self._timer = self._loop.call_at(late_at, self._loop.call_soon, self._write_is_late, lines)
             self._output_thread.submit(partial(self._written, lines), self._output.write, data)
             return
         taken, error = 0, None
@@ -301,10 +301,12 @@ class EventLog:
             self._start_spooling(READER_BEHIND)
         self._write_next()
 
-    def _write_is_late(self) -> None:
-        self._late = self._batch
+    def _write_is_late(self, lines: list[Line]) -> None:
+        if self._batch is not lines:
+            return  # it came back while the event loop was held up
+        self._late = lines
         self._start_spooling("a write to it does not come back")
-        self._write_to_spool(self._late)
+        self._write_to_spool(lines)
 
     # --- SPOOLING ---
 

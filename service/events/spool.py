@@ -249,7 +249,7 @@ class Spool:
         segments = left.segments()
         if self._own is None:
             self._own = left
-            self._number = max((int(path.stem) for path in segments if path.stem.isdecimal()), default=0)
+            self._number = max((int(path.stem) for path in left.path.iterdir() if path.stem.isdecimal()), default=0)
         else:
             segments = segments[:limit]
         for path in segments:

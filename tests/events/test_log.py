@@ -5,12 +5,14 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.events.log import MAX_WAITING, EventLog, Timeouts
+from service.events.log import MAX_WAITING, MIN_WRITE_TIME, EventLog, Timeouts
 from service.events.outputs import MAX_LINE, LogFile, Output
 from service.events.spool import Spool
 from service.telemetry.metrics import Metrics
@@ -287,6 +289,20 @@ async def test_a_stalled_pipe_is_given_a_moment_while_the_loop_goes_on(open_log:
     assert pipe.read() == filling
 
 
+async def test_a_reader_gets_its_moment_also_after_the_loop_was_held_up(
+    open_log: Open, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.events.log.MIN_WRITE_TIME", TIMEOUT)
+    filling = pipe.fill()
+    log = await open_log(pipe.output, late=0.0)
+    taken = log.append(line(1))
+    await asyncio.sleep(0.01)
+    assert pipe.read() == filling
+    assert await asyncio.wait_for(taken, TIMEOUT)
+    assert pipe.read() == line(1)
+    assert log.output_problem is None, "nothing went to the spool"
+
+
 async def test_newer_lines_never_overtake_older_ones(open_log: Open, pipe: Pipe) -> None:
     filling = pipe.fill()
     log = await open_log(pipe.output)
@@ -410,6 +426,36 @@ async def test_a_late_write_that_comes_back_in_time_answers_true(open_log: Open,
     asyncio.get_running_loop().call_later(2 * OUTPUT, hanging.let_go)
     assert await asyncio.wait_for(taken, TIMEOUT)
     assert log.lost == 0
+
+
+async def test_a_write_that_came_back_while_the_loop_was_held_up_is_not_late(
+    open_log: Open, hanging: HangingOutput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    log = await open_log(hanging, late=0.0)
+    come_back = threading.Event()
+    really_call_soon = loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(*arguments: Any) -> asyncio.Handle:
+        handle = really_call_soon(*arguments)
+        come_back.set()
+        return handle
+
+    def let_go() -> None:
+        """Called in one turn with what finds that the write is late, and before it."""
+        hanging.let_go()
+        assert come_back.wait(TIMEOUT)
+
+    def hold_up() -> None:
+        time.sleep(2 * MIN_WRITE_TIME)
+        loop.call_soon(let_go)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)
+    taken = log.append(line(1))
+    loop.call_soon(hold_up)
+    assert await asyncio.wait_for(taken, TIMEOUT)
+    assert log.output_problem is None, "nothing went to the spool"
+    assert hanging.writes == [line(1)]
 
 
 async def test_lines_behind_a_late_write_that_the_spool_refuses_are_lost(

@@ -24,10 +24,6 @@ def taken(buckets: TokenBuckets, key: str, tries: int = 1000) -> int:
     return sum(buckets.take(key) for _ in range(tries))
 
 
-def test_a_full_bucket_gives_its_burst_and_no_more(clock: Clock) -> None:
-    assert taken(TokenBuckets(per_second=5, burst=50, clock=clock), "a") == 50
-
-
 @pytest.mark.parametrize(
     ("seconds", "tokens"), [(0.1, 0), (0.2, 1), (0.39, 1), (1, 5), (9.9, 49), (10, 50), (11, 50), (86400, 50)]
 )
@@ -54,11 +50,6 @@ def test_a_rate_may_be_below_one_per_second(clock: Clock) -> None:
     assert not buckets.take("a")
     clock.now += 1
     assert taken(buckets, "a") == 1
-
-
-def test_each_key_has_a_bucket_of_its_own(clock: Clock) -> None:
-    buckets = TokenBuckets(per_second=1, burst=3, clock=clock)
-    assert [taken(buckets, key) for key in ("a", "b", "a")] == [3, 3, 0]
 
 
 def test_looking_takes_nothing_and_remembers_nothing(clock: Clock) -> None:
