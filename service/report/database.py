@@ -69,14 +69,21 @@ def load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
 def narrow(connection: duckdb.DuckDBPyConnection, window: Window) -> None:
     """Make ``sessions``, and leave in it and in ``events`` what lies in a window.
 
-    Sessions are joined before: of one that was called for in the window and had ended before it, all is before it.
+    Sessions are joined before: of one that was called for in the window and had ended before it, all is before it. Only
+    those are that have a moment in the window; all of them may be too many for the memory.
     """
     connection.execute(f"SET TimeZone = {_quoted(window.timezone)}")
+    connection.execute("ALTER VIEW events RENAME TO all_events")
+    if window.since or window.until:
+        touched = f"({window.where('timestamp')}) OR ({window.where('ended_at')})"
+        connection.execute(f"CREATE TABLE touched AS FROM all_events SELECT DISTINCT session_id WHERE {touched}")
+        connection.execute("CREATE VIEW events AS FROM all_events WHERE session_id IN (FROM touched)")
+    else:
+        connection.execute("CREATE VIEW events AS FROM all_events")
     connection.execute(sql("sessions"))
     connection.execute("CREATE TABLE logouts AS FROM sessions WHERE " + window.where("logged_out_at"))
     connection.execute("DROP VIEW sessions; ALTER TABLE logouts RENAME TO sessions")
-    connection.execute("ALTER VIEW events RENAME TO all_events")
-    connection.execute("CREATE VIEW events AS FROM all_events WHERE " + window.where("timestamp"))
+    connection.execute("CREATE OR REPLACE VIEW events AS FROM all_events WHERE " + window.where("timestamp"))
 
 
 def ask(connection: duckdb.DuckDBPyConnection, question: str) -> list[Row]:

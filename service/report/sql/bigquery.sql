@@ -83,12 +83,16 @@ FROM (
 -- input
 SELECT
     event,
-    count(*) AS lines,
-    count(DISTINCT event_id) AS events,
-    count(*) - count(DISTINCT event_id) AS repeated_lines,
-    min(timestamp) AS first,
-    max(timestamp) AS last
-FROM clerk_logout.events
+    sum(copies) AS lines,
+    count(*) AS events,
+    sum(copies) - count(*) AS repeated_lines,
+    min(earliest) AS first,
+    max(latest) AS last
+FROM (
+    SELECT e.event, e.event_id, count(*) AS copies, min(e.timestamp) AS earliest, max(e.timestamp) AS latest
+    FROM clerk_logout.events AS e
+    GROUP BY e.event, e.event_id
+) AS distinct_events
 GROUP BY event
 ORDER BY event;
 

@@ -4,12 +4,16 @@
 -- input
 SELECT
     event,
-    count(*) AS lines,
-    count(DISTINCT event_id) AS events,
-    count(*) - count(DISTINCT event_id) AS repeated_lines,
-    min(timestamp) AS first,
-    max(timestamp) AS last
-FROM events
+    sum(copies) AS lines,
+    count(*) AS events,
+    sum(copies) - count(*) AS repeated_lines,
+    min(earliest) AS first,
+    max(latest) AS last
+FROM (
+    SELECT e.event, e.event_id, count(*) AS copies, min(e.timestamp) AS earliest, max(e.timestamp) AS latest
+    FROM events AS e
+    GROUP BY e.event, e.event_id
+) AS distinct_events
 GROUP BY event
 ORDER BY event;
 
