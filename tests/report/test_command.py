@@ -145,6 +145,16 @@ def test_both_engines_judge_lines_alike(lines: Lines, tmp_path: Path) -> None:
     assert len(answers["events"]) == len(ODD_LINES)
 
 
+def test_lines_of_loose_json_are_judged_as_the_page_says(lines: Lines, run: Run, tmp_path: Path) -> None:
+    loose = ['"x":NaN', '"x":Infinity', '"x":1e999', f'"x":{"[" * 1_100}{"]" * 1_100}', '"x":1,']
+    path = lines(*(f"{GOOD[:-1]},{value}}}" for value in loose))
+    result = run("--json", "--bad-lines", path)
+    assert json.loads(result.stdout)["input"]["bad_lines"] == 0
+    assert len(result.stderr.splitlines()) == len(loose)
+    asked = {"bad": "SELECT count(*) FROM bad"}
+    assert clickhouse_answers(path, tmp_path / "clickhouse", "UTC", asked) == {"bad": [[len(loose)]]}
+
+
 @pytest.mark.parametrize(
     "change",
     [
