@@ -15,14 +15,13 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 def read_event(line: bytes) -> Event | None:
     """Parse a line; None where it is none: torn, or without ``event``, ``event_id`` or a ``timestamp`` in our form."""
     try:
-        event = orjson.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not event.get("event_id"):
+        event: Event = orjson.loads(line)
+        is_event = isinstance(event["event"], str) and event["event_id"] and _is_time(event["timestamp"])
+    except (ValueError, TypeError, LookupError):
         return None
     if not _is_time(event.get("ended_at")):
         event.pop("ended_at", None)
-    return event if _is_time(event.get("timestamp")) else None
+    return event if is_event else None
 
 
 def _is_time(value: object) -> bool:

@@ -76,22 +76,6 @@ def test_what_is_not_ecs_is_noticed(change: dict[str, Any], what: list[str]) -> 
     assert list(mistakes(ecs(EXAMPLES["user_logout"]) | change)) == what
 
 
-@pytest.mark.parametrize(
-    ("name", "user"),
-    [
-        ("user_logout, by the user", {"id": "user_2xyzUVW"}),
-        ("user_logout", {"id": "user_2support", "effective": {"id": "user_2xyzUVW"}}),
-        ("user_logout, by an agent", {"id": "user_2support", "effective": {"id": "user_2xyzUVW"}}),
-        ("session_ended, revoked", {"target": {"id": "user_2xyzUVW"}}),
-        ("session_used_after_logout", {"target": {"id": "user_2xyzUVW"}}),
-        ("user_logout, rejected", None),
-        ("user_logout_suppressed", None),
-    ],
-)
-def test_the_user_is_who_did_it_where_that_is_known(name: str, user: dict[str, Any] | None) -> None:
-    assert ecs(EXAMPLES[name]).get("user") == user
-
-
 def test_no_key_is_lost() -> None:
     for event in EXAMPLES.values():
         said = str(ecs(event))

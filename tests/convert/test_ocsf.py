@@ -35,14 +35,6 @@ def test_ocsfs_schema_notices_what_is_wrong() -> None:
     assert not VALIDATOR.is_valid({key: value for key, value in event.items() if key != "user"})
 
 
-def test_events_without_a_user_are_not_told() -> None:
-    assert set(EXAMPLES) - set(TOLD) == {
-        "user_logout_suppressed",
-        "user_logout, rejected",
-        "user_logout, absent",
-    }
-
-
 def test_only_clerks_word_is_a_success() -> None:
     statuses = {name: event["status"] for name in TOLD if (event := converted(name))["status"] != "Unknown"}
     assert statuses == {
@@ -52,20 +44,6 @@ def test_only_clerks_word_is_a_success() -> None:
         "user_logout_everywhere, in part": "Failure",
         "session_used_after_logout": "Failure",
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "who"),
-    [
-        ("user_logout, by the user", "user_2xyzUVW"),
-        ("user_logout", "user_2support"),
-        ("user_logout, by an agent", "user_2support"),
-        ("session_ended, revoked", None),
-        ("session_used_after_logout", None),
-    ],
-)
-def test_the_actor_is_who_did_it_where_that_is_known(name: str, who: str | None) -> None:
-    assert converted(name).get("actor") == (who and {"user": {"uid": who}})
 
 
 def test_no_key_is_lost() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict, ParseError  # type: ignore[import-untyped]
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData
+from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from service.convert.otel import otel
 from tests.convert.examples import EXAMPLES, golden
@@ -22,32 +22,22 @@ def parsed(data: dict[str, Any]) -> LogsData:
     return message
 
 
-def record(name: str) -> LogRecord:
-    ((scope_logs,),) = (found.scope_logs for found in parsed(otel(EXAMPLES[name])).resource_logs)
-    found: LogRecord = scope_logs.log_records[0]
-    return found
-
-
-def attributes(found: LogRecord) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in found.attributes}
-
-
 def test_each_event_becomes_what_is_expected() -> None:
     assert {name: otel(event) for name, event in EXAMPLES.items()} == golden("otel")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_record_says_what_the_event_says(name: str) -> None:
-    event, found = EXAMPLES[name], record(name)
-    assert found.event_name == f"clerk_logout.{event['event']}"
-    assert found.trace_id.hex() == (event["trace_id"] or "")
-    said = attributes(found)
-    assert said.pop("log.record.uid") == event["event_id"]
-    own = {key.removeprefix("clerk_logout."): value for key, value in said.items() if key.startswith("clerk_logout.")}
-    assert own == {key: value for key, value in event.items() if key in own}
-    assert {"user.id": event["user_id"], "session.id": event["session_id"]}.items() >= {
-        key: value for key, value in said.items() if key in {"user.id", "session.id"}
-    }.items()
+def test_a_record_holds_to_otlp(name: str) -> None:
+    ((scope_logs,),) = (found.scope_logs for found in parsed(otel(EXAMPLES[name])).resource_logs)
+    assert scope_logs.log_records[0].event_name == f"clerk_logout.{EXAMPLES[name]['event']}"
+
+
+def test_no_key_is_lost() -> None:
+    for event in EXAMPLES.values():
+        known = {key: value for key, value in event.items() if value is not None}
+        said = str(otel(event))
+        # The two times are there as nanoseconds.
+        assert {key for key, value in known.items() if str(value) not in said} <= {"timestamp", "ended_at"}
 
 
 def test_the_time_is_when_it_happened_and_then_when_it_was_told() -> None:
