@@ -28,13 +28,12 @@ example-report: .venv/test.stamp ## Report the logouts in docs/sample.jsonl.gz (
 test: .venv/test.stamp ## Run the tests, below 3 minutes on 2 cores (ARGS="-k logout" runs some)
 	@$(BIN)/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
 
-test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then the quick fault tests and the browser's
+test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then the quick fault tests
 	@$(BIN)/python -m coverage erase
 	@HYPOTHESIS_PROFILE=full $(BIN)/python -m coverage run $(PYTEST) -m 'not fault and not browser'
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 	@$(BIN)/python -m pytest -m 'fault and not slow'
-	@$(BIN)/python -m pytest -m browser -rs
 
 test-oldest: .venv-oldest/stamp ## Run `make test` with the oldest dependencies that pyproject.toml allows
 	@.venv-oldest/bin/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
@@ -42,7 +41,7 @@ test-oldest: .venv-oldest/stamp ## Run `make test` with the oldest dependencies 
 test-newest: .venv-newest/stamp ## Run `make test` with the newest dependencies that pyproject.toml allows
 	@.venv-newest/bin/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
 
-test-browser: .venv/test.stamp ## Run the Next.js example in Chromium, below 6 minutes (needs node, npm and chromium)
+test-browser: .venv/test.stamp ## Run the Next.js example in Chromium, about 7 minutes (needs node, npm and chromium)
 	@$(BIN)/python -m pytest -m browser -rs $(ARGS)
 
 example: .venv/test.stamp ## Start the Next.js example with the service and a stand-in for Clerk (needs node and npm)
