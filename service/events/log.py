@@ -281,6 +281,8 @@ class EventLog:
                 line.recorded.set_result(True)
             count += 1
         del lines[:count]
+        if count:
+            self._output_problem = None
         if lines is self._late:
             self._late = None
             if lines is not self._batch:  # the spool has answered before
@@ -356,7 +358,6 @@ class EventLog:
                 else:
                     await asyncio.sleep(self._timeouts.retry)
         self._spooling = False
-        self._output_problem = None
         self._write_next()
 
     async def _deliver_some(self, lines: bytes) -> None:
@@ -371,6 +372,7 @@ class EventLog:
                     taken += await self._output_thread.run(self._output.write, some)
         finally:
             if taken:
+                self._output_problem = None
                 self._spool_thread.run(self._spool.delivered, taken)
                 self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
 

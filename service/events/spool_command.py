@@ -41,5 +41,5 @@ def print_waiting(spool: Path, out: BinaryIO, *, drain: bool) -> list[str]:
     return [
         f"{lines} lines {'written and removed' if drain else 'wait'}",
         *([f"{damaged} bytes are no event lines and were left out"] if damaged else []),
-        *([f"{held} directories belong to a process that runs and were left alone"] if held else []),
+        *([f"left alone, because a process that runs holds them: {held} directories"] if held else []),
     ]

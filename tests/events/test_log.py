@@ -489,8 +489,10 @@ async def test_what_neither_takes_is_lost_counted_and_said_once(
         "events are being lost: neither the event log (fake: Input/output error) "
         "nor the spool (No space left on device) takes them; 2 so far"
     )
+    assert "failing since" in (log.output_problem or ""), "also while it is tried again"
     output.refuses = None
     await until(lambda: log.append(line(3)) and output.content.startswith(line(3)))
+    await until(lambda: log.output_problem is None)
 
 
 @pytest.mark.parametrize(

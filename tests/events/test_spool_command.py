@@ -22,7 +22,7 @@ def test_what_waits_is_printed_and_drained_but_not_a_living_process_lines(direct
         assert result.exit_code == 0
         assert result.stdout_bytes == line(1) + line(2) + line(3)
         assert "12 bytes are no event lines" in result.stderr
-        assert "1 directories belong to a process that runs" in result.stderr
+        assert "left alone, because a process that runs holds them: 1 directories" in result.stderr
         assert contents(directory) == (before if action == "show" else [line(9)])
     assert len(claims(directory)) == (2 if action == "show" else 1)
 
