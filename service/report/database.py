@@ -16,6 +16,10 @@ from service.report.inputs import UnusableInputError, is_gzip
 
 MEMORY_LIMIT = "1400MB"
 """What DuckDB may hold before it writes to the temporary directory."""
+FILES_AT_ONCE = 8
+"""Files of one transaction: what DuckDB keeps of it in memory grows with what it has read."""
+GROUPED_AT_ONCE = 10_000_000
+"""Events that are grouped at once: DuckDB keeps something of each group in memory, whatever it writes to disk."""
 
 Row = dict[str, Any]
 
@@ -60,37 +64,44 @@ def connect(directory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
     """Read event files into the tables of ``sql/duckdb.sql``."""
     for compression in "none", "gzip":
-        if names := [str(path) for path in paths if is_gzip(path) == (compression == "gzip")]:
-            connection.execute(f"SET VARIABLE files = [{', '.join(map(_quoted, names))}]")
+        names = [_quoted(str(path)) for path in paths if is_gzip(path) == (compression == "gzip")]
+        for start in range(0, len(names), FILES_AT_ONCE):
+            connection.execute(f"SET VARIABLE files = [{', '.join(names[start : start + FILES_AT_ONCE])}]")
             connection.execute(f"SET VARIABLE compression = '{compression}'")
             connection.execute(sql("duckdb"))
 
 
+def count_input(connection: duckdb.DuckDBPyConnection) -> list[Row]:
+    """Answer ``input``, the one question about all that was read."""
+    connection.execute("ALTER VIEW events RENAME TO all_events")
+    _collect(connection, "counted", questions()["input"], by="event_id")
+    sums = "sum(lines) AS lines, sum(events) AS events, sum(repeated_lines) AS repeated_lines"
+    ends = "min(first) AS first, max(last) AS last"
+    return _rows(connection, f"FROM counted SELECT event, {sums}, {ends} GROUP BY event ORDER BY event")
+
+
 def narrow(connection: duckdb.DuckDBPyConnection, window: Window) -> None:
-    """Make ``sessions``, and leave in it and in ``events`` what lies in a window.
+    """Make ``sessions``, and leave in it and in ``events`` what lies in a window. ``count_input`` comes before.
 
     Sessions are joined before: of one that was called for in the window and had ended before it, all is before it. Only
-    those are that have a moment in the window; all of them may be too many for the memory.
+    those are that have a moment in the window.
     """
     connection.execute(f"SET TimeZone = {_quoted(window.timezone)}")
-    connection.execute("ALTER VIEW events RENAME TO all_events")
+    condition = "true"
     if window.since or window.until:
         touched = f"({window.where('timestamp')}) OR ({window.where('ended_at')})"
         connection.execute(f"CREATE TABLE touched AS FROM all_events SELECT DISTINCT session_id WHERE {touched}")
-        connection.execute("CREATE VIEW events AS FROM all_events WHERE session_id IN (FROM touched)")
-    else:
-        connection.execute("CREATE VIEW events AS FROM all_events")
+        condition = "session_id IN (FROM touched)"
     connection.execute(sql("sessions"))
-    connection.execute("CREATE TABLE logouts AS FROM sessions WHERE " + window.where("logged_out_at"))
+    within = "FROM sessions WHERE " + window.where("logged_out_at")
+    _collect(connection, "logouts", within, by="session_id", condition=condition)
     connection.execute("DROP VIEW sessions; ALTER TABLE logouts RENAME TO sessions")
     connection.execute("CREATE OR REPLACE VIEW events AS FROM all_events WHERE " + window.where("timestamp"))
 
 
 def ask(connection: duckdb.DuckDBPyConnection, question: str) -> list[Row]:
     """Answer one question of ``sql/questions.sql``."""
-    answer = connection.execute(questions()[question])
-    names = [column[0] for column in answer.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+    return _rows(connection, questions()[question])
 
 
 def sql(name: str) -> str:
@@ -103,6 +114,24 @@ def questions() -> dict[str, str]:
     """Give every question by its name."""
     parts = re.split(r"^-- (\w+)\n", sql("questions"), flags=re.MULTILINE)[1:]
     return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _collect(
+    connection: duckdb.DuckDBPyConnection, table: str, query: str, *, by: str, condition: str = "true"
+) -> None:
+    """Make a table of what a query says of ``events``, part by part; rows with the same ``by`` are in one part."""
+    ((events,),) = connection.execute(f"FROM all_events SELECT count(*) WHERE {condition}").fetchall()
+    parts = 1 + events // GROUPED_AT_ONCE
+    for part in range(parts):
+        which = f"hash({by}) % {parts} = {part} AND {condition}"
+        connection.execute(f"CREATE OR REPLACE VIEW events AS FROM all_events WHERE {which}")
+        connection.execute(f"INSERT INTO {table} {query}" if part else f"CREATE TABLE {table} AS {query}")
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> list[Row]:
+    answer = connection.execute(query)
+    names = [column[0] for column in answer.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
 def _quoted(text: str) -> str:

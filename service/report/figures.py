@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from service.report.database import Window, ask, load, narrow, questions
+from service.report.database import Window, ask, count_input, load, narrow, questions
 from service.report.inputs import UnusableInputError
 
 SINGLE = {"logouts", "coverage", "confirmation_percentiles", "calls", "used_after_logout"}
@@ -23,7 +23,7 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
     """
     load(connection, paths)
     lines = connection.execute("SELECT count(*) FROM lines").fetchall()[0][0]
-    by_event = ask(connection, "input")
+    by_event = count_input(connection)
     if not by_event:
         found = f"{lines} lines, none of them an event" if lines else "the input is empty"
         raise UnusableInputError(f"no events: {found}")

@@ -239,6 +239,21 @@ def test_the_figures_of_a_window_are_those_of_the_plan(
     assert logouts["expired"] == sum(session.verdict == "expired" for session in within)
 
 
+@pytest.mark.parametrize("bounds", [[], ["--since", "2026-11-18"]])
+def test_what_is_grouped_in_parts_has_the_same_figures(
+    planned: Path, figures: Report, monkeypatch: pytest.MonkeyPatch, bounds: list[str]
+) -> None:
+    whole = figures(planned, *bounds)
+    monkeypatch.setattr("service.report.database.GROUPED_AT_ONCE", 30_000)
+    assert figures(planned, *bounds) == whole
+
+
+def test_many_files_are_all_read(lines: Lines, figures: Report) -> None:
+    files = [lines(called(f"s{number}"), name=f"{number}.jsonl") for number in range(20)]
+    found = figures(*files)
+    assert found["input"]["files"] == found["logouts"]["logouts"] == 20
+
+
 @pytest.mark.parametrize(
     ("bounds", "logouts"),
     [
