@@ -5,8 +5,6 @@ ClerkError
 │   ├── ClerkNotFoundError         404
 │   ├── ClerkRateLimitedError      429
 │   └── ClerkKeyRejectedError      401 or 403
-├── KeyUnknownError            the instance has no key with this id
-├── KeysUnavailableError       whether it has could not be found out in time
 └── WebhookRefusedError        a webhook is not from Clerk, or cannot be used
 """
 
@@ -43,14 +41,6 @@ class ClerkKeyRejectedError(ClerkApiError):
     """Clerk does not accept the secret key."""
 
     result = "refused"
-
-
-class KeyUnknownError(ClerkError):
-    """The instance has no key with this id."""
-
-
-class KeysUnavailableError(ClerkError):
-    """Whether the instance has a key with this id could not be found out in time."""
 
 
 class WebhookRefusedError(ClerkError):

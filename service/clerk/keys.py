@@ -18,7 +18,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from joserfc.util import base64_to_int
 
-from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
+from service.clerk.errors import ClerkApiError
+from service.clerk.verdict import Reason
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Metrics
 
@@ -40,17 +41,20 @@ FetchJwks = Callable[[], Awaitable[Iterable[Mapping[str, Any]]]]
 
 
 class Keys(Protocol):
-    """Where the verifier finds the key that a token's ``kid`` names."""
+    """Where the verifier finds the key that a token's ``kid`` names.
 
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        """Return the key if no waiting is needed."""
+    Attributes:
+        by_kid: the keys at hand.
+        of_any_kid: verifies the tokens whose ``kid`` is not among them.
+    """
 
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
-        """Return the key, if need be after a fetch that may take so many seconds.
+    by_kid: Mapping[str, RSAPublicKey]
+    of_any_kid: RSAPublicKey | None
 
-        Raises:
-            KeyUnknownError: there is no such key.
-            KeysUnavailableError: whether there is one could not be found out in time.
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:
+        """Return a key that is not at hand, if need be after a fetch that may take so many seconds.
+
+        Else ``JWK_KID_MISMATCH``: there is none, or ``JWK_FAILED_TO_LOAD``: that could not be found out in time.
         """
 
 
@@ -64,14 +68,12 @@ class PemKey:
     problem: None = None
 
     def __init__(self, pem: str) -> None:
-        self._key = _parse_pem(pem)
-        self.bits = self._key.key_size
+        self.by_kid: Mapping[str, RSAPublicKey] = {}
+        self.of_any_kid: RSAPublicKey | None = (key := _parse_pem(pem))
+        self.bits = key.key_size
 
-    def key_at_hand(self, kid: str) -> RSAPublicKey:  # noqa: ARG002, D102 - see Keys
-        return self._key
-
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: ARG002, D102 - see Keys
-        return self._key
+    async def key_for(self, kid: str, max_wait: float) -> Reason:  # noqa: ARG002, D102 - see Keys
+        return Reason.JWK_KID_MISMATCH
 
 
 class KeyRing:
@@ -92,8 +94,8 @@ class KeyRing:
         self._fetch = fetch
         self._clock = clock
         self._sleep = sleep
-        self._keys: dict[str, RSAPublicKey] = {}
-        self.key_at_hand = self._keys.get
+        self.by_kid: Mapping[str, RSAPublicKey] = {}
+        self.of_any_kid: RSAPublicKey | None = None
         self._attempted_at = self._asked_at = self._as_of = -math.inf
         """When the last fetch began, the last that a token caused, and the last that was good."""
         self._refreshing: asyncio.Task[None] | None = None
@@ -105,27 +107,20 @@ class KeyRing:
         """Why the last fetch failed, in one line; None after a good one."""
 
     @property
-    def kids(self) -> tuple[str, ...]:
-        """The ids of the keys at hand."""
-        return tuple(self._keys)
-
-    @property
     def problem(self) -> str | None:
         """Why no token can be verified, in one line; None while there are keys, however old."""
-        return None if self._keys else self.fetch_problem
+        return None if self.by_kid else self.fetch_problem
 
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: D102 - see Keys
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:  # noqa: D102 - see Keys
         came_at = self._clock()
-        if kid not in self._keys and (self._refreshing is not None or came_at - self._asked_at >= COOL_DOWN):
+        if kid not in self.by_kid and (self._refreshing is not None or came_at - self._asked_at >= COOL_DOWN):
             if self._refreshing is None:
                 self._asked_at = came_at
             await asyncio.wait({self._refresh()}, timeout=max_wait)
-        if (key := self._keys.get(kid)) is not None:
+        if (key := self.by_kid.get(kid)) is not None:
             return key
         # A key that is not in an earlier fetch may have been published since.
-        if self._as_of >= came_at:
-            raise KeyUnknownError
-        raise KeysUnavailableError
+        return Reason.JWK_KID_MISMATCH if self._as_of >= came_at else Reason.JWK_FAILED_TO_LOAD
 
     async def refresh(self) -> bool:
         """Fetch now; return whether that was possible."""
@@ -176,15 +171,15 @@ class KeyRing:
         finally:
             self._refreshing = None
         if problem is not None:
-            effect = "the last good keys stay in use" if self._keys else "no token can be verified yet"
+            effect = "the last good keys stay in use" if self.by_kid else "no token can be verified yet"
             logger.warning("keys could not be fetched: %s; %s, next try in %g s", problem, effect, COOL_DOWN)
             self._failed_fetches.inc()
         else:
-            if keys.keys() != self._keys.keys():
+            if keys.keys() != self.by_kid.keys():
                 logger.info("keys loaded: %s", ", ".join(keys))
             elif self.fetch_problem is not None:
                 logger.info("fetching keys works again")
-            self._keys, self.key_at_hand, self._as_of = keys, keys.get, self._attempted_at
+            self.by_kid, self._as_of = keys, self._attempted_at
             self._good_fetches.inc()
             self._fetched_at.set_to_current_time()
         self.fetch_problem = problem

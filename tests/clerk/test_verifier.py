@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from service.clerk.credentials import MAX_TOKEN_BYTES
-from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
-from service.clerk.verifier import KEY_TIMEOUT, LEEWAY, Verifier
+from service.clerk.verifier import LEEWAY, Verifier
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, private_key, token, token_of
 
 NOW = 1_790_000_000
@@ -40,24 +39,24 @@ WHO = Identity(
 class FakeKeys:
     """Knows the instance's one key by its kid; whether there are others takes time, of one it cannot tell.
 
-    It has none at hand, so that each question is seen.
+    Unless it ``has_key``, it has none at hand, so that each question is seen.
     """
 
-    def __init__(self, takes: float = 0.0) -> None:
+    of_any_kid: RSAPublicKey | None = None
+
+    def __init__(self, *, takes: float = 0.0, has_key: bool = False) -> None:
+        self.by_kid: Mapping[str, RSAPublicKey] = {KID: private_key().public_key()} if has_key else {}
+        self.asked: list[str] = []
         self.waits: list[float] = []
         self._takes = takes
-        self._key = private_key().public_key()
 
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        del kid
-        return None
-
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:
+        self.asked.append(kid)
         self.waits.append(max_wait)
         if kid == KID:
-            return self._key
+            return private_key().public_key()
         await asyncio.sleep(self._takes)
-        raise KeysUnavailableError if kid == UNREACHABLE_KID else KeyUnknownError
+        return Reason.JWK_FAILED_TO_LOAD if kid == UNREACHABLE_KID else Reason.JWK_KID_MISMATCH
 
 
 def verifier(
@@ -133,10 +132,7 @@ FAULTS = [
     Fault("alg", INVALID, "header", {"alg": "none"}),
     Fault("kid", INVALID, "header", {"kid": 1}),
     Fault("crit", INVALID, "header", {"crit": []}),
-    Fault("b64", INVALID, "header", {"b64": True}),
     Fault("jwk", INVALID, "header", {"jwk": {}}),
-    Fault("jku", INVALID, "header", {"jku": ""}),
-    Fault("x5u", INVALID, "header", {"x5u": ""}),
     Fault("x5c", INVALID, "header", {"x5c": []}),
     Fault("typ", INVALID, "header", {"typ": "at+jwt"}),
     Fault("cat", Reason.TOKEN_CATEGORY_NOT_SUPPORTED, "header", {"cat": "cl_B7d4PD222AAA"}),
@@ -209,47 +205,8 @@ async def test_no_token_is_absent() -> None:
 # --- Times: the clock stands still, so the boundaries are exact ------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("now", "auth"),
-    [
-        pytest.param(NOW + 60 + LEEWAY - 0.001, Auth.VERIFIED, id="just within the leeway"),
-        pytest.param(NOW + 60 + LEEWAY, Auth.EXPIRED, id="exactly at its end"),
-        pytest.param(NOW + 60 + LEEWAY + 0.001, Auth.EXPIRED, id="after it"),
-    ],
-)
-async def test_a_token_is_expired_from_exp_and_five_seconds(now: float, auth: Auth) -> None:
-    assert (await verdict_on(session_token(exp=NOW + 60), now=now)).auth is auth
-
-
-@pytest.mark.parametrize(
-    ("claim", "reason"), [("iat", Reason.TOKEN_IAT_IN_THE_FUTURE), ("nbf", Reason.TOKEN_NOT_ACTIVE_YET)]
-)
-@pytest.mark.parametrize(
-    ("now", "in_time"),
-    [
-        pytest.param(NOW + 30 - LEEWAY, True, id="exactly at the leeway"),
-        pytest.param(NOW + 30 - LEEWAY - 0.001, False, id="just before it"),
-    ],
-)
-async def test_a_token_counts_from_five_seconds_before(claim: str, reason: Reason, now: float, in_time: bool) -> None:
-    verdict = await verdict_on(session_token(**{claim: NOW + 30}), now=now)
-    assert verdict.reason == (None if in_time else reason)
-
-
-@pytest.mark.parametrize(
-    ("times", "reason"),
-    [
-        pytest.param({"exp": NOW - LEEWAY + 0.9}, Reason.TOKEN_EXPIRED, id="exp"),
-        pytest.param({"iat": NOW + LEEWAY + 0.9}, None, id="iat"),
-        pytest.param({"nbf": NOW + LEEWAY + 0.9}, None, id="nbf"),
-    ],
-)
-async def test_fractions_of_a_second_are_cut_off(times: Mapping[str, float], reason: Reason | None) -> None:
-    assert (await verdict_on(session_token(**times))).reason == reason
-
-
-@pytest.mark.parametrize("skew", [0, 60])
-async def test_the_leeway_is_the_configured_one(skew: int) -> None:
+@pytest.mark.parametrize("skew", [LEEWAY, 0, 60])
+async def test_clocks_may_differ_by_the_configured_seconds(skew: int) -> None:
     async def reason(now: float, **times: int) -> Reason | None:
         return (await verdict_on(session_token(**times), now=now, clock_skew=skew)).reason
 
@@ -260,15 +217,19 @@ async def test_the_leeway_is_the_configured_one(skew: int) -> None:
     assert await reason(NOW - skew - 0.001, iat=NOW - 99, nbf=NOW) is Reason.TOKEN_NOT_ACTIVE_YET
 
 
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        pytest.param({"exp": NOW - LEEWAY + 0.9}, Reason.TOKEN_EXPIRED, id="exp"),
+        pytest.param({"iat": NOW + LEEWAY + 0.9, "nbf": NOW + LEEWAY + 0.9}, None, id="iat and nbf"),
+    ],
+)
+async def test_fractions_of_a_second_are_cut_off(times: Mapping[str, float], reason: Reason | None) -> None:
+    assert (await verdict_on(session_token(**times))).reason == reason
+
+
 async def test_the_longest_lifetime_counts_the_leeway_twice() -> None:
-    verdict = await verdict_on(session_token(iat=NOW, exp=NOW + 300), clock_skew=60)
-    assert verdict.identity is not None
-    assert verdict.identity.longest_lifetime == 420
-
-
-async def test_a_token_that_can_never_be_valid_is_not_expired() -> None:
-    verdict = await verdict_on(session_token(iat=NOW + 60, exp=NOW - 60))
-    assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_IAT_IN_THE_FUTURE)
+    assert (await identity_of(iat=NOW, exp=NOW + 300)).longest_lifetime == 310
 
 
 # --- azp and iss -----------------------------------------------------------------------------------------------------
@@ -281,11 +242,9 @@ async def test_a_token_that_can_never_be_valid_is_not_expired() -> None:
         pytest.param(["https://a.example", ORIGIN], ORIGIN, True, id="one of the allowed"),
         pytest.param([ORIGIN], "https://evil.example", False, id="another"),
         pytest.param([ORIGIN], ORIGIN + "/", False, id="longer than the allowed one"),
-        pytest.param([ORIGIN], ORIGIN[:-1], False, id="shorter than the allowed one"),
         pytest.param([ORIGIN], ORIGIN.upper(), False, id="in another letter case"),
         pytest.param([ORIGIN], None, False, id="none"),
         pytest.param([ORIGIN], [ORIGIN], False, id="a list"),
-        pytest.param([ORIGIN], "", False, id="empty"),
         pytest.param([], None, True, id="none, where none is asked for"),
         pytest.param([], "https://anybody.example", True, id="any, where none is asked for"),
         pytest.param([], 5, True, id="a number, where none is asked for"),
@@ -305,7 +264,7 @@ async def test_an_expired_token_without_azp_says_who_it_was_where_none_is_requir
     assert (verdict.auth, verdict.identity) == (Auth.EXPIRED, WHO._replace(authorized_party=None))
 
 
-@pytest.mark.parametrize("aud", ["convex", "", ["convex", "other"], [], [5], 5, True, {}, {"a": 1}], ids=repr)
+@pytest.mark.parametrize("aud", ["convex", [], 5, {"a": 1}], ids=repr)
 async def test_an_audience_is_not_looked_at_unless_one_is_set(aud: object) -> None:
     assert (await verdict_on(session_token(aud=aud))).auth is Auth.VERIFIED
 
@@ -314,19 +273,13 @@ async def test_an_audience_is_not_looked_at_unless_one_is_set(aud: object) -> No
     ("aud", "allowed"),
     [
         ("convex", True),
-        ("other", True),
         (["nobody", "other"], True),
         (None, False),
-        ("", False),
         ("Convex", False),
-        ("convex ", False),
-        ("convex,other", False),
         ([], False),
         (["nobody"], False),
         (["convex", 5], False),
-        ([["convex"]], False),
         ({"convex": 1}, False),
-        (5, False),
     ],
     ids=repr,
 )
@@ -338,7 +291,6 @@ async def test_one_of_the_audiences_must_match_where_some_are_set(aud: object, a
 @pytest.mark.parametrize(
     ("issuers", "iss", "allowed"),
     [
-        pytest.param([ISSUER], ISSUER, True, id="as configured"),
         pytest.param(["https://clerk.satellite.example", ISSUER], ISSUER, True, id="one of the configured"),
         pytest.param([ISSUER], ISSUER + "/", False, id="a slash more"),
         pytest.param([ISSUER], "https://clerk.evil.example", False, id="another"),
@@ -371,8 +323,6 @@ async def identity_of(**changes: Any) -> Identity:
             pytest.param({"v": version, "org_id": "org_2v1", "o": {"id": "org_2v2"}}, "org_2v1", id=f"v {version!r}")
             for version in (None, 1, "2", True)
         ),
-        pytest.param({"v": 1, "org_id": ["org"]}, None, id="v1, a list"),
-        pytest.param({"v": 1, "org_id": "a b"}, None, id="v1, no identifier"),
     ],
 )
 async def test_the_organisation_is_where_the_tokens_version_has_it(claims: dict[str, Any], org_id: str | None) -> None:
@@ -383,16 +333,11 @@ async def test_the_impersonator_is_in_act() -> None:
     assert (await identity_of(act={"sub": "user_2admin", "iss": "anything"})).actor_id == "user_2admin"
 
 
-ODD = [
-    pytest.param(value, id=json.dumps(value)[:20])
-    for value in (["org"], "org", 5, True, {}, {"id": 5, "sub": 5}, {"id": "", "sub": ""}, {"id": None, "sub": None})
-] + [
-    pytest.param({"id": text, "sub": text}, id=name)
-    for name, text in {"too long": "x" * 129, "space": "a b", "line break": "a\nb", "not ASCII": "ä"}.items()
-]
+ODD: list[Any] = [["org"], "org", 5, True, {}, {"id": 5, "sub": 5}, {"id": None, "sub": None}]
+ODD += [{"id": text, "sub": text} for text in ("", "x" * 129, "a b", "a\n", "ä")]
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: json.dumps(odd)[:20])
 async def test_an_odd_organisation_or_actor_is_left_out(odd: object) -> None:
     identity = await identity_of(o=odd, act=odd)
     assert (identity.org_id, identity.actor_id) == (None, None)
@@ -409,10 +354,8 @@ async def test_an_odd_organisation_or_actor_is_left_out(odd: object) -> None:
         pytest.param("x" * 129, False, id="129 characters"),
         pytest.param("a b", False, id="a space"),
         pytest.param("a\n", False, id="a line break at the end"),
-        pytest.param("a\x7f", False, id="DEL"),
         pytest.param("ä", False, id="not ASCII"),
         pytest.param(5, False, id="a number"),
-        pytest.param(["x"], False, id="a list"),
     ],
 )
 async def test_identifiers_are_1_to_128_visible_ascii_characters(claim: str, value: object, good: bool) -> None:
@@ -451,21 +394,6 @@ async def test_nothing_is_verified_after_the_first_verified_token() -> None:
     assert len(keys.waits) == 1
 
 
-class RingOfOne(FakeKeys):
-    """Has the instance's key at hand, and knows what it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        return self._key if kid == KID else None
-
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
-        self.asked.append(kid)
-        return await super().key_for(kid, max_wait)
-
-
 FOREIGN = [
     token(claims(now=NOW, exp=NOW + 600 + number), head=header(kid=f"ins_{number}"), key=private_key("other"))
     for number in range(10)
@@ -474,7 +402,7 @@ FOREIGN = [
 
 
 async def test_ours_is_found_behind_any_number_of_other_applications_cookies() -> None:
-    keys = RingOfOne()
+    keys = FakeKeys(has_key=True)
     sent = [text.encode() for text in (*FOREIGN, "x", "a.b.c", "...", "x" * 9000, session_token())]
     assert (await verifier(keys=keys).verify(sent)).auth is Auth.VERIFIED
     assert keys.asked == []
@@ -484,24 +412,15 @@ async def test_of_our_own_the_one_that_ends_last_is_verified_first() -> None:
     ends = [NOW - 60, NOW + 10, NOW - 600, NOW + 50, NOW + 30, NOW - 5, NOW + 1]
     odd = [session_token(exp="later"), session_token(exp=True), session_token(exp=None), session_token(exp=[1])]
     sent = [text.encode() for text in (*odd, *(session_token(exp=end) for end in ends))]
-    verdict = await verifier(keys=RingOfOne()).verify(sent)
+    verdict = await verifier(keys=FakeKeys(has_key=True)).verify(sent)
     assert verdict.identity is not None
     assert verdict.identity.expires_at == NOW + 50
 
 
 async def test_at_most_four_signatures_of_a_request_are_checked() -> None:
-    keys = RingOfOne()
+    keys = FakeKeys(has_key=True)
     assert (await verifier(keys=keys).verify([text.encode() for text in FOREIGN])).auth is Auth.REJECTED
     assert keys.asked == [f"ins_{number}" for number in (9, 8, 7, 6)]
-
-
-async def test_all_tokens_of_a_request_share_the_time_for_keys() -> None:
-    keys = FakeKeys(takes=0.1)
-    await verifier(keys=keys).verify([with_header(kid=UNREACHABLE_KID).encode()] * 4)
-    first, *_, last = keys.waits
-    assert first <= KEY_TIMEOUT == 0.25
-    assert keys.waits == sorted(keys.waits, reverse=True)
-    assert last == 0
 
 
 # --- Base64url -------------------------------------------------------------------------------------------------------
@@ -521,9 +440,8 @@ async def test_exactly_the_canonical_ends_of_a_part_are_taken(length: int) -> No
             assert await is_well_formed(part) == is_canonical(part), part
 
 
-@pytest.mark.parametrize("foreign", [b"++++", b"////", b"====", b"****", b"\n\n\n\n", b"    ", b"\xff\xff\xff\xff"])
+@pytest.mark.parametrize("foreign", [b"++++", b"====", b"\n\n\n\n", b"\xff\xff\xff\xff"])
 async def test_no_other_character_is_skipped(foreign: bytes) -> None:
-    assert not await is_well_formed(foreign)
     assert not await is_well_formed(b"QUJD" + foreign + b"QUJD")
 
 
@@ -539,11 +457,8 @@ def is_canonical(part: bytes) -> bool:
 # --- What must not happen --------------------------------------------------------------------------------------------
 
 
-class RaisingKeys:
+class RaisingKeys(FakeKeys):
     """Breaks, and quotes in its message what it was given."""
-
-    def key_at_hand(self, kid: str) -> None:
-        del kid
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
         raise RuntimeError(f"no key for {kid!r} within {max_wait}")
