@@ -7,7 +7,14 @@ from itertools import count, islice
 import pytest
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
-from service.clerk.sign_out import CONCURRENCY, SignOutEverywhere, SignOutResult, StopReason
+from service.clerk.sign_out import (
+    CONCURRENCY,
+    SignOutEverywhere,
+    SignOutResult,
+    StopReason,
+    is_fresh,
+    reverification_error,
+)
 
 OWN = "sess_0_own"
 LONG = 60.0
@@ -366,3 +373,25 @@ async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
 async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:
     clerk = FakeClerk(OWN, "sess_first", begins=(f"sess_{number}" for number in count()))
     assert (await sign_out(clerk, deadline=0.05)).stop_reason is StopReason.TIMEOUT
+
+
+# --- Who may ask for it ----------------------------------------------------------------------------------------------
+
+ODD: list[object] = [None, "3,-1", [], [3], [3, -1, 0], [3, "1"], [3, 1.5], [True, 0], [-2, 0], [0, -2]]
+
+
+@pytest.mark.parametrize("factor_ages", [[0, -1], [9, -1], [3, 9], [99, 9], [-1, 9]], ids=str)
+def test_a_proof_below_the_age_is_fresh(factor_ages: object) -> None:
+    assert is_fresh(factor_ages, 10)
+
+
+@pytest.mark.parametrize("factor_ages", [[10, -1], [3, 10], [-1, 10], [-1, -1], *ODD], ids=str)
+def test_the_second_factor_counts_where_there_is_one(factor_ages: object) -> None:
+    assert not is_fresh(factor_ages, 10)
+
+
+def test_the_frontend_is_told_in_clerks_form() -> None:
+    metadata = {"reverification": {"level": "second_factor", "afterMinutes": 10}}
+    assert reverification_error(10) == {
+        "clerk_error": {"type": "forbidden", "reason": "reverification-error", "metadata": metadata}
+    }

@@ -328,8 +328,3 @@ def test_a_refusal_is_json_that_nobody_stores(refusal: Refusal, status: int, cha
     assert (int(response.headers.get("retry-after", 0)) >= 1) == (status == 503)
     body = {"success": False, "message": refusal.message, "reason": refusal.reason}
     assert json.loads(bytes(response.body)) == body
-
-
-def test_a_verified_token_is_no_reason_to_refuse() -> None:
-    with pytest.raises(ValueError, match="no reason to refuse"):
-        refusal_of(Verdict(Auth.VERIFIED))
