@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
-from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -92,14 +91,15 @@ class BackendApi:
         Those that have ended are fetched too: no filter of Clerk's gives sessions with open tasks (``pending``).
         """
         alive: dict[str, bool] = {}
-        for offset in count(step=PAGE_SIZE):
+        offset = 0
+        while True:
             page, known = await self._list(user_id, offset), len(alive)
             alive |= {session.id: session.is_alive for session in page}
             if len(page) < PAGE_SIZE:
-                break
+                return [session_id for session_id, is_alive in alive.items() if is_alive]
             if len(alive) == known:
                 raise ClerkApiError("the list of sessions has no end")
-        return [session_id for session_id, is_alive in alive.items() if is_alive]
+            offset += PAGE_SIZE
 
     async def _list(self, user_id: str, offset: int) -> list[_Session]:
         with self._counted("list"), _our_errors("a list of sessions"):
