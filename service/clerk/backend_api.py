@@ -236,12 +236,10 @@ def _client(url: str) -> httpx.AsyncClient:
     # through a proxy, which would see the key.
     if not (has_tls := url.startswith("https://")) or not proxy or proxy_bypass(urlsplit(url).netloc):
         proxy = None
-    elif "://" not in proxy:
-        proxy = f"http://{proxy}"
     return httpx.AsyncClient(
         timeout=REQUEST_TIMEOUT,
         verify=httpx.create_ssl_context() if has_tls else False,
-        proxy=proxy,
+        proxy=proxy if proxy is None or "://" in proxy else f"http://{proxy}",
         trust_env=False,
         headers={"accept-encoding": "identity"},
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
