@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from itertools import count, islice
+from typing import Any
 
 import pytest
 
@@ -127,129 +128,57 @@ async def test_ones_own_session_is_kept_where_the_others_are_meant() -> None:
     assert list(clerk.active) == [OWN]
 
 
-async def test_without_sessions_there_is_nothing_to_do() -> None:
-    result = await sign_out(FakeClerk())
-    assert (counts(result), result.over) == ((COMPLETE, 0, 0), (OWN,))
-
-
-async def test_one_that_has_ended_already_is_over_and_not_counted() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.ended_elsewhere = {"sess_1"}
-    result = await sign_out(clerk)
-    assert counts(result) == (COMPLETE, 2, 0)
-    assert "sess_1" in result.over
-
-
-async def test_one_that_begins_meanwhile_is_ended_too() -> None:
-    clerk = FakeClerk(*several(3), begins=iter(["sess_late"]))
-    assert (await sign_out(clerk)).revoked == 4
-    assert not clerk.active
-
-
-async def test_one_that_clerk_has_revoked_is_over_although_listed() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.lists_what_is_over = True
-    result = await sign_out(clerk)
-    assert counts(result) == (COMPLETE, 3, 0)
-
-
-async def test_ones_own_session_is_ended_although_no_list_shows_it() -> None:
-    clerk = FakeClerk("sess_1")
-    clerk.unlisted = {OWN}
-    result = await sign_out(clerk)
-    assert counts(result) == (COMPLETE, 2, 0)
-    assert clerk.tried == ["sess_1", OWN]
-
-
 async def test_ones_own_session_that_is_kept_is_not_even_asked_for() -> None:
     clerk = FakeClerk("sess_1")
     clerk.known = set()
     assert (await sign_out(clerk, keep_own=True)).succeeded
 
 
-async def test_ones_own_session_that_clerk_does_not_know_is_no_success() -> None:
-    clerk = FakeClerk()
-    clerk.known = set()
+A, B = "sess_1", "sess_2"
+SCENARIOS: dict[str, tuple[list[str], dict[str, Any], int, set[str]]] = {
+    "none is there": ([], {}, 0, {OWN}),
+    "one has ended already": (several(3), {"ended_elsewhere": {A}}, 2, {OWN, A, B}),
+    "one begins meanwhile": ([OWN, A], {"begins": iter([B])}, 3, {OWN, A, B}),
+    "what is revoked is still listed": (several(3), {"lists_what_is_over": True}, 3, {OWN, A, B}),
+    "no list shows one's own": ([A], {"unlisted": {OWN}}, 2, {OWN, A}),
+    "one is no longer listed after an error": (several(3), {"answer_lost": {A}}, 2, {OWN, A, B}),
+    "only the answer about one's own is lost": (several(2), {"answer_lost": {OWN}}, 1, {OWN, A}),
+    "Clerk does not know one's own": ([], {"known": set()}, 0, set()),
+    "some are still listed after an error": (several(4), {"trouble": dict.fromkeys([A, B], DOWN)}, 1, {"sess_3"}),
+    "one's own cannot be ended": (several(2), {"unlisted": {OWN}, "trouble": {OWN: DOWN}}, 1, {A}),
+    "one's own in no list cannot be ended": ([A], {"unlisted": {OWN}, "trouble": {OWN: DOWN}}, 1, {A}),
+    "one's own is said to be gone but alive": ([OWN], {"ended_elsewhere": {OWN}, "unlisted": {OWN}}, 0, set()),
+    # As where something between us and Clerk lets no POST through, and answers 404.
+    "one is said to be gone but listed": (several(3), {"ended_elsewhere": {A}, "lists_what_is_over": True}, 1, {B}),
+    "all fail": (several(1200), {"trouble": dict.fromkeys(several(1200), DOWN)}, 0, set()),
+}
+"""By name: the sessions that are there, what Clerk does, how many are revoked, and which are over."""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_what_has_ended_is_counted_and_what_has_not_failed(name: str) -> None:
+    active, behaviour, revoked, over = SCENARIOS[name]
+    clerk = FakeClerk(*active)
+    vars(clerk).update(behaviour)
     result = await sign_out(clerk)
-    assert (counts(result), result.over) == ((COMPLETE, 0, 1), ())
-    assert "CLERK_SECRET_KEY" in str(result.problem)
+    failed = len({OWN, *active} - over)
+    assert (counts(result), set(result.over)) == ((COMPLETE, revoked, failed), over)
+    assert result.succeeded is (failed == 0)
+    assert len(clerk.tried) == len(set(clerk.tried)), "each is tried once"
+    assert OWN not in clerk.tried[:-1], "one's own is tried last"
+    assert OWN not in clerk.tried or over >= {*active} - {OWN}, "and only if all others are over"
+    if failed and "trouble" in behaviour:
+        assert result.problem == str(DOWN)
+    if "known" in behaviour:
+        assert "CLERK_SECRET_KEY" in str(result.problem)
 
 
-# --- Some fail -------------------------------------------------------------------------------------------------------
-
-
-async def test_one_that_is_still_listed_after_an_error_has_failed() -> None:
-    clerk = FakeClerk(*several(4))
-    clerk.trouble = dict.fromkeys(["sess_1", "sess_2"], DOWN)
-    result = await sign_out(clerk)
-    assert counts(result) == (COMPLETE, 1, 3)
-    assert result.over == ("sess_3",)
-    assert result.problem == "Clerk answered with status 500"
-
-
-async def test_while_another_is_left_ones_own_session_is_not_ended() -> None:
+async def test_a_repeated_call_ends_the_rest() -> None:
     clerk = FakeClerk(*several(3))
-    clerk.trouble = {"sess_1": DOWN}
-    result = await sign_out(clerk)
-    assert (counts(result), result.over) == ((COMPLETE, 1, 2), ("sess_2",))
-    assert OWN not in clerk.tried
+    clerk.trouble = {A: DOWN}
+    assert counts(await sign_out(clerk)) == (COMPLETE, 1, 2)
     clerk.trouble.clear()
-    again = await sign_out(clerk)
-    assert (again.revoked, again.failed, again.succeeded) == (2, 0, True)
-    assert clerk.tried[-1] == OWN
-
-
-@pytest.mark.parametrize("listed", [True, False], ids=["listed", "in no list"])
-async def test_ones_own_session_that_cannot_be_ended_has_failed(listed: bool) -> None:
-    clerk = FakeClerk("sess_1", *[OWN] * listed)
-    clerk.unlisted = {OWN}
-    clerk.trouble = {OWN: DOWN}
-    result = await sign_out(clerk)
-    assert (counts(result), result.over) == ((COMPLETE, 1, 1), ("sess_1",))
-    assert result.problem == "Clerk answered with status 500"
-
-
-async def test_ones_own_session_is_over_where_only_the_answer_was_lost() -> None:
-    clerk = FakeClerk(*several(2))
-    clerk.answer_lost = {OWN}
-    result = await sign_out(clerk)
-    assert counts(result) == (COMPLETE, 1, 0)
-    assert OWN in result.over
-
-
-async def test_ones_own_session_said_to_be_gone_but_alive_has_failed() -> None:
-    clerk = FakeClerk(OWN)
-    clerk.ended_elsewhere = clerk.unlisted = {OWN}
-    result = await sign_out(clerk)
-    assert (result.revoked, result.failed, result.over, result.succeeded) == (0, 1, (), False)
-
-
-async def test_one_that_is_said_to_be_gone_and_is_still_listed_has_failed() -> None:
-    """Something between us and Clerk that lets no POST through answers 404 too."""
-    clerk = FakeClerk(*several(3))
-    clerk.ended_elsewhere = {"sess_1"}
-    clerk.lists_what_is_over = True
-    result = await sign_out(clerk)
-    assert counts(result) == (COMPLETE, 1, 2)
-    assert "sess_1" not in result.over
-
-
-async def test_one_no_longer_listed_after_an_error_is_over() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.answer_lost = {"sess_1"}
-    result = await sign_out(clerk)
-    assert counts(result) == (COMPLETE, 2, 0)
-    assert "sess_1" in result.over
-
-
-async def test_where_all_fail_each_is_tried_once() -> None:
-    sessions = several(1200)
-    clerk = FakeClerk(*sessions)
-    clerk.trouble = dict.fromkeys(sessions, DOWN)
-    result = await sign_out(clerk)
-    assert (result.stop_reason, result.revoked, result.failed) == (StopReason.COMPLETE, 0, 1200)
-    assert result.over == ()
-    assert sorted(clerk.tried) == sorted(set(sessions) - {OWN})
+    assert counts(await sign_out(clerk)) == (COMPLETE, 2, 0)
 
 
 # --- It stops --------------------------------------------------------------------------------------------------------
@@ -322,11 +251,7 @@ async def test_revocations_that_hang_are_given_up_and_leave_no_task() -> None:
     clerk = FakeClerk(*sessions)
     clerk.hangs = set(sessions[40:])
     result = await sign_out(clerk, deadline=0.2)
-    assert (result.stop_reason, result.revoked, result.failed) == (
-        StopReason.TIMEOUT,
-        100 - len(clerk.active),
-        len(clerk.active),
-    )
+    assert counts(result) == (StopReason.TIMEOUT, 100 - len(clerk.active), len(clerk.active))
     assert result.failed >= 60
     # Whether Clerk ends those that it was asked for, nobody will hear; those that it was not asked for, it does not.
     assert set(result.over) == set(clerk.tried)
