@@ -83,13 +83,19 @@ def shown(value: object) -> str:
 # --- Building blocks -------------------------------------------------------------------------------------------------
 
 
+def changed(members: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """With other members; ``...`` leaves one out, None is null here."""
+    return {name: value for name, value in (members | changes).items() if value is not ...}
+
+
 def good(**changes: Any) -> str:
-    """Signed by Clerk's key, with these claims; None is null here."""
-    return token(GOOD | changes)
+    """Signed by Clerk's key, with these claims."""
+    return token(changed(GOOD, changes))
 
 
-def without(claim: str) -> str:
-    return token({name: value for name, value in GOOD.items() if name != claim})
+def with_header(**changes: Any) -> str:
+    """Signed by Clerk's key, with these header members."""
+    return token(GOOD, head=changed(HEADER, changes))
 
 
 def raw_claim(name: str, raw: str) -> str:
@@ -102,17 +108,8 @@ def with_payload(payload: bytes) -> str:
     return token_of(json.dumps(HEADER).encode(), payload)
 
 
-def with_header(**changes: Any) -> str:
-    """Signed by Clerk's key, with these header members; None is null here."""
-    return token(GOOD, head=HEADER | changes)
-
-
 def with_raw_header(raw: bytes) -> str:
     return token_of(raw, json.dumps(GOOD).encode())
-
-
-def without_header(member: str) -> str:
-    return token(GOOD, head={name: value for name, value in HEADER.items() if name != member})
 
 
 def signing_input(**changes: Any) -> str:
@@ -157,7 +154,7 @@ def algorithms() -> Iterator[Vector]:
     others: list[Any] = [["RS256"], 256, True, {}]
     for other in others:
         yield carried(f"alg {shown(other)}", with_header(alg=other))
-    yield carried("alg missing", without_header("alg"))
+    yield carried("alg missing", with_header(alg=...))
     yield carried("good alg, no signature", f"{signing_input()}.", reason="token-invalid-signature")
     for name, secret in {"PEM": pem(), "PEM without its last line break": pem().strip(), "nothing": ""}.items():
         text = signing_input(alg="HS256")
@@ -194,7 +191,7 @@ def key_ids() -> Iterator[Vector]:
     no_kid: list[Any] = [None, 5, True, [KID], {"kid": KID}]
     for kid in no_kid:
         yield carried(f"kid {shown(kid)}", with_header(kid=kid))
-    yield carried("kid missing", without_header("kid"))
+    yield carried("kid missing", with_header(kid=...))
     for kid in ANY_KID:
         yield accepted(f"kid {shown(kid)}", with_header(kid=kid))
         text = token(GOOD, head=HEADER | {"kid": kid}, key=private_key("attacker"))
@@ -221,7 +218,7 @@ def other_parameters() -> Iterator[Vector]:
     own_key = token(GOOD, head=HEADER | {"jwk": attackers}, key=private_key("attacker"))
     yield carried("signed by the key in its jwk", own_key)
     yield accepted("an unknown member", with_header(x="y", zip="DEF", x5t="abc"))
-    yield accepted("typ and cat missing", token(GOOD, head={"alg": "RS256", "kid": KID}))
+    yield accepted("typ and cat missing", with_header(typ=..., cat=...))
 
 
 # --- The form --------------------------------------------------------------------------------------------------------
@@ -231,11 +228,13 @@ def encodings() -> Iterator[Vector]:
     head = b64url((json.dumps(HEADER) + " " * (-len(json.dumps(HEADER)) % 3 + 1)).encode())
     body = b64url((json.dumps(GOOD) + " " * (-len(json.dumps(GOOD)) % 3 + 1)).encode())
     yield accepted("white space after the JSON", over(f"{head}.{body}"))
-    yield carried("other trailing bits in the header", over(f"{with_other_trailing_bits(head)}.{body}"))
-    yield carried("other trailing bits in the payload", over(f"{head}.{with_other_trailing_bits(body)}"))
     start, _, signature = over(f"{head}.{body}").rpartition(".")
-    yield carried("other trailing bits in the signature", f"{start}.{with_other_trailing_bits(signature)}")
-
+    for name, text in {
+        "header": over(f"{with_other_trailing_bits(head)}.{body}"),
+        "payload": over(f"{head}.{with_other_trailing_bits(body)}"),
+        "signature": f"{start}.{with_other_trailing_bits(signature)}",
+    }.items():
+        yield carried(f"other trailing bits in the {name}", text)
     for added in ("=", "===", "A===", "%3D"):
         yield carried(f"{added} after the header", over(f"{head}{added}.{body}"))
         yield carried(f"{added} after the payload", over(f"{head}.{body}{added}"))
@@ -248,15 +247,13 @@ def encodings() -> Iterator[Vector]:
     yield carried("one character more than base64 can have", over(f"{head}.{'A' * (4 - len(body) % 4 + 1)}{body}"))
 
     whole = good()
-    for name, blank in {"space": " ", "tab": "\t", "CRLF": "\r\n", "NUL": "\0"}.items():
-        yield carried(f"{name} inside the header", whole[:10] + blank + whole[10:])
-        yield carried(f"{name} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
-        yield carried(f"{name} inside the signature", whole[:-10] + blank + whole[-10:])
-        if blank in " \t":
-            yield accepted(f"{name} around", blank + whole + blank)
-        else:
-            yield carried(f"{name} behind", whole + blank)
-            yield carried(f"{name} in front", blank + whole)
+    for blank in (" ", "\t", "\r\n", "\0"):
+        yield carried(f"{blank!r} inside the header", whole[:10] + blank + whole[10:])
+        yield carried(f"{blank!r} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
+        yield carried(f"{blank!r} inside the signature", whole[:-10] + blank + whole[-10:])
+        around = accepted if blank in " \t" else carried
+        yield around(f"{blank!r} in front", blank + whole)
+        yield around(f"{blank!r} behind", whole + blank)
 
 
 def parts() -> Iterator[Vector]:
@@ -380,9 +377,9 @@ def times() -> Iterator[Vector]:
 
 def other_claims() -> Iterator[Vector]:
     for name in ("exp", "iat"):
-        yield carried(f"{name} missing", without(name))
+        yield carried(f"{name} missing", good(**{name: ...}))
     for name in ("nbf", "jti", "v", "fva", "sts"):
-        yield accepted(f"{name} missing", without(name))
+        yield accepted(f"{name} missing", good(**{name: ...}))
     odd: list[Any] = [None, 5, True, [], ["x"], {}]
     for value in odd:
         yield carried(f"jti {shown(value)}", good(jti=value))
@@ -405,10 +402,6 @@ def several_headers() -> Iterator[Vector]:
     for scheme in (b"Basic ", b"DPoP ", b"", b"Bearer", b"Bearer\t"):
         headers = ((b"authorization", scheme + good().encode()),)
         yield Vector(f"scheme {scheme!r}", headers, "absent", "session-token-missing")
-    good_one = (b"authorization", b"bEARER " + good().encode())
-    yield Vector(
-        "another scheme beside it", ((b"authorization", b"Basic dXNlcjpwYXNzd29yZA=="), good_one), "verified", None
-    )
 
 
 def cookies() -> Iterator[Vector]:
@@ -417,19 +410,12 @@ def cookies() -> Iterator[Vector]:
     yield in_cookies("an expired cookie", f"__session={good(exp=1)}", auth="expired", reason="token-expired")
     yield in_cookies("a huge cookie", f"__session={'x' * 100_000}", reason="token-too-large")
     yield in_cookies("a machine token", "__session=ak_9f8e7d6c5b4a3928", reason="token-type-not-supported")
-    yield in_cookies("an empty cookie", "__session=", **absent)
-    yield in_cookies("a cookie of another name", f"__sessionx={good()}", **absent)
     yield in_cookies("an injected name", f"__session_\r\nx={good()}", **absent)
-    for name in ("c", "__session_"):
-        many = "; ".join(f"{name}{number}=value-of-a-cookie-{number}" for number in range(200))
-        yield in_cookies(f"behind 200 {name}", f"{many}; __session={good()}", auth="verified", reason=None)
-    for hostile in (
-        *(f"__session_a={forged()}", f"__session_a={good(exp=1)}", "__session_a=rubbish", f"__session={forged()}"),
-        *(f"__session_a={'x' * 100_000}", '__session_a="', 'prefs={"a":1}', "a,b=1", "__session_a=\0", "__session_a=ä"),
-    ):
+    many = "; ".join(f"__session_{number}=value-of-a-cookie-{number}" for number in range(200))
+    for beside in (f"__session_a={forged()}", f"__session={good(exp=1)}", f"__session_a={'x' * 100_000}", "a=\0", many):
         ours = f"__session={good()}"
-        for sent in ([f"{hostile}; {ours}"], [f"{ours}; {hostile}"], [hostile, ours]):
-            yield in_cookies(f"{shown(hostile)} beside a good one", *sent, auth="verified", reason=None)
+        for sent in ([f"{beside}; {ours}"], [f"{ours}; {beside}"], [beside, ours]):
+            yield in_cookies(f"{shown(beside)} beside a good one", *sent, auth="verified", reason=None)
 
 
 KINDS = {
