@@ -9,7 +9,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NoReturn, Protocol, Self
+from types import MappingProxyType
+from typing import Any, NoReturn, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -40,25 +41,23 @@ FetchJwks = Callable[[], Awaitable[Iterable[Mapping[str, Any]]]]
 """Fetches the JWKS as JWK dictionaries (RFC 7517, section 4); may raise anything and take any time."""
 
 
-class Keys(Protocol):
-    """Where the verifier finds the key that a token's ``kid`` names.
+class Keys:
+    """Where the verifier finds the key that a token's ``kid`` names. On its own it has none."""
 
-    Attributes:
-        by_kid: the keys at hand.
-        of_any_kid: verifies the tokens whose ``kid`` is not among them.
-    """
+    by_kid: Mapping[str, RSAPublicKey] = MappingProxyType({})
+    """The keys at hand."""
+    of_any_kid: RSAPublicKey | None = None
+    """Verifies the tokens whose ``kid`` is not among them."""
 
-    by_kid: Mapping[str, RSAPublicKey]
-    of_any_kid: RSAPublicKey | None
-
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:  # noqa: ARG002 - for those who fetch
         """Return a key that is not at hand, if need be after a fetch that may take so many seconds.
 
         Else ``JWK_KID_MISMATCH``: there is none, or ``JWK_FAILED_TO_LOAD``: that could not be found out in time.
         """
+        return Reason.JWK_KID_MISMATCH
 
 
-class PemKey:
+class PemKey(Keys):
     """The key of ``CLERK_JWT_KEY``. It verifies tokens with any ``kid``, as in Clerk's SDKs.
 
     Raises:
@@ -68,15 +67,11 @@ class PemKey:
     problem: None = None
 
     def __init__(self, pem: str) -> None:
-        self.by_kid: Mapping[str, RSAPublicKey] = {}
-        self.of_any_kid: RSAPublicKey | None = (key := _parse_pem(pem))
+        self.of_any_kid = key = _parse_pem(pem)
         self.bits = key.key_size
 
-    async def key_for(self, kid: str, max_wait: float) -> Reason:  # noqa: ARG002, D102 - see Keys
-        return Reason.JWK_KID_MISMATCH
 
-
-class KeyRing:
+class KeyRing(Keys):
     """The keys that Clerk publishes, by ``kid``.
 
     One fetch at a time: in the background, and at most one per 30 s that an unknown ``kid`` causes. An outage, an empty
@@ -94,8 +89,6 @@ class KeyRing:
         self._fetch = fetch
         self._clock = clock
         self._sleep = sleep
-        self.by_kid: Mapping[str, RSAPublicKey] = {}
-        self.of_any_kid: RSAPublicKey | None = None
         self._attempted_at = self._asked_at = self._as_of = -math.inf
         """When the last fetch began, the last that a token caused, and the last that was good."""
         self._refreshing: asyncio.Task[None] | None = None

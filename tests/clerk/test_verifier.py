@@ -34,16 +34,14 @@ WHO = Identity(
 )
 
 
-class FakeKeys:
+class FakeKeys(Keys):
     """Knows the instance's one key by its kid; whether there are others takes time, of one it cannot tell.
 
     Unless it ``has_key``, it has none at hand, so that each question is seen.
     """
 
-    of_any_kid: RSAPublicKey | None = None
-
     def __init__(self, *, takes: float = 0.0, has_key: bool = False) -> None:
-        self.by_kid: Mapping[str, RSAPublicKey] = {KID: private_key().public_key()} if has_key else {}
+        self.by_kid = {KID: private_key().public_key()} if has_key else {}
         self.asked: list[str] = []
         self._takes = takes
 
