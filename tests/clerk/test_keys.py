@@ -187,6 +187,7 @@ async def test_a_concurrent_flood_of_unknown_kids_shares_one_fetch(ring: KeyRing
     flood.pop(0).cancel()
     clerk.recovers()
     await asyncio.wait(flood)
+    assert {task.result() for task in flood} == {Reason.JWK_KID_MISMATCH}
     assert (clerk.fetches, [*ring.by_kid]) == (1, [KID])
 
 
