@@ -291,7 +291,7 @@ async def _try_keys(settings: Settings, keys: PemKey | KeyRing) -> bool:
         click.echo(f"keys: one RSA key of {keys.bits} bits from CLERK_JWT_KEY; Clerk is not asked")
         return True
     if await keys.refresh():
-        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
+        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.by_kid))}")
         return True
     click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
     return False

@@ -53,6 +53,10 @@ class _Session(BaseModel):
     user_id: str
     status: str
 
+    @property
+    def is_alive(self) -> bool:
+        return self.status not in _ENDED
+
 
 class _Jwks(BaseModel):
     keys: list[Any] | None = None
@@ -65,11 +69,11 @@ Needed = TypeVar("Needed")
 class BackendApi:
     """The calls that the service makes. Each raises ``ClerkApiError`` without a usable response."""
 
-    def __init__(self, sdk: Clerk, metrics: Metrics | None = None) -> None:
+    def __init__(self, sdk: Clerk, metrics: Metrics) -> None:
         # The SDK imports each part on first use; that takes too long to happen within a request.
         self._jwks, self._sessions = sdk.jwks, sdk.sessions
         self._revocations = asyncio.Semaphore(MAX_REVOCATIONS)
-        self._requests = Children((metrics or Metrics()).clerk_requests)
+        self._requests = Children(metrics.clerk_requests)
         for call in ("get", "list", "revoke"):  # created now, so that a first failure is seen as a change from 0
             for result in ("ok", "not_found", "rate_limited", "refused", "failed"):
                 _ = self._requests[call, result]
@@ -86,17 +90,15 @@ class BackendApi:
 
         Those that have ended are fetched too: no filter of Clerk's gives sessions with open tasks (``pending``).
         """
-        seen: set[str] = set()
-        alive: dict[str, None] = {}
+        alive: dict[str, bool] = {}
         offset = 0
         while True:
-            page = await self._list(user_id, offset)
-            alive |= dict.fromkeys(session.id for session in page if session.status not in _ENDED)
+            page, known = await self._list(user_id, offset), len(alive)
+            alive |= {session.id: session.is_alive for session in page}
             if len(page) < PAGE_SIZE:
-                return list(alive)
-            if seen.issuperset(session.id for session in page):
+                return [session_id for session_id, is_alive in alive.items() if is_alive]
+            if len(alive) == known:
                 raise ClerkApiError("the list of sessions has no end")
-            seen.update(session.id for session in page)
             offset += PAGE_SIZE
 
     async def _list(self, user_id: str, offset: int) -> list[_Session]:
@@ -104,11 +106,10 @@ class BackendApi:
             # Never `paginated=True`: the SDK cannot read the response to it.
             call = self._sessions.list_async(user_id=user_id, limit=PAGE_SIZE, offset=offset)
             page = await _needed(_SESSIONS, call)
-            for session in page:
-                if session.user_id != user_id:
-                    raise ClerkApiError("the answer holds a session that was not asked for")
-                if not _is_session_id(session.id):
-                    raise ClerkApiError("the answer holds a session id that cannot be used")
+            if any(session.user_id != user_id for session in page):
+                raise ClerkApiError("the answer holds a session that was not asked for")
+            if not all(_is_session_id(session.id) for session in page):
+                raise ClerkApiError("the answer holds a session id that cannot be used")
         return page
 
     async def revoke_session(self, session_id: str) -> bool:
@@ -125,7 +126,7 @@ class BackendApi:
             async with self._revocations:
                 with self._counted("revoke"), _our_errors("a session"):
                     session = await _needed(_SESSION, self._sessions.revoke_async(session_id=session_id))
-                    if session.id != session_id or session.status not in _ENDED:
+                    if session.id != session_id or session.is_alive:
                         raise ClerkApiError("the answer does not say that the session has ended")
         except ClerkNotFoundError:
             return False
@@ -141,7 +142,7 @@ class BackendApi:
             raise ClerkNotFoundError("Clerk has no session with such an id")
         with self._counted("get"), _our_errors("a session"):
             session = await _needed(_SESSION, self._sessions.get_async(session_id=session_id))
-        return session.status not in _ENDED
+        return session.is_alive
 
     @staticmethod
     async def warm_up() -> None:
@@ -182,14 +183,12 @@ def _our_errors(expected: str) -> Iterator[None]:
     """Turn what the SDK and its HTTP client raise into our errors, whose text quotes nobody."""
     try:
         yield
-    except models.ClerkBaseError as error:
-        raise _status_error(error.status_code, error.headers, expected) from error
-    except models.NoResponseError as error:
-        raise ClerkApiError("no answer") from error
-    except httpx.HTTPError as error:
-        raise ClerkApiError(f"no connection ({type(error).__name__})") from error
     except ClerkApiError:
         raise
+    except models.ClerkBaseError as error:
+        raise _status_error(error.status_code, error.headers, expected) from error
+    except httpx.HTTPError as error:
+        raise ClerkApiError(f"no connection ({type(error).__name__})") from error
     except Exception as error:
         raise ClerkApiError(f"unexpectedly {where(error)}") from error
 
@@ -197,16 +196,15 @@ def _our_errors(expected: str) -> Iterator[None]:
 def _status_error(code: int, headers: Mapping[str, str], expected: str) -> ClerkApiError:
     text = f"Clerk answered with status {code}"
     match code:
+        case 200:
+            return ClerkApiError(f"the answer is not {expected}")
         case 401 | 403:
             return ClerkKeyRejectedError(f"Clerk does not accept CLERK_SECRET_KEY (status {code})")
         case 404:
             return ClerkNotFoundError(text)
         case 429:
             return ClerkRateLimitedError(text, _retry_after(headers))
-        case 200:
-            return ClerkApiError(f"the answer is not {expected}")
-        case _:
-            return ClerkApiError(text)
+    return ClerkApiError(text)
 
 
 def _retry_after(headers: Mapping[str, str]) -> int:
@@ -232,26 +230,21 @@ async def _bound(response: httpx.Response) -> None:
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    has_tls = url.startswith("https://")
+    proxies = getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    # As urllib does, because httpx takes no IPv6 network in NO_PROXY. A stand-in on this machine is never reached
+    # through a proxy, which would see the key.
+    if not (has_tls := url.startswith("https://")) or not proxy or proxy_bypass(urlsplit(url).netloc):
+        proxy = None
     return httpx.AsyncClient(
         timeout=REQUEST_TIMEOUT,
         verify=httpx.create_ssl_context() if has_tls else False,
-        # A stand-in on this machine is never reached through the environment's proxy, which would see the key.
-        proxy=_proxy(url) if has_tls else None,
+        proxy=proxy if proxy is None or "://" in proxy else f"http://{proxy}",
         trust_env=False,
         headers={"accept-encoding": "identity"},
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
         event_hooks={"response": [_bound]},
     )
-
-
-def _proxy(url: str) -> str | None:
-    """Find the environment's proxy as urllib does: httpx takes no IPv6 network in ``NO_PROXY``."""
-    proxies = getproxies()
-    proxy = proxies.get("https") or proxies.get("all")
-    if not proxy or proxy_bypass(urlsplit(url).netloc):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def client_problem(url: str) -> str | None:
@@ -276,4 +269,4 @@ async def backend_api(url: str, secret_key: str, metrics: Metrics | None = None)
                 retry_config=_NO_RETRIES,
                 timeout_ms=int(REQUEST_TIMEOUT * 1000),
             )
-            yield BackendApi(sdk, metrics)
+            yield BackendApi(sdk, metrics or Metrics())

@@ -1,23 +1,16 @@
 """What can go wrong between us and Clerk. Each error's text is one line that quotes neither Clerk nor a caller.
 
-ClerkError
-├── ClerkApiError              a call to Clerk's Backend API failed
-│   ├── ClerkNotFoundError         404
-│   ├── ClerkRateLimitedError      429
-│   └── ClerkKeyRejectedError      401 or 403
-├── KeyUnknownError            the instance has no key with this id
-├── KeysUnavailableError       whether it has could not be found out in time
-└── WebhookRefusedError        a webhook is not from Clerk, or cannot be used
+ClerkApiError              a call to Clerk's Backend API failed
+├── ClerkNotFoundError         404
+├── ClerkRateLimitedError      429
+└── ClerkKeyRejectedError      401 or 403
+WebhookRefusedError        a webhook is not from Clerk, or cannot be used
 """
 
 from typing import ClassVar
 
 
-class ClerkError(Exception):
-    """Base of all of these."""
-
-
-class ClerkApiError(ClerkError):
+class ClerkApiError(Exception):
     """A call failed. ``result`` is how ``clerk_logout_clerk_requests_total`` counts it."""
 
     result: ClassVar[str] = "failed"
@@ -45,13 +38,5 @@ class ClerkKeyRejectedError(ClerkApiError):
     result = "refused"
 
 
-class KeyUnknownError(ClerkError):
-    """The instance has no key with this id."""
-
-
-class KeysUnavailableError(ClerkError):
-    """Whether the instance has a key with this id could not be found out in time."""
-
-
-class WebhookRefusedError(ClerkError):
+class WebhookRefusedError(Exception):
     """The text is for whoever configured the webhook."""

@@ -9,7 +9,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NoReturn, Protocol, Self
+from types import MappingProxyType
+from typing import Any, NoReturn, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -18,7 +19,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from joserfc.util import base64_to_int
 
-from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
+from service.clerk.errors import ClerkApiError
+from service.clerk.verdict import Reason
 from service.telemetry.diagnostics import where
 from service.telemetry.metrics import Metrics
 
@@ -39,22 +41,23 @@ FetchJwks = Callable[[], Awaitable[Iterable[Mapping[str, Any]]]]
 """Fetches the JWKS as JWK dictionaries (RFC 7517, section 4); may raise anything and take any time."""
 
 
-class Keys(Protocol):
-    """Where the verifier finds the key that a token's ``kid`` names."""
+class Keys:
+    """Where the verifier finds the key that a token's ``kid`` names. On its own it has none."""
 
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        """Return the key if no waiting is needed."""
+    by_kid: Mapping[str, RSAPublicKey] = MappingProxyType({})
+    """The keys at hand."""
+    of_any_kid: RSAPublicKey | None = None
+    """Verifies the tokens whose ``kid`` is not among them."""
 
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
-        """Return the key, if need be after a fetch that may take so many seconds.
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:  # noqa: ARG002 - for those who fetch
+        """Return a key that is not at hand, if need be after a fetch that may take so many seconds.
 
-        Raises:
-            KeyUnknownError: there is no such key.
-            KeysUnavailableError: whether there is one could not be found out in time.
+        Else ``JWK_KID_MISMATCH``: there is none, or ``JWK_FAILED_TO_LOAD``: that could not be found out in time.
         """
+        return Reason.JWK_KID_MISMATCH
 
 
-class PemKey:
+class PemKey(Keys):
     """The key of ``CLERK_JWT_KEY``. It verifies tokens with any ``kid``, as in Clerk's SDKs.
 
     Raises:
@@ -64,17 +67,11 @@ class PemKey:
     problem: None = None
 
     def __init__(self, pem: str) -> None:
-        self._key = _parse_pem(pem)
-        self.bits = self._key.key_size
-
-    def key_at_hand(self, kid: str) -> RSAPublicKey:  # noqa: ARG002, D102 - see Keys
-        return self._key
-
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: ARG002, D102 - see Keys
-        return self._key
+        self.of_any_kid = key = _parse_pem(pem)
+        self.bits = key.key_size
 
 
-class KeyRing:
+class KeyRing(Keys):
     """The keys that Clerk publishes, by ``kid``.
 
     One fetch at a time: in the background, and at most one per 30 s that an unknown ``kid`` causes. An outage, an empty
@@ -92,8 +89,6 @@ class KeyRing:
         self._fetch = fetch
         self._clock = clock
         self._sleep = sleep
-        self._keys: dict[str, RSAPublicKey] = {}
-        self.key_at_hand = self._keys.get
         self._attempted_at = self._asked_at = self._as_of = -math.inf
         """When the last fetch began, the last that a token caused, and the last that was good."""
         self._refreshing: asyncio.Task[None] | None = None
@@ -105,27 +100,20 @@ class KeyRing:
         """Why the last fetch failed, in one line; None after a good one."""
 
     @property
-    def kids(self) -> tuple[str, ...]:
-        """The ids of the keys at hand."""
-        return tuple(self._keys)
-
-    @property
     def problem(self) -> str | None:
         """Why no token can be verified, in one line; None while there are keys, however old."""
-        return None if self._keys else self.fetch_problem
+        return None if self.by_kid else self.fetch_problem
 
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:  # noqa: D102 - see Keys
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:  # noqa: D102 - see Keys
         came_at = self._clock()
-        if kid not in self._keys and (self._refreshing is not None or came_at - self._asked_at >= COOL_DOWN):
+        if kid not in self.by_kid and (self._refreshing is not None or came_at - self._asked_at >= COOL_DOWN):
             if self._refreshing is None:
                 self._asked_at = came_at
             await asyncio.wait({self._refresh()}, timeout=max_wait)
-        if (key := self._keys.get(kid)) is not None:
+        if (key := self.by_kid.get(kid)) is not None:
             return key
         # A key that is not in an earlier fetch may have been published since.
-        if self._as_of >= came_at:
-            raise KeyUnknownError
-        raise KeysUnavailableError
+        return Reason.JWK_KID_MISMATCH if self._as_of >= came_at else Reason.JWK_FAILED_TO_LOAD
 
     async def refresh(self) -> bool:
         """Fetch now; return whether that was possible."""
@@ -176,15 +164,15 @@ class KeyRing:
         finally:
             self._refreshing = None
         if problem is not None:
-            effect = "the last good keys stay in use" if self._keys else "no token can be verified yet"
+            effect = "the last good keys stay in use" if self.by_kid else "no token can be verified yet"
             logger.warning("keys could not be fetched: %s; %s, next try in %g s", problem, effect, COOL_DOWN)
             self._failed_fetches.inc()
         else:
-            if keys.keys() != self._keys.keys():
+            if keys.keys() != self.by_kid.keys():
                 logger.info("keys loaded: %s", ", ".join(keys))
             elif self.fetch_problem is not None:
                 logger.info("fetching keys works again")
-            self._keys, self.key_at_hand, self._as_of = keys, keys.get, self._attempted_at
+            self.by_kid, self._as_of = keys, self._attempted_at
             self._good_fetches.inc()
             self._fetched_at.set_to_current_time()
         self.fetch_problem = problem

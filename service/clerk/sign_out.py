@@ -1,4 +1,4 @@
-"""Ends all sessions of a user at Clerk, or all but one, and counts what came of it.
+"""Ends all sessions of a user at Clerk, or all but one, and counts what came of it. Says who may ask for it.
 
 Clerk has no call for it. So the sessions are listed and each is revoked, until the list shows none that was not tried.
 Each session is tried once: a caller who wants the rest ended calls again. That is why the caller's own session is ended
@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
 
 CONCURRENCY = 20
 """Revocations at the same time."""
+_NEVER = -1
+"""The age of a factor that was never verified."""
 
 
 class Sessions(Protocol):
@@ -43,24 +45,21 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignOutResult:
-    """What came of it.
-
-    Attributes:
-        over: the sessions that have ended, now or before; without a last list, also those that may have.
-        revoked: how many sessions Clerk says are revoked now. It says so to everyone who revokes the same session.
-        failed: how many should have ended and are not known to have.
-        listed: Clerk gave the list at least once.
-        problem: what went wrong last, in one line that quotes nobody.
-        retry_after: seconds after which Clerk takes calls again, if it said so.
-    """
+    """What came of it."""
 
     stop_reason: StopReason
     over: tuple[str, ...] = ()
+    """The sessions that have ended, now or before; without a last list, also those that may have."""
     revoked: int = 0
+    """How many sessions Clerk says are revoked now. It says so to everyone who revokes the same session."""
     failed: int = 0
+    """How many should have ended and are not known to have."""
     listed: bool = False
+    """Clerk gave the list at least once."""
     problem: str | None = None
+    """What went wrong last, in one line that quotes nobody."""
     retry_after: int | None = None
+    """Seconds after which Clerk takes calls again, if it said so."""
 
     @property
     def succeeded(self) -> bool:
@@ -198,3 +197,27 @@ class SignOutEverywhere:
             problem=self._problem,
             retry_after=retry_after,
         )
+
+
+def is_fresh(factor_ages: object, max_age: int) -> bool:
+    """Say whether the user proved lately who they are: by the second factor, or by the first where there is no second.
+
+    The rule is that of Clerk's ``has({reverification})`` for the level ``second_factor`` (clerk/javascript,
+    authorization.ts); OWASP ASVS 5.0, 7.5.2, asks for it before a user ends sessions.
+
+    Args:
+        factor_ages: a token's ``fva``: minutes since each factor was verified, -1 for never. Where it is odd: no.
+        max_age: in minutes.
+    """
+    # Not isinstance: bool is an int.
+    if not isinstance(factor_ages, list) or [type(age) for age in factor_ages] != [int, int]:
+        return False
+    first, second = map(int, factor_ages)
+    age = first if second == _NEVER else second
+    return min(first, second) >= _NEVER and _NEVER < age < max_age
+
+
+def reverification_error(max_age: int) -> dict[str, Any]:
+    """Return Clerk's ``reverificationError()``, for which ``useReverification()`` looks; the age is in minutes."""
+    metadata = {"reverification": {"level": "second_factor", "afterMinutes": max_age}}
+    return {"clerk_error": {"type": "forbidden", "reason": "reverification-error", "metadata": metadata}}

@@ -13,23 +13,16 @@ MAX_SECONDS = 60
 
 
 class TokenCache:
-    """Whom verified tokens name, until their ``exp`` and for at most 60 s; beyond ``max_tokens`` the oldest goes.
+    """Whom verified tokens name, until their ``exp`` and for at most 60 s; beyond ``MAX_TOKENS`` the oldest goes.
 
-    Both clocks must agree that the time has not come, so that a wall clock that is set back prolongs nothing.
-
-    The leeway for clocks is not added: within it, each use is verified anew. Put in verified tokens only, so that only
-    what Clerk has signed takes up memory. Keys are SHA-256 digests: the tokens themselves are not kept. A key that
-    Clerk withdraws still counts for a minute here. Whether the session is signed out must be asked for each time.
+    Put in verified tokens only, so that only what Clerk has signed takes up memory. Keys are SHA-256 digests: the
+    tokens themselves are not kept. The leeway for clocks is not added, and a wall clock that is set back prolongs
+    nothing. A key that Clerk withdraws still counts for a minute. Whether the session is signed out is not known here.
     """
 
     def __init__(
-        self,
-        *,
-        max_tokens: int = MAX_TOKENS,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, *, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._max_tokens = max_tokens
         self._clock = clock
         self._monotonic = monotonic
         self._entries: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
@@ -47,10 +40,8 @@ class TokenCache:
     def put(self, token: bytes, identity: Identity) -> None:
         """Remember whom a token names that was verified just now."""
         now, seconds = self._monotonic(), min(identity.expires_at - self._clock(), MAX_SECONDS)
-        # All are kept for about the same time, so expired ones are at the front.
-        while self._entries and next(iter(self._entries.values()))[1] <= now:
-            self._entries.popitem(last=False)
         if seconds > 0:
             self._entries[sha256(token).digest()] = identity, now + seconds
-            if len(self._entries) > self._max_tokens:
-                self._entries.popitem(last=False)
+        # All are kept for about the same time, so expired ones are at the front.
+        while self._entries and (len(self) > MAX_TOKENS or next(iter(self._entries.values()))[1] <= now):
+            self._entries.popitem(last=False)

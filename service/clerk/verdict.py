@@ -1,5 +1,6 @@
-"""The verdict on who logged out: small values, no behaviour."""
+"""The verdict on who logged out, and what it is made of."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -64,7 +65,23 @@ class Identity(NamedTuple):
     status: object = "active"
     """The token's ``sts``, unchecked: ``pending`` while the session has open tasks; ``active`` where there is none."""
     initiated_by: str = "user"
-    """``admin`` or ``agent`` where the token has an ``act``, however odd: it was not the user alone."""
+    """What ``initiator_of`` says of the token's ``act``."""
+
+
+matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
+
+
+def identifier_in(value: object, name: str) -> str | None:
+    """Return an object's member if it is an identifier: 1-128 visible ASCII characters."""
+    member = value.get(name) if isinstance(value, dict) else None
+    return member if isinstance(member, str) and matches_identifier(member) else None
+
+
+def initiator_of(actor: object) -> str:
+    """Say who acts: ``user``; ``agent`` or ``admin`` where there is an actor, however odd: not the user alone."""
+    if actor is None:
+        return "user"
+    return "agent" if isinstance(actor, dict) and actor.get("type") == "agent" else "admin"
 
 
 @dataclass(frozen=True, slots=True)

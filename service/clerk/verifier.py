@@ -8,9 +8,8 @@ import binascii
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -19,9 +18,19 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from service.clerk.credentials import MAX_TOKEN_BYTES
-from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
-from service.clerk.verdict import ABSENT, Auth, Finding, Identity, Reason, Verdict, better
+from service.clerk.verdict import (
+    ABSENT,
+    Auth,
+    Finding,
+    Identity,
+    Reason,
+    Verdict,
+    better,
+    identifier_in,
+    initiator_of,
+    matches_identifier,
+)
 from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.verifier")
@@ -47,20 +56,14 @@ _LAST_CHARACTERS = {1: b"", 2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
 
 _RS256 = PKCS1v15(), SHA256()
 """RFC 7518, section 3.3."""
-_BAD_SIGNATURE = Verdict(
-    Auth.REJECTED,
-    Reason.TOKEN_INVALID_SIGNATURE,
-    None,
-    Finding("signature", "an RS256 signature by that key", "one that this key does not verify"),
-)
 _matches_party = re.compile(r"[!-~]{1,256}").fullmatch
-_matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
 
 
-class _CheckFailedError(Exception):
+class _CheckFailedError(ValueError):
     """The token fails a check. Never leaves this module."""
 
-    def __init__(self, reason: Reason, check: str, expected: str, found: object, auth: Auth = Auth.REJECTED) -> None:
+    def __init__(self, check: str, expected: str, found: object, reason: Reason = Reason.TOKEN_INVALID) -> None:
+        auth = Auth.UNVERIFIABLE if reason is Reason.JWK_FAILED_TO_LOAD else Auth.REJECTED
         self.verdict = Verdict(auth, reason, None, Finding(check, expected, found))
 
 
@@ -112,92 +115,103 @@ class Verifier:
 
     def _likelihood(self, token: bytes) -> tuple[int, float]:
         """Look into a token without verifying it; the larger, the likelier it is a good one."""
-        if len(token) > MAX_TOKEN_BYTES:
-            return 0, 0
         try:
             header, payload, _ = token.split(b".", 3)
             kid, _ = _checked_header(header)
-            expires = _json_object(_decoded(payload), "payload").get("exp")
-        except (ValueError, _CheckFailedError):
+            expires = orjson.loads(_decoded(payload))["exp"]
+        except (ValueError, TypeError, LookupError):
             return 0, 0
-        return 1 + (self._keys.key_at_hand(kid) is not None), expires if isinstance(expires, int | float) else 0
+        has_key = self._keys.by_kid.get(kid, self._keys.of_any_kid) is not None
+        return 1 + has_key, expires if isinstance(expires, int | float) else 0
 
     async def verify_one(self, token: bytes, deadline: float) -> Verdict:
         """Return the verdict on one token; wait for its key until ``deadline``, a time of ``time.monotonic()``."""
         try:
             if len(token) > MAX_TOKEN_BYTES:
                 expected = f"at most {MAX_TOKEN_BYTES} bytes"
-                raise _CheckFailedError(Reason.TOKEN_TOO_LARGE, "size", expected, f"{len(token)} bytes")
+                raise _CheckFailedError("size", expected, f"{len(token)} bytes", Reason.TOKEN_TOO_LARGE)
             if token.startswith(_MACHINE_TOKENS):
                 found = "a machine token, OAuth token or API key"
-                raise _CheckFailedError(Reason.TOKEN_TYPE_NOT_SUPPORTED, "token type", "a session token", found)
+                raise _CheckFailedError("token type", "a session token", found, Reason.TOKEN_TYPE_NOT_SUPPORTED)
             signing_input, _, signature = token.rpartition(b".")
             header, dot, payload = signing_input.partition(b".")
             if not dot or b"." in payload:
-                raise _invalid("form", "three parts with dots between them", f"{token.count(b'.') + 1} parts")
+                found = f"{token.count(b'.') + 1} parts"
+                raise _CheckFailedError("form", "three parts with dots between them", found)
             raw_payload, raw_signature = _decoded(payload), _decoded(signature)
             kid, origin_issued_at = _checked_header(header)
-            key = self._keys.key_at_hand(kid) or await self._wait_for_key(kid, deadline)
-            try:
-                key.verify(raw_signature, signing_input, *_RS256)
-            except InvalidSignature:
-                return _BAD_SIGNATURE
-            return self._check_claims(_json_object(raw_payload, "payload"), origin_issued_at)
+            key = self._keys.by_kid.get(kid, self._keys.of_any_kid) or await self._wait_for_key(kid, deadline)
+            key.verify(raw_signature, signing_input, *_RS256)
+            return self._check_claims(orjson.loads(raw_payload), origin_issued_at)
         except _CheckFailedError as failure:
             return failure.verdict
+        except InvalidSignature:
+            finding = Finding("signature", "an RS256 signature by that key", "one that this key does not verify")
+            return Verdict(Auth.REJECTED, Reason.TOKEN_INVALID_SIGNATURE, None, finding)
+        except orjson.JSONDecodeError:
+            finding = Finding("form", "strict JSON in UTF-8 in header and payload", "something else")
+            return Verdict(Auth.REJECTED, Reason.TOKEN_INVALID, None, finding)
         except Exception as error:  # noqa: BLE001 - a token that breaks a library is invalid, and a bug of ours
             logger.error("verification failed unexpectedly: %s", where(error))  # noqa: TRY400 - see where()
             return Verdict(Auth.REJECTED, Reason.TOKEN_INVALID)
 
     async def _wait_for_key(self, kid: str, deadline: float) -> RSAPublicKey:
-        try:
-            return await self._keys.key_for(kid, max(0.0, deadline - time.monotonic()))
-        except KeyUnknownError:
-            expected = "the kid of a key that this Clerk instance publishes"
-            raise _CheckFailedError(Reason.JWK_KID_MISMATCH, "key id", expected, kid) from None
-        except KeysUnavailableError:
-            raise _CheckFailedError(
-                Reason.JWK_FAILED_TO_LOAD, "key id", "keys from Clerk", "none in time", Auth.UNVERIFIABLE
-            ) from None
+        key = await self._keys.key_for(kid, max(0.0, deadline - time.monotonic()))
+        if isinstance(key, Reason):
+            found = kid if key is Reason.JWK_KID_MISMATCH else "no keys from Clerk in time"
+            raise _CheckFailedError("key id", "the kid of a key that this Clerk instance publishes", found, key)
+        return key
 
-    def _check_claims(self, claims: dict[str, Any], origin_issued_at: float | None) -> Verdict:  # noqa: C901 - the checks in their order
-        """Check claims whose signature is good."""
+    def _check_claims(self, claims: object, origin_issued_at: float | None) -> Verdict:  # noqa: C901 - the checks in their order
+        """Check claims whose signature is good, and say whom they name; odd values without a check are left out."""
+        if not isinstance(claims, dict):
+            raise _CheckFailedError("payload", "a JSON object", "something else")
         for name in ("sub", "sid"):
             value = claims.get(name)
-            if not isinstance(value, str) or _matches_identifier(value) is None:
-                raise _invalid(name, "a string of 1-128 visible ASCII characters", value)
+            if not isinstance(value, str) or matches_identifier(value) is None:
+                raise _CheckFailedError(name, "a string of 1-128 visible ASCII characters", value)
         if not isinstance(claims.get("jti", ""), str):
-            raise _invalid("jti", "a string, or none", claims["jti"])
+            raise _CheckFailedError("jti", "a string, or none", claims["jti"])
         times = {"exp": claims.get("exp"), "iat": claims.get("iat"), "nbf": claims.get("nbf", 0)}
         for name, value in times.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise _invalid(name, "a number of seconds since 1970", value)
+                raise _CheckFailedError(name, "a number of seconds since 1970", value)
         # In whole seconds, cut off as by the PyJWT of Clerk's SDK.
-        expires, issued, not_before = int(times["exp"]), int(times["iat"]), int(times["nbf"])
-        if self._audiences and not _names_one_of(self._audiences, claims.get("aud")):
-            expected = "one of CLERK_AUDIENCE"
-            raise _CheckFailedError(Reason.TOKEN_INVALID_AUDIENCE, "aud", expected, claims.get("aud"))
-        azp, iss, now = claims.get("azp"), claims.get("iss"), self._clock()
+        expires, issued, not_before = map(int, times.values())
+        aud, azp, iss, now = claims.get("aud"), claims.get("azp"), claims.get("iss"), self._clock()
+        if self._audiences and not _names_one_of(self._audiences, aud):
+            raise _CheckFailedError("aud", "one of CLERK_AUDIENCE", aud, Reason.TOKEN_INVALID_AUDIENCE)
         is_allowed = azp in self._authorized_parties if isinstance(azp, str) else azp is None and not self._azp_required
         if self._authorized_parties and not is_allowed:
             expected = "an origin in CLERK_AUTHORIZED_PARTIES"
-            raise _CheckFailedError(Reason.TOKEN_INVALID_AUTHORIZED_PARTIES, "azp", expected, azp)
+            raise _CheckFailedError("azp", expected, azp, Reason.TOKEN_INVALID_AUTHORIZED_PARTIES)
         if self._issuers and not (isinstance(iss, str) and iss in self._issuers):
-            raise _CheckFailedError(Reason.TOKEN_INVALID_ISSUER, "iss", "one of CLERK_ISSUER", iss)
+            raise _CheckFailedError("iss", "one of CLERK_ISSUER", iss, Reason.TOKEN_INVALID_ISSUER)
         latest = f"at most {self._skew} s ahead of our clock"
         if issued > now + self._skew:
-            raise _CheckFailedError(Reason.TOKEN_IAT_IN_THE_FUTURE, "iat", latest, f"{issued - now:.0f} s ahead")
+            raise _CheckFailedError("iat", latest, f"{issued - now:.0f} s ahead", Reason.TOKEN_IAT_IN_THE_FUTURE)
         if not_before > now + self._skew:
-            raise _CheckFailedError(Reason.TOKEN_NOT_ACTIVE_YET, "nbf", latest, f"{not_before - now:.0f} s ahead")
-        identity = _identity(claims, issued, expires, origin_issued_at, expires - issued + 2 * self._skew)
+            raise _CheckFailedError("nbf", latest, f"{not_before - now:.0f} s ahead", Reason.TOKEN_NOT_ACTIVE_YET)
+        act = claims.get("act")
+        organization = claims.get("o") if claims.get("v") == 2 else {"id": claims.get("org_id")}  # noqa: PLR2004 - Clerk's token version
+        identity = Identity(
+            user_id=claims["sub"],
+            session_id=claims["sid"],
+            org_id=identifier_in(organization, "id") if organization else None,
+            actor_id=identifier_in(act, "sub") if act else None,
+            issued_at=issued,
+            origin_issued_at=origin_issued_at,
+            expires_at=expires,
+            longest_lifetime=expires - issued + 2 * self._skew,
+            factor_ages=claims.get("fva"),
+            authorized_party=azp if isinstance(azp, str) and _matches_party(azp) else None,
+            status=claims.get("sts", "active"),
+            initiated_by="user" if act is None else initiator_of(act),
+        )
         if expires <= now - self._skew:
             finding = Finding("exp", f"at most {self._skew} s behind our clock", f"{now - expires:.0f} s behind")
             return Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED, identity, finding)
         return Verdict(Auth.VERIFIED, None, identity)
-
-
-def _invalid(check: str, expected: str, found: object) -> _CheckFailedError:
-    return _CheckFailedError(Reason.TOKEN_INVALID, check, expected, found)
 
 
 def _decoded(part: bytes) -> bytes:
@@ -209,38 +223,29 @@ def _decoded(part: bytes) -> bytes:
         return binascii.a2b_base64(part.translate(_BASE64URL_TO_BASE64) + b"=" * (-length % 4), strict_mode=True)
     except binascii.Error:
         expected = "base64url without padding (RFC 7515, section 2) in each part"
-        raise _invalid("form", expected, "something else") from None
-
-
-def _json_object(raw: bytes, check: str) -> dict[str, Any]:
-    """Parse strict JSON (RFC 8259) in UTF-8: no NaN, byte order mark or lone surrogate, bounded depth."""
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise _invalid(check, "a JSON object in UTF-8", "something else")
-    return value
+        raise _CheckFailedError("form", expected, "something else") from None
 
 
 @lru_cache(_CACHED_HEADERS)
 def _checked_header(part: bytes) -> tuple[str, float | None]:
     """Check the JOSE header and return its ``kid`` and ``oiat``. Failures are not cached."""
-    header = _json_object(_decoded(part), "header")
+    header = orjson.loads(_decoded(part))
+    if not isinstance(header, dict):
+        raise _CheckFailedError("header", "a JSON object", "something else")
     if header.get("alg") != "RS256":
-        raise _invalid("alg", "RS256", header.get("alg"))
+        raise _CheckFailedError("alg", "RS256", header.get("alg"))
     kid = header.get("kid")
     if not isinstance(kid, str):
-        raise _invalid("kid", "a string", kid)
+        raise _CheckFailedError("kid", "a string", kid)
     for name in _FORBIDDEN_PARAMETERS:
         if name in header:
-            raise _invalid(name, "not in the header", header[name])
+            raise _CheckFailedError(name, "not in the header", header[name])
     if header.get("typ", "JWT") != "JWT":
-        raise _invalid("typ", "JWT, or none", header["typ"])
+        raise _CheckFailedError("typ", "JWT, or none", header["typ"])
     category = header.get("cat", SESSION_CATEGORY)
     if category != SESSION_CATEGORY:
         expected = f"{SESSION_CATEGORY} (a session token), or none"
-        raise _CheckFailedError(Reason.TOKEN_CATEGORY_NOT_SUPPORTED, "cat", expected, category)
+        raise _CheckFailedError("cat", expected, category, Reason.TOKEN_CATEGORY_NOT_SUPPORTED)
     origin_issued_at = header.get("oiat")
     is_number = isinstance(origin_issued_at, int | float) and not isinstance(origin_issued_at, bool)
     return kid, origin_issued_at if is_number else None
@@ -250,34 +255,3 @@ def _names_one_of(audiences: frozenset[str], aud: object) -> bool:
     """Say whether an ``aud``, a string or a list of strings (RFC 7519, section 4.1.3), names an audience."""
     values = aud if isinstance(aud, list) else [aud]
     return all(isinstance(value, str) for value in values) and not audiences.isdisjoint(values)
-
-
-def _identity(
-    claims: Mapping[str, Any], issued: int, expires: int, origin_issued_at: float | None, longest_lifetime: int
-) -> Identity:
-    """Return whom the claims name. ``sub`` and ``sid`` are checked already; of the rest, odd values are left out."""
-    act, azp = claims.get("act"), claims.get("azp")
-    organization = claims.get("o") if claims.get("v") == 2 else {"id": claims.get("org_id")}  # noqa: PLR2004 - Clerk's token version
-    initiated_by = "user"
-    if act is not None:
-        initiated_by = "agent" if isinstance(act, dict) and act.get("type") == "agent" else "admin"
-    return Identity(
-        user_id=claims["sub"],
-        session_id=claims["sid"],
-        org_id=None if organization is None else _member(organization, "id"),
-        actor_id=None if act is None else _member(act, "sub"),
-        issued_at=issued,
-        origin_issued_at=origin_issued_at,
-        expires_at=expires,
-        longest_lifetime=longest_lifetime,
-        factor_ages=claims.get("fva"),
-        status=claims.get("sts", "active"),
-        authorized_party=azp if isinstance(azp, str) and _matches_party(azp) else None,
-        initiated_by=initiated_by,
-    )
-
-
-def _member(value: object, name: str) -> str | None:
-    """Return an object's member if it is an identifier."""
-    member = value.get(name) if isinstance(value, dict) else None
-    return member if isinstance(member, str) and _matches_identifier(member) else None

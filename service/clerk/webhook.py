@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from standardwebhooks import Webhook
 
 from service.clerk.errors import WebhookRefusedError
+from service.clerk.verdict import identifier_in, initiator_of
 
 MAX_SIGNATURES = 8
 """Signatures of one webhook that are looked at; while a secret is being replaced there are two."""
@@ -36,7 +37,6 @@ _HEADERS = {
 """After ``svix-``, or after ``webhook-`` as Standard Webhooks has it: Svix sends under either."""
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _is_signature = re.compile(r"v1,[A-Za-z0-9+/]{43}=").fullmatch
-_matches_identifier = re.compile(r"[!-~]{1,128}").fullmatch
 
 
 class Delivery(NamedTuple):
@@ -116,10 +116,6 @@ class WebhookReader:
         return _ended_session(_object("the body", _parse(body)))
 
     def _verify(self, delivery: Delivery, body: bytes) -> None:
-        try:
-            text = body.decode("utf-8")  # what the library takes
-        except UnicodeDecodeError:
-            raise WebhookRefusedError("the body is not UTF-8") from None
         # The library fails on what does not look like a signature, and has no limit.
         signatures = delivery.signature.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]
         headers = {
@@ -129,16 +125,15 @@ class WebhookReader:
         }
         for webhook in self._webhooks:
             with suppress(Exception):  # whatever the library says about a stranger's bytes, it is not verified
-                webhook.verify(text, headers, json_parse=False)
+                webhook.verify(body, headers, json_parse=False)
                 return
-        raise WebhookRefusedError(_verification_problem(delivery))
-
-
-def _verification_problem(delivery: Delivery) -> str:
-    age = time.time() - int(delivery.timestamp)
-    if abs(age) > TOLERANCE:
-        return f"the signature is more than 5 minutes {'old' if age > 0 else 'in the future'}"
-    return "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
+        age = time.time() - int(delivery.timestamp)
+        if abs(age) > TOLERANCE:
+            side = "old" if age > 0 else "in the future"
+            raise WebhookRefusedError(f"the signature is more than 5 minutes {side}")
+        raise WebhookRefusedError(
+            "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
+        )
 
 
 def _parse(body: bytes) -> object:
@@ -176,16 +171,19 @@ def _ended_session(event: dict[str, Any]) -> EndedSession | None:
     if kind not in _CAUSES:
         return None
     cause, data = _CAUSES[kind], _object("data", event.get("data"))
+    for name in ("user_id", "id"):
+        if identifier_in(data, name) is None:
+            raise WebhookRefusedError(f"data.{name} is not 1-128 visible ASCII characters")
     actor = data.get("actor")
     request = _member(_member(event, "event_attributes"), "http_request")
     client_ip, user_agent = _member(request, "client_ip"), _member(request, "user_agent")
     return EndedSession(
         cause=cause,
-        user_id=_identifier("data.user_id", data.get("user_id")),
-        session_id=_identifier("data.id", data.get("id")),
-        org_id=_identifier_or_none(data.get("last_active_organization_id")),
-        actor_id=_identifier_or_none(_member(actor, "sub")),
-        initiated_by=_initiator(cause, actor),
+        user_id=data["user_id"],
+        session_id=data["id"],
+        org_id=identifier_in(data, "last_active_organization_id"),
+        actor_id=identifier_in(actor, "sub"),
+        initiated_by=None if actor is None and cause == "revoked" else initiator_of(actor),
         ended_at=_seconds("timestamp", event.get("timestamp")),
         client_ip=client_ip if isinstance(client_ip, str) else None,
         user_agent=user_agent if isinstance(user_agent, str) else None,
@@ -200,23 +198,6 @@ def _object(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WebhookRefusedError(f"{name} is not a JSON object")
     return value
-
-
-def _identifier(name: str, value: object) -> str:
-    if (identifier := _identifier_or_none(value)) is None:
-        raise WebhookRefusedError(f"{name} is not 1-128 visible ASCII characters")
-    return identifier
-
-
-def _identifier_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) and _matches_identifier(value) else None
-
-
-def _initiator(cause: str, actor: object) -> str | None:
-    """Say who ended the session. Where there is an actor, in whatever form, it was not the user alone."""
-    if actor is None:
-        return None if cause == "revoked" else "user"
-    return "agent" if _member(actor, "type") == "agent" else "admin"
 
 
 def _seconds(name: str, value: object) -> float:

@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.clerk.credentials import read_credentials
-from service.clerk.reverification import is_fresh, reverification_error
-from service.clerk.sign_out import SignOutEverywhere, StopReason
+from service.clerk.sign_out import SignOutEverywhere, StopReason, is_fresh, reverification_error
 from service.clerk.verdict import Auth
 from service.endpoints.responses import JSONResponse, expire_cookies
 from service.endpoints.sign_out_everywhere import RecordedSignOut, sign_out_everywhere

@@ -55,14 +55,11 @@ class SessionUser(BaseUser):
         return True
 
     @property
-    def display_name(self) -> str:
-        """Clerk's user id; the token holds no name."""
+    def identity(self) -> str:
+        """Clerk's user id; so is the ``display_name``, because the token holds no name."""
         return self.user_id
 
-    @property
-    def identity(self) -> str:
-        """Clerk's user id."""
-        return self.user_id
+    display_name = identity
 
 
 class SessionCheck:
@@ -106,6 +103,7 @@ class SessionCheck:
         """
         best, within, deadline = ABSENT, REVOCATIONS_TIMEOUT, time.monotonic() + KEY_TIMEOUT
         signed_out: tuple[Identity, float] | None = None
+        admitted = ("active", "pending") if allow_pending else ("active",)
         is_pending = False
         tokens = read_credentials(head.headers, self._cookies).tokens
         for token in self._verifier.most_likely(tokens) if len(tokens) > 1 else tokens:
@@ -117,7 +115,7 @@ class SessionCheck:
                     best = better(best, verdict)
                     continue
                 self._remembered.put(token, identity)
-            if identity.status != "active" and not (allow_pending and identity.status == "pending"):
+            if identity.status not in admitted:
                 is_pending = True
                 continue
             asked_at = time.monotonic()
@@ -135,11 +133,8 @@ class SessionCheck:
             self._results["signed_out",].inc()
             await self._report(head, *signed_out, within)
             return SESSION_REVOKED
-        if is_pending:
-            self._results["pending",].inc()
-            return SESSION_PENDING
-        self._results[best.auth.value,].inc()
-        return refusal_of(best)
+        self._results["pending" if is_pending else best.auth.value,].inc()
+        return SESSION_PENDING if is_pending else refusal_of(best)
 
     async def _report(self, head: RequestHead, identity: Identity, signed_out_at: float, within: float) -> None:
         """Record, once per session and ``REPORT_INTERVAL``, that a token came after its session was signed out."""

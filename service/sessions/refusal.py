@@ -7,22 +7,17 @@ from starlette.responses import JSONResponse, Response
 from service.clerk.keys import COOL_DOWN
 from service.clerk.verdict import Auth, Verdict
 
-REVOCATIONS_RETRY_AFTER = 5
-"""Seconds within which a revocation list that is back is in use again."""
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not let in."""
+    """Why a request is not let in: 401, or 503 where it cannot be decided now, with the seconds to wait."""
 
     status: int
-    """401, or 503 where it cannot be decided now."""
     reason: str
     """The verdict's code, or one of ours below."""
     message: str
     """The same in words."""
     retry_after: int | None = None
-    """Seconds after which to try again, for a 503."""
 
     def response(self) -> Response:
         """Give the answer: JSON with the reason, and the header that belongs to its status."""
@@ -41,20 +36,17 @@ ABSENT_REFUSED = Refusal(401, "session-token-missing", "A session token is neede
 SESSION_PENDING = Refusal(401, "session-pending", "This session has open tasks")
 SESSION_REVOKED = Refusal(401, "session-revoked", "This session is signed out")
 REVOCATIONS_UNAVAILABLE = Refusal(
-    503,
-    "revocations-unavailable",
-    "Whether this session is signed out cannot be determined right now",
-    REVOCATIONS_RETRY_AFTER,
+    503, "revocations-unavailable", "Whether this session is signed out cannot be determined right now", 5
 )
+"""A revocation list that is back is in use again within these seconds."""
 
 
 def refusal_of(verdict: Verdict) -> Refusal:
     """Give the refusal for a verdict that is not ``verified``."""
     if verdict.auth is Auth.ABSENT:
         return ABSENT_REFUSED
-    if verdict.reason is None:
-        raise ValueError("a verified token is no reason to refuse")
+    reason = str(verdict.reason)
     if verdict.auth is Auth.UNVERIFIABLE:
-        return Refusal(503, verdict.reason, "The session token cannot be verified right now", int(COOL_DOWN))
+        return Refusal(503, reason, "The session token cannot be verified right now", int(COOL_DOWN))
     message = "has expired" if verdict.auth is Auth.EXPIRED else "is not accepted"
-    return Refusal(401, verdict.reason, f"The session token {message}")
+    return Refusal(401, reason, f"The session token {message}")

@@ -6,14 +6,11 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 import respx
-from clerk_backend_api import Clerk, models
 from prometheus_client import generate_latest
 
 from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, PAGE_SIZE, BackendApi, backend_api
@@ -21,11 +18,13 @@ from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotF
 from service.sandbox.instance import Instance
 from service.telemetry.metrics import Metrics
 from tests.support.processes import ROOT, TIMEOUT
+from tests.support.served_clerk import serve_clerk
 
 URL = "https://api.clerk.com"
 SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
 JSON = {"Content-Type": "application/json"}
-USER = "user_2abcDEFghiJKLmnoPQRstuVWXyz"
+USER = "user&status=ended#?%2F"
+"""Must stay one parameter of the URL."""
 
 
 SESSION = Instance("https://clerk.example.com", SECRET_KEY).sign_in(USER).as_json()
@@ -34,24 +33,6 @@ SESSION = Instance("https://clerk.example.com", SECRET_KEY).sign_in(USER).as_jso
 def session(session_id: str = "sess_1", **changes: Any) -> dict[str, Any]:
     """A session as Clerk gives it."""
     return SESSION | {"id": session_id} | changes
-
-
-EVERYTHING = {
-    "latest_activity": {
-        "object": "session_activity",
-        "id": f"sess_activity_{'x' * 27}",
-        "is_mobile": False,
-        "device_type": "Macintosh Computer System",
-        "browser_name": "Chrome Mobile WebView",
-        "browser_version": "142.0.7444.60",
-        "ip_address": "2001:db8:1234:5678:9abc:def0:1234:5678",
-        "city": "Llanfairpwllgwyngyll",
-        "country": "United Kingdom",
-    },
-    "actor": {"sub": USER, "iss": "https://dashboard.clerk.com", "sid": f"sess_{'x' * 27}"},
-    "last_active_organization_id": f"org_{'x' * 27}",
-    "tasks": [{"key": "choose-organization"}],
-}
 
 
 @pytest.fixture
@@ -95,7 +76,7 @@ async def test_active_and_pending_sessions_are_listed(api: BackendApi, wire: res
     assert request.headers["authorization"] == f"Bearer {SECRET_KEY}"
 
 
-@pytest.mark.parametrize(("count", "lists"), [(499, 1), (500, 2), (501, 2), (1200, 3)])
+@pytest.mark.parametrize(("count", "lists"), [(499, 1), (500, 2), (1200, 3)])
 async def test_the_list_is_read_to_its_end_whatever_has_ended(
     count: int, lists: int, api: BackendApi, wire: respx.Router
 ) -> None:
@@ -123,27 +104,13 @@ async def test_a_list_that_does_not_move_on_is_an_error(api: BackendApi, wire: r
     assert route.call_count == 2
 
 
-async def test_a_user_id_is_one_parameter_whatever_is_in_it(api: BackendApi, wire: respx.Router) -> None:
-    route = wire.get("/sessions").respond(json=[])
-    await api.alive_sessions("u&status=ended#?%2F")
-    assert route.calls.last.request.url.params["user_id"] == "u&status=ended#?%2F"
-
-
-async def test_a_full_page_with_all_that_clerk_may_say_fits_eight_times(api: BackendApi, wire: respx.Router) -> None:
-    sessions = [session(f"sess_{number:027}", **EVERYTHING) for number in range(PAGE_SIZE)]
-    answer = httpx.Response(200, json=sessions)
-    assert len(answer.content) * 8 < MAX_RESPONSE_BYTES
-    wire.get("/sessions").mock(side_effect=[answer, httpx.Response(200, json=[])])
-    assert len(await api.alive_sessions(USER)) == PAGE_SIZE
-
-
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         pytest.param({"user_id": "user_bob"}, "a session that was not asked for", id="another user's"),
         *(
             pytest.param({"id": odd}, "a session id that cannot be used", id=f"id {odd[:8]!r}")
-            for odd in ("", "../users/1", "a/b", "a?b", "a#b", "a%2Fb", ".", "a b", "a\n", "ä", "x" * 129)
+            for odd in ("", "../users/1", "a?b", "a%2Fb", "a\n", "ä", "x" * 129)
         ),
     ],
 )
@@ -156,71 +123,41 @@ async def test_a_list_with_something_else_in_it_is_not_used(
     assert str(caught.value) == f"the answer holds {problem}"
 
 
-ODD: dict[str, Any] = {
-    "object": None,
-    "client_id": None,
-    "last_active_at": "soon",
-    "expire_at": None,
-    "abandon_at": 1e300,
-    "created_at": [],
-    "actor": "an agent",
-    "last_active_organization_id": 5,
-    "latest_activity": [],
-    "tasks": {"key": "\ud800"},
-}
-"""Each is a value that the SDK does not expect in a field that is not needed."""
+NOT_NEEDED = sorted(SESSION.keys() - {"id", "user_id", "status"})
 
 
-@pytest.mark.parametrize("name", [*ODD, "all of them"])
-async def test_an_odd_field_that_is_not_needed_changes_nothing(api: BackendApi, wire: respx.Router, name: str) -> None:
-    row = session("sess_2", **(ODD if name == "all of them" else {name: ODD[name]}))
-    wire.get("/sessions").respond(content=json.dumps([session("sess_1"), row]), headers=JSON)
-    wire.post("/sessions/sess_2/revoke").respond(content=json.dumps(row | {"status": "revoked"}), headers=JSON)
-    wire.get("/sessions/sess_2").respond(content=json.dumps(row), headers=JSON)
-    assert await api.alive_sessions(USER) == ["sess_1", "sess_2"]
-    assert await api.revoke_session("sess_2") is True
-    assert await api.is_alive("sess_2") is True
+@pytest.mark.parametrize("odd", ["soon", 1e300, [], None, ..., {"key": "\ud800"}], ids=str)
+async def test_what_is_not_needed_may_be_odd_or_missing(api: BackendApi, wire: respx.Router, odd: Any) -> None:
+    """The SDK refuses an answer with an odd field, and one of another content type."""
 
+    def respond(route: respx.Route, answer: Any) -> None:
+        route.respond(content=json.dumps(answer), headers={"Content-Type": "text/plain"})
 
-@pytest.mark.parametrize("name", sorted(SESSION.keys() - {"id", "user_id", "status"}))
-async def test_a_missing_field_that_is_not_needed_changes_nothing(
-    api: BackendApi, wire: respx.Router, name: str
-) -> None:
-    row = session()
-    del row[name]
-    wire.get("/sessions").respond(json=[row])
-    assert await api.alive_sessions(USER) == ["sess_1"]
+    row = session() | dict.fromkeys(NOT_NEEDED, odd)
+    row = {name: value for name, value in row.items() if value is not ...}
+    respond(wire.get("/sessions"), [session("sess_2"), row])
+    respond(wire.post("/sessions/sess_1/revoke"), row | {"status": "revoked"})
+    respond(wire.get("/sessions/sess_1"), row)
+    assert await api.alive_sessions(USER) == ["sess_2", "sess_1"]
+    assert await api.revoke_session("sess_1") is True
+    assert await api.is_alive("sess_1") is True
 
 
 @pytest.mark.parametrize("name", ["id", "user_id", "status"])
-@pytest.mark.parametrize("odd", [None, 5, [], {}])
+@pytest.mark.parametrize("odd", [None, 5, []])
 async def test_id_user_and_status_have_to_be_there(api: BackendApi, wire: respx.Router, name: str, odd: Any) -> None:
     wire.get("/sessions").respond(json=[session(), session(**{name: odd})])
     with pytest.raises(ClerkApiError, match="the answer is not a list of sessions"):
         await api.alive_sessions(USER)
 
 
-@pytest.mark.parametrize("content_type", ["application/jwk-set+json", "text/plain", "application/octet-stream", None])
-async def test_the_content_type_of_an_answer_does_not_matter(
-    api: BackendApi, wire: respx.Router, content_type: str | None
-) -> None:
-    headers = {} if content_type is None else {"Content-Type": content_type}
-    wire.get("/sessions").respond(content=json.dumps([session()]), headers=headers)
-    assert await api.alive_sessions(USER) == ["sess_1"]
-
-
 # --- Revocations -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_session_is_revoked(api: BackendApi, wire: respx.Router) -> None:
-    wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked"))
-    assert await api.revoke_session("sess_1") is True
-
-
-@pytest.mark.parametrize("status", ["ended", "expired", "removed", "abandoned", "replaced"])
-async def test_one_that_had_ended_otherwise_was_gone_already(api: BackendApi, wire: respx.Router, status: str) -> None:
+@pytest.mark.parametrize("status", ["revoked", "ended", "expired", "removed", "abandoned", "replaced"])
+async def test_a_session_is_revoked_or_had_ended_already(api: BackendApi, wire: respx.Router, status: str) -> None:
     wire.post("/sessions/sess_1/revoke").respond(json=session(status=status))
-    assert await api.revoke_session("sess_1") is False
+    assert await api.revoke_session("sess_1") is (status == "revoked")
 
 
 async def test_one_that_clerk_does_not_have_was_gone_already(
@@ -231,9 +168,7 @@ async def test_one_that_clerk_does_not_have_was_gone_already(
     assert counted(metrics) == {"revoke not_found": 1}
 
 
-@pytest.mark.parametrize(
-    "changes", [{"status": "active"}, {"status": "pending"}, {"status": "new"}, {"id": "sess_2"}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"status": "active"}, {"status": "new"}, {"id": "sess_2"}], ids=str)
 async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
     api: BackendApi, wire: respx.Router, changes: dict[str, str]
 ) -> None:
@@ -247,76 +182,53 @@ async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
 ERRORS = {"errors": [{"message": "secret text", "long_message": "secret text", "code": "some_code"}]}
 
 
-@dataclass(frozen=True)
-class Failure:
-    """What comes instead of an answer, and what is made of it."""
-
-    name: str
-    answer: httpx.Response | Exception
-    problem: str
-    kind: type[ClerkApiError] = ClerkApiError
-    result: str = "failed"
-
-
-def failures() -> Iterator[Failure]:
-    for status in (400, 422, 503):
-        yield Failure(str(status), httpx.Response(status, json=ERRORS), f"Clerk answered with status {status}")
-    for status in (401, 403):
-        problem = f"Clerk does not accept CLERK_SECRET_KEY (status {status})"
-        for body in (b'{"errors": []}', b"{"):
-            answer = httpx.Response(status, content=body, headers=JSON)
-            yield Failure(f"{status} {body!r}", answer, problem, ClerkKeyRejectedError, "refused")
-    limited = httpx.Response(429, json=ERRORS)
-    yield Failure("429", limited, "Clerk answered with status 429", ClerkRateLimitedError, "rate_limited")
-    redirect = httpx.Response(302, headers={"Location": "https://evil.example/"})
-    yield Failure("redirect", redirect, "Clerk answered with status 302")
-    yield Failure("HTML", httpx.Response(200, text="<html>"), "the answer is not a ")
-    yield Failure("broken JSON", httpx.Response(200, content=b"[" * 5000, headers=JSON), "the answer is not a ")
-    yield Failure("another form", httpx.Response(200, json={"data": [], "total_count": 0}), "the answer is not a ")
-    large = httpx.Response(200, content=b" " * MAX_RESPONSE_BYTES + b"[]", headers=JSON)
-    yield Failure("too large", large, "the answer is larger than 4194304 bytes")
-    compressed = httpx.Response(200, content=gzip.compress(b"[]"), headers={"Content-Encoding": "gzip"})
-    yield Failure("compressed", compressed, "the answer is compressed")
-    yield Failure("refused", httpx.ConnectError("secret text"), "no connection (ConnectError)")
-    yield Failure("slow", httpx.ReadTimeout("secret text"), "no connection (ReadTimeout)")
-    yield Failure("no room", httpx.PoolTimeout("secret text"), "no connection (PoolTimeout)")
-    yield Failure("anything else", RuntimeError("secret text"), "unexpectedly RuntimeError in ")
+REJECTED = "Clerk does not accept CLERK_SECRET_KEY (status 401)"
+Answer = httpx.Response | Exception
+FAILURES: list[tuple[Answer, str]] = [
+    (httpx.Response(401, content=b"{", headers=JSON), REJECTED),
+    (httpx.Response(403, json=ERRORS), REJECTED.replace("401", "403")),
+    (httpx.Response(429, json=ERRORS), "Clerk answered with status 429"),
+    (httpx.Response(503, json=ERRORS), "Clerk answered with status 503"),
+    (httpx.Response(302, headers={"Location": "https://evil.example/"}), "Clerk answered with status 302"),
+    (httpx.Response(200, text="<html>"), "the answer is not a "),
+    (httpx.Response(200, content=b"[" * 5000, headers=JSON), "the answer is not a "),
+    (httpx.Response(200, json={"data": [], "total_count": 0}), "the answer is not a "),
+    (httpx.Response(200, content=b" " * MAX_RESPONSE_BYTES + b"[]"), "the answer is larger than 4194304 bytes"),
+    (
+        httpx.Response(200, content=gzip.compress(b"[]"), headers={"Content-Encoding": "gzip"}),
+        "the answer is compressed",
+    ),
+    (httpx.ConnectError("secret text"), "no connection (ConnectError)"),
+    (httpx.ReadTimeout("secret text"), "no connection (ReadTimeout)"),
+    (RuntimeError("secret text"), "unexpectedly RuntimeError in "),
+]
+KINDS = {401: ClerkKeyRejectedError, 403: ClerkKeyRejectedError, 429: ClerkRateLimitedError}
 
 
 @pytest.mark.parametrize("call", ["list", "revoke"])
-@pytest.mark.parametrize("failure", [*failures()], ids=lambda failure: failure.name)
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure[1])
 async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
-    call: str, failure: Failure, api: BackendApi, wire: respx.Router, metrics: Metrics
+    call: str, failure: tuple[Answer, str], api: BackendApi, wire: respx.Router, metrics: Metrics
 ) -> None:
+    answer, problem = failure
     route = wire.get("/sessions") if call == "list" else wire.post("/sessions/sess_1/revoke")
-    route.mock(side_effect=[failure.answer])
+    route.mock(side_effect=[answer])
     with pytest.raises(ClerkApiError) as caught:
         await (api.alive_sessions(USER) if call == "list" else api.revoke_session("sess_1"))
-    assert type(caught.value) is failure.kind
-    assert str(caught.value).startswith(failure.problem)
+    kind = KINDS.get(answer.status_code, ClerkApiError) if isinstance(answer, httpx.Response) else ClerkApiError
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(problem)
     assert "secret text" not in str(caught.value)
     assert SECRET_KEY not in str(caught.value)
     assert route.call_count == 1
-    assert counted(metrics) == {f"{call} {failure.result}": 1}
-
-
-async def test_an_answer_without_any_is_an_error() -> None:
-    """The SDK raises it where a hook of it swallows an error; that it comes from there is no matter here."""
-
-    async def no_answer(**_: object) -> None:
-        raise models.NoResponseError
-
-    sdk = SimpleNamespace(jwks=None, sessions=SimpleNamespace(list_async=no_answer))
-    with pytest.raises(ClerkApiError, match="no answer"):
-        await BackendApi(cast("Clerk", sdk)).alive_sessions(USER)
+    assert counted(metrics) == {f"{call} {kind.result}": 1}
 
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        *((str(seconds), seconds) for seconds in (1, 7, 3600)),
-        *(("0", 1), ("3601", 3600), ("999999999", 3600), ("9" * 5000, 10)),
-        *((odd, 10) for odd in (None, "", "-1", "1.5", "soon", "٣", "Fri, 31 Dec 1999 23:59:59 GMT")),
+        *(("7", 7), ("0", 1), ("3601", 3600), ("9" * 5000, 10)),
+        *((odd, 10) for odd in (None, "", "-1", "1.5", "٣", "Fri, 31 Dec 1999 23:59:59 GMT")),
     ],
 )
 async def test_clerks_own_time_to_wait_is_told_within_bounds(
@@ -329,7 +241,7 @@ async def test_clerks_own_time_to_wait_is_told_within_bounds(
     assert caught.value.retry_after == seconds
 
 
-@pytest.mark.parametrize("status", ["active", "pending", "new", "ended", "removed", "revoked", "expired"])
+@pytest.mark.parametrize("status", ["active", "pending", "new", "ended", "revoked"])
 async def test_a_session_is_alive_unless_it_is_known_to_have_ended(
     api: BackendApi, wire: respx.Router, status: str
 ) -> None:
@@ -344,12 +256,9 @@ async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(
     with pytest.raises(ClerkNotFoundError):
         await api.is_alive("sess_1")
     assert counted(metrics) == {"get not_found": 1}
-
-
-async def test_a_session_id_that_would_be_another_path_is_never_sent(api: BackendApi, wire: respx.Router) -> None:
     with pytest.raises(ClerkNotFoundError):
         await api.is_alive("../users/1")
-    assert not wire.calls
+    assert wire.calls.call_count == 1, "it would be another path"
 
 
 @pytest.mark.parametrize("answer", [[{}] * 4001, {"keys": [{}] * 4000}], ids=["a list", "a JWKS"])
@@ -382,22 +291,13 @@ async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendA
 
 async def test_a_stand_in_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy would get the secret key in clear; it is for the way out."""
-    shown: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        shown.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]")
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = "http://{}:{}".format(*server.sockets[0].getsockname())
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, url)
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    async with server, backend_api(url, "sk_test_x") as api:
-        assert await api.alive_sessions(USER) == []
-    assert [line.split(b"?")[0] for line in shown] == [b"GET /v1/sessions"]
+    with serve_clerk() as clerk:
+        async with backend_api(clerk.url, clerk.instance.secret_key) as api:
+            assert await api.alive_sessions(USER) == []
 
 
 async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
@@ -414,40 +314,31 @@ async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
 # --- The warm-up -----------------------------------------------------------------------------------------------------
 
 FIRST_CALLS = """
-import asyncio, json, sys
+import asyncio, sys
 
-from service.app import create_app
+import service.app
 from service.clerk.backend_api import backend_api
-from service.sandbox.instance import Instance
-
-row = Instance("https://clerk.example.com", "sk_test_x").sign_in("user").as_json()
 
 
-async def answer(reader, writer):
-    is_list = (await reader.readuntil(b"\\r\\n\\r\\n")).startswith(b"GET")
-    body = json.dumps([row] if is_list else row | {"status": "revoked"}).encode()
-    head = f"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
-    writer.write(head.encode() + body)
-    writer.close()
-
-
-async def main():
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with backend_api(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "sk_test_x") as api:
-        if "warm" in sys.argv:
+async def main(url, secret_key, warm):
+    async with backend_api(url, secret_key) as api:
+        if warm == "True":
             await api.warm_up()
         before = set(sys.modules)
-        assert await api.alive_sessions("user") == [row["id"]]
-        assert await api.revoke_session(row["id"])
+        for session_id in await api.alive_sessions("user_2alice"):
+            assert await api.revoke_session(session_id)
         print(len(set(sys.modules) - before))
 
 
-asyncio.run(main())
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warmed up", "cold"])
 def test_after_the_warm_up_the_first_calls_import_nothing(warm: bool) -> None:
-    command = [sys.executable, "-c", FIRST_CALLS, *["warm"] * warm]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    with serve_clerk() as clerk:
+        clerk.instance.sign_in("user_2alice")
+        command = [sys.executable, "-c", FIRST_CALLS, clerk.url, clerk.instance.secret_key, str(warm)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+        assert clerk.statuses("user_2alice") == ["revoked"]
     assert (done.stdout == "0\n") is warm

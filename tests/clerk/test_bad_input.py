@@ -20,7 +20,6 @@ from tests.support.lines import EventFile
 from tests.support.signing import (
     ISSUER,
     KID,
-    ORIGIN,
     b64url,
     claims,
     header,
@@ -84,13 +83,19 @@ def shown(value: object) -> str:
 # --- Building blocks -------------------------------------------------------------------------------------------------
 
 
+def changed(members: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """With other members; ``...`` leaves one out, None is null here."""
+    return {name: value for name, value in (members | changes).items() if value is not ...}
+
+
 def good(**changes: Any) -> str:
-    """Signed by Clerk's key, with these claims; None is null here."""
-    return token(GOOD | changes)
+    """Signed by Clerk's key, with these claims."""
+    return token(changed(GOOD, changes))
 
 
-def without(claim: str) -> str:
-    return token({name: value for name, value in GOOD.items() if name != claim})
+def with_header(**changes: Any) -> str:
+    """Signed by Clerk's key, with these header members."""
+    return token(GOOD, head=changed(HEADER, changes))
 
 
 def raw_claim(name: str, raw: str) -> str:
@@ -103,17 +108,8 @@ def with_payload(payload: bytes) -> str:
     return token_of(json.dumps(HEADER).encode(), payload)
 
 
-def with_header(**changes: Any) -> str:
-    """Signed by Clerk's key, with these header members; None is null here."""
-    return token(GOOD, head=HEADER | changes)
-
-
 def with_raw_header(raw: bytes) -> str:
     return token_of(raw, json.dumps(GOOD).encode())
-
-
-def without_header(member: str) -> str:
-    return token(GOOD, head={name: value for name, value in HEADER.items() if name != member})
 
 
 def signing_input(**changes: Any) -> str:
@@ -152,76 +148,59 @@ def with_other_trailing_bits(segment: str) -> str:
 
 
 def algorithms() -> Iterator[Vector]:
-    for alg in ("none", "nOnE", None, "", "RS256 ", "rs256", "HS256"):
+    for alg in ("none", "nOnE", None, "", "rs256", "HS256"):
         yield carried(f"alg {shown(alg)} without a signature", f"{signing_input(alg=alg)}.")
         yield carried(f"alg {shown(alg)} with a good signature", with_header(alg=alg))
     others: list[Any] = [["RS256"], 256, True, {}]
     for other in others:
         yield carried(f"alg {shown(other)}", with_header(alg=other))
-    yield carried("alg missing", without_header("alg"))
+    yield carried("alg missing", with_header(alg=...))
     yield carried("good alg, no signature", f"{signing_input()}.", reason="token-invalid-signature")
-
-    public = pem()
-    for name, secret in {"PEM": public, "PEM without its last line break": public.strip(), "nothing": ""}.items():
+    for name, secret in {"PEM": pem(), "PEM without its last line break": pem().strip(), "nothing": ""}.items():
         text = signing_input(alg="HS256")
         mac = hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()
         yield carried(f"HS256 with {name} as the secret", f"{text}.{b64url(mac)}")
-
-    key = private_key()
-    for alg, algorithm in {"RS384": hashes.SHA384(), "RS512": hashes.SHA512()}.items():
-        text = signing_input(alg=alg)
-        yield carried(
-            f"{alg} by Clerk's key", f"{text}.{b64url(key.sign(text.encode(), padding.PKCS1v15(), algorithm))}"
-        )
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
-    text = signing_input(alg="PS256")
-    yield carried("PS256 by Clerk's key", f"{text}.{b64url(key.sign(text.encode(), pss, hashes.SHA256()))}")
-    text = signing_input()
-    yield carried(
-        "PS256 by Clerk's key, called RS256",
-        f"{text}.{b64url(key.sign(text.encode(), pss, hashes.SHA256()))}",
-        reason="token-invalid-signature",
-    )
+    for alg, method, digest, reason in (
+        ("RS512", padding.PKCS1v15(), hashes.SHA512(), "token-invalid"),
+        ("PS256", pss, hashes.SHA256(), "token-invalid"),
+        ("RS256", pss, hashes.SHA256(), "token-invalid-signature"),
+    ):
+        text = signing_input(alg=alg)
+        signature = private_key().sign(text.encode(), method, digest)
+        yield carried(f"{type(method).__name__} {digest.name} as {alg}", f"{text}.{b64url(signature)}", reason=reason)
 
 
 def foreign_keys() -> Iterator[Vector]:
     yield carried("another key under the known kid", forged(), reason="token-invalid-signature")
-    signature = good().rpartition(".")[2]
-    for name, other in {
-        "empty": "",
-        "of another token": b64url(sign(b"a.b")),
-        "cut short": b64url(base64.urlsafe_b64decode(signature + "==")[:-1]),
-        "one byte longer": b64url(base64.urlsafe_b64decode(signature + "==") + b"\0"),
-        "all zero": b64url(bytes(256)),
-        "one": b64url(bytes(255) + b"\1"),
-        "all ones": b64url(b"\xff" * 256),
-    }.items():
-        yield carried(f"signature {name}", f"{signing_input()}.{other}", reason="token-invalid-signature")
+    head, _, signature = good().split(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    for other in (b"", sign(b"a.b"), raw[:-1], raw + b"\0", bytes(256), bytes(255) + b"\1", b"\xff" * 256):
+        text = f"{signing_input()}.{b64url(other)}"
+        yield carried(f"signature {shown(other)}", text, reason="token-invalid-signature")
     claimed = b64url(json.dumps(GOOD | {"sub": "user_admin"}).encode())
-    head, _, signed = good().split(".")
-    yield carried("other claims under a good signature", f"{head}.{claimed}.{signed}", reason="token-invalid-signature")
+    text = f"{head}.{claimed}.{signature}"
+    yield carried("other claims under a good signature", text, reason="token-invalid-signature")
 
 
-NO_KID: list[Any] = [None, 5, True, [KID], {"kid": KID}]
-ANY_KID = ["", "x" * 4000, KID + "\x00", "\x1b[31m\r\n", "ä", KID.upper(), "../../etc/passwd"]
+ANY_KID = ["", "x" * 4000, KID + "\x00", "\x1b[31m\r\n", "ä", "../../etc/passwd"]
 
 
 def key_ids() -> Iterator[Vector]:
     """With ``CLERK_JWT_KEY``, which verifies any ``kid`` that is one."""
-    for kid in NO_KID:
+    no_kid: list[Any] = [None, 5, True, [KID], {"kid": KID}]
+    for kid in no_kid:
         yield carried(f"kid {shown(kid)}", with_header(kid=kid))
-    yield carried("kid missing", without_header("kid"))
+    yield carried("kid missing", with_header(kid=...))
     for kid in ANY_KID:
         yield accepted(f"kid {shown(kid)}", with_header(kid=kid))
-        yield carried(
-            f"kid {shown(kid)}, another key",
-            token(GOOD, head=HEADER | {"kid": kid}, key=private_key("attacker")),
-            reason="token-invalid-signature",
-        )
+        text = token(GOOD, head=HEADER | {"kid": kid}, key=private_key("attacker"))
+        yield carried(f"kid {shown(kid)}, another key", text, reason="token-invalid-signature")
 
 
-def forbidden_parameters() -> Iterator[Vector]:
+def other_parameters() -> Iterator[Vector]:
     attackers = jwk(key=private_key("attacker"))
+    category = HEADER["cat"]
     parameters: dict[str, list[Any]] = {
         "crit": [None, [], ["exp"], {}],
         "b64": [None, False, True],
@@ -229,25 +208,17 @@ def forbidden_parameters() -> Iterator[Vector]:
         "jku": [None, "https://evil.example/jwks.json"],
         "x5u": [None, "https://evil.example/chain.pem"],
         "x5c": [None, ["MIIB"]],
+        "typ": ["at+jwt", "jwt", "JWT ", "", None, ["JWT"]],
+        "cat": ["cl_B7d4PD222AAA", category.lower(), "", None, [category]],
     }
     for name, values in parameters.items():
         for value in values:
-            yield carried(f"{name} {shown(value)}", with_header(**{name: value}))
+            reason = "token-category-not-supported" if name == "cat" else "token-invalid"
+            yield carried(f"{name} {shown(value)}", with_header(**{name: value}), reason=reason)
     own_key = token(GOOD, head=HEADER | {"jwk": attackers}, key=private_key("attacker"))
     yield carried("signed by the key in its jwk", own_key)
-    yield carried("crit naming b64, and b64", with_header(crit=["b64"], b64=False))
     yield accepted("an unknown member", with_header(x="y", zip="DEF", x5t="abc"))
-
-
-def types_and_categories() -> Iterator[Vector]:
-    types: list[Any] = ["at+jwt", "jwt", "JWT ", "", None, ["JWT"]]
-    for typ in types:
-        yield carried(f"typ {shown(typ)}", with_header(typ=typ))
-    category = HEADER["cat"]
-    categories: list[Any] = ["cl_B7d4PD222AAA", "cl_B7d4PD333AAA", category.lower(), "", None, [category]]
-    for cat in categories:
-        yield carried(f"cat {shown(cat)}", with_header(cat=cat), reason="token-category-not-supported")
-    yield accepted("typ and cat missing", token(GOOD, head={"alg": "RS256", "kid": KID}))
+    yield accepted("typ and cat missing", with_header(typ=..., cat=...))
 
 
 # --- The form --------------------------------------------------------------------------------------------------------
@@ -257,12 +228,14 @@ def encodings() -> Iterator[Vector]:
     head = b64url((json.dumps(HEADER) + " " * (-len(json.dumps(HEADER)) % 3 + 1)).encode())
     body = b64url((json.dumps(GOOD) + " " * (-len(json.dumps(GOOD)) % 3 + 1)).encode())
     yield accepted("white space after the JSON", over(f"{head}.{body}"))
-    yield carried("other trailing bits in the header", over(f"{with_other_trailing_bits(head)}.{body}"))
-    yield carried("other trailing bits in the payload", over(f"{head}.{with_other_trailing_bits(body)}"))
     start, _, signature = over(f"{head}.{body}").rpartition(".")
-    yield carried("other trailing bits in the signature", f"{start}.{with_other_trailing_bits(signature)}")
-
-    for added in ("=", "==", "===", "A===", "%3D"):
+    for name, text in {
+        "header": over(f"{with_other_trailing_bits(head)}.{body}"),
+        "payload": over(f"{head}.{with_other_trailing_bits(body)}"),
+        "signature": f"{start}.{with_other_trailing_bits(signature)}",
+    }.items():
+        yield carried(f"other trailing bits in the {name}", text)
+    for added in ("=", "===", "A===", "%3D"):
         yield carried(f"{added} after the header", over(f"{head}{added}.{body}"))
         yield carried(f"{added} after the payload", over(f"{head}.{body}{added}"))
         yield carried(f"{added} after the signature", f"{start}.{signature}{added}")
@@ -274,44 +247,34 @@ def encodings() -> Iterator[Vector]:
     yield carried("one character more than base64 can have", over(f"{head}.{'A' * (4 - len(body) % 4 + 1)}{body}"))
 
     whole = good()
-    for name, blank in {"space": " ", "tab": "\t", "CRLF": "\r\n", "NUL": "\0"}.items():
-        yield carried(f"{name} inside the header", whole[:10] + blank + whole[10:])
-        yield carried(f"{name} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
-        yield carried(f"{name} inside the signature", whole[:-10] + blank + whole[-10:])
-        if blank in " \t":
-            yield accepted(f"{name} around", blank + whole + blank)
-        else:
-            yield carried(f"{name} behind", whole + blank)
-            yield carried(f"{name} in front", blank + whole)
+    for blank in (" ", "\t", "\r\n", "\0"):
+        yield carried(f"{blank!r} inside the header", whole[:10] + blank + whole[10:])
+        yield carried(f"{blank!r} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
+        yield carried(f"{blank!r} inside the signature", whole[:-10] + blank + whole[-10:])
+        around = accepted if blank in " \t" else carried
+        yield around(f"{blank!r} in front", blank + whole)
+        yield around(f"{blank!r} behind", whole + blank)
 
 
 def parts() -> Iterator[Vector]:
-    head, body, signature = good().split(".")
     for text in ("{}", "Bearer", "%00", ".", "..", "...", "a.b", "a.b.c", "a.."):
         yield carried(f"just {text}", text)
-    for name, text in {
-        "header only": head,
-        "two parts": f"{head}.{body}",
-        "four parts": f"{head}.{body}.{signature}.{signature}",
-        "five parts, as in a JWE": f"{head}.{body}.{body}.{body}.{signature}",
-        "no header": f".{body}.{signature}",
-        "no payload": f"{head}..{signature}",
-        "a dot in front": f".{head}.{body}.{signature}",
-        "a dot behind": f"{head}.{body}.{signature}.",
-        "twice": f"{head}.{body}.{signature}{head}.{body}.{signature}",
-        "in the JSON serialisation": json.dumps({"protected": head, "payload": body, "signature": signature}),
-        "in quotes": f'"{head}.{body}.{signature}"',
-        "Bearer twice": f"Bearer {head}.{body}.{signature}",
-    }.items():
-        reason = "token-invalid-signature" if name == "no payload" else "token-invalid"
-        yield carried(name, text, reason=reason)
+    whole = good()
+    head, body, signature = whole.split(".")
+    for text in (
+        *(head, f"{head}.{body}", f"{whole}.{signature}", f"{head}.{body}.{body}.{body}.{signature}"),
+        *(f".{body}.{signature}", f".{whole}", f"{whole}.", f"{whole}{whole}", f'"{whole}"', f"Bearer {whole}"),
+        json.dumps({"protected": head, "payload": body, "signature": signature}),
+    ):
+        yield carried(f"{text.count('.') + 1} parts, {len(text)} bytes", text)
+    yield carried("no payload", f"{head}..{signature}", reason="token-invalid-signature")
 
 
 def sizes() -> Iterator[Vector]:
     yield accepted("8192 bytes", of_size(8192))
-    for size in (8193, 64 * 1024, 1024 * 1024):
+    for size in (8193, 1024 * 1024):
         yield carried(f"{size} bytes of a good token", of_size(size), reason="token-too-large")
-    for text in ("a" * 8193, "." * 8193, "." * (1 << 20), "=" * 65536, "eyJ" * 400_000, "ak_" + "x" * 8192):
+    for text in ("a" * 8193, "." * (1 << 20), "=" * 65536, "ak_" + "x" * 8192):
         yield carried(f"{len(text)} bytes of {text[:3]}", text, reason="token-too-large")
     yield carried("8192 dots", "." * 8192)
     yield carried("8192 letters", "a" * 8192)
@@ -327,18 +290,12 @@ def machine_tokens() -> Iterator[Vector]:
 
 def bytes_that_are_not_ascii() -> Iterator[Vector]:
     whole = good().encode()
-    for raw in (b"\xff" * 20, "ä.ö.ü".encode(), b"\xc3.\x28.\xa0", b"\x00", bytes(range(1, 256))):
+    for raw in (
+        *(b"\xff" * 20, "ä.ö.ü".encode(), b"\xc3.\x28.\xa0", b"\x00", bytes(range(1, 256))),
+        *(b"\xa0" + whole, "\u200b".encode() + whole, b"\xef\xbb\xbf" + whole, whole + "ä".encode(), whole + b"\xe4"),
+        *(whole.replace(b".", "\uff0e".encode()), whole.decode().encode("utf-16")),
+    ):
         yield carried(f"bytes {shown(raw)}", raw)
-    for name, raw in {
-        "non-breaking space in front": b"\xa0" + whole,
-        "zero-width space in front": "\u200b".encode() + whole,
-        "BOM in front": b"\xef\xbb\xbf" + whole,
-        "full-width dots": whole.replace(b".", "\uff0e".encode()),
-        "UTF-8 behind": whole + "ä".encode(),
-        "Latin-1 behind": whole + b"\xe4",
-        "UTF-16": whole.decode().encode("utf-16"),
-    }.items():
-        yield carried(name, raw)
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
@@ -348,14 +305,10 @@ def json_texts() -> Iterator[Vector]:
     for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
         yield carried(f"header in {encoding}", with_raw_header(json.dumps(HEADER).encode(encoding)))
         yield carried(f"payload in {encoding}", with_payload(json.dumps(GOOD).encode(encoding)))
-
-    for text in ("[]", "5", "null", "", "{", "{}{}", '{"a": 1,}', "NaN", "\0"):
-        yield carried(f"payload {text!a}", with_payload(text.encode()))
-        yield carried(f"header {text!a}", with_raw_header(text.encode()))
-    yield carried("payload {}", with_payload(b"{}"))
-    yield carried("header {}", with_raw_header(b"{}"))
+    for text in ("[]", "5", "null", "", "{", "{}", "{}{}", '{"a": 1,}', "NaN", "\0", "[" * 2500):
+        yield carried(f"payload {text[:9]!a}", with_payload(text.encode()))
+        yield carried(f"header {text[:9]!a}", with_raw_header(text.encode()))
     yield carried("the claims in a list", with_payload(json.dumps([GOOD]).encode()))
-    yield carried("the header in a list", with_raw_header(json.dumps([HEADER]).encode()))
     yield carried("the claims as a string", with_payload(json.dumps(json.dumps(GOOD)).encode()))
 
     for depth, opening, closing in ((1500, "[", "]"), (900, '{"a":', "}"), (2500, "[", ""), (900, '{"a":', "")):
@@ -364,10 +317,8 @@ def json_texts() -> Iterator[Vector]:
         yield expected(f"{depth} times {opening}{closing} in the payload", raw_claim("deep", raw))
         head = f'{json.dumps(HEADER)[:-1]}, "deep": {raw}}}'
         yield expected(f"{depth} times {opening}{closing} in the header", with_raw_header(head.encode()))
-    yield carried("2500 [ for a payload", with_payload(b"[" * 2500))
-    yield carried("2500 [ for a header", with_raw_header(b"[" * 2500))
 
-    for raw in (r'"\ud800"', r'"\udc00"', r'"\udc00\ud800"', r'"\ud800x"', '"\t"', '"\x00"', '"\\x41"', '"\\u12"'):
+    for raw in (r'"\ud800"', r'"\udc00\ud800"', '"\t"', '"\x00"', '"\\x41"', '"\\u12"'):
         yield carried(f"string {raw!a} in a claim", raw_claim("odd", raw))
         yield carried(f"string {raw!a} as sub", raw_claim("sub", raw))
         head = f'{json.dumps(HEADER)[:-1]}, "odd": {raw}}}'
@@ -378,7 +329,7 @@ def json_texts() -> Iterator[Vector]:
         payload = json.dumps(GOOD | {"odd": "?"}).encode().replace(b"?", bad)
         yield carried(f"bytes {bad!r} in a claim", with_payload(payload))
 
-    for raw in ("NaN", "Infinity", "-Infinity", "1e400", "1" + "0" * 400, "9" * 5000, "01", "+1", "1.", ".5", "0x10"):
+    for raw in ("NaN", "-Infinity", "1e400", "1" + "0" * 400, "9" * 5000, "01", "+1", "1.", ".5", "0x10"):
         yield carried(f"number {raw[:10]} in a claim", raw_claim("odd", raw))
     for raw in ("1e308", "1" + "0" * 300, str(2**64), "-0", "1E-400"):
         yield accepted(f"number {raw[:10]} in a claim", raw_claim("odd", raw))
@@ -393,14 +344,11 @@ def duplicates() -> Iterator[Vector]:
 
     yield accepted("sub twice, the last good", twice("sub", 5, USER))
     yield carried("sub twice, the first good", twice("sub", USER, 5))
-    yield accepted("exp twice, the last good", twice("exp", 1, GOOD["exp"]))
-    yield outdated("exp twice, the first good", twice("exp", GOOD["exp"], 1))
-    yield carried("azp twice", twice("azp", ORIGIN, "https://evil.example"), reason="token-invalid-authorized-parties")
     rest = json.dumps({key: value for key, value in HEADER.items() if key != "alg"})[1:-1]
-    last_none = with_raw_header(f'{{"alg": "RS256", {rest}, "alg": "none"}}'.encode())
-    yield carried("alg twice, the first good", last_none)
-    last_good = with_raw_header(f'{{"alg": "none", {rest}, "alg": "RS256"}}'.encode())
-    yield accepted("alg twice, the last good", last_good)
+    for first, last, vector in (("RS256", "none", carried), ("none", "RS256", accepted)):
+        yield vector(
+            f"alg {first}, then {last}", with_raw_header(f'{{"alg": "{first}", {rest}, "alg": "{last}"}}'.encode())
+        )
 
 
 # --- Claims ----------------------------------------------------------------------------------------------------------
@@ -427,24 +375,18 @@ def times() -> Iterator[Vector]:
         yield carried(f"nbf {future[:12]}", raw_claim("nbf", future), reason="token-not-active-yet")
 
 
-FREE_FORM = ("o", "act", "fea", "v", "org_id", "fva", "pla")
-
-
 def other_claims() -> Iterator[Vector]:
     for name in ("exp", "iat"):
-        yield carried(f"{name} missing", without(name))
+        yield carried(f"{name} missing", good(**{name: ...}))
     for name in ("nbf", "jti", "v", "fva", "sts"):
-        yield accepted(f"{name} missing", without(name))
-    audiences: list[Any] = [None, "", "x", ORIGIN, [], ["x"], [None], {}, {"a": 1}, 0, 5, False, True]
-    for audience in audiences:
-        yield accepted(f"aud {shown(audience)}", good(aud=audience))
-    jtis: list[Any] = [None, 5, True, [], ["x"], {}]
-    for jti in jtis:
-        yield carried(f"jti {shown(jti)}", good(jti=jti))
-    yield accepted("jti empty", good(jti=""))
-    hostile: list[Any] = [None, 5, "x" * 500, "\r\n", ["x"], {}, {"id": 5, "sub": []}, {"id": "\n", "sub": "\0"}]
+        yield accepted(f"{name} missing", good(**{name: ...}))
+    odd: list[Any] = [None, 5, True, [], ["x"], {}]
+    for value in odd:
+        yield carried(f"jti {shown(value)}", good(jti=value))
+    hostile: list[Any] = [*odd, "x" * 500, "\r\n", {"id": 5, "sub": []}, {"id": "\n", "sub": "\0"}]
     for value in hostile:
-        yield accepted(f"odd free-form claims {shown(value)}", good(**dict.fromkeys(FREE_FORM, value)))
+        free = dict.fromkeys(("aud", "o", "act", "fea", "v", "org_id", "fva", "pla"), value)
+        yield accepted(f"odd free-form claims {shown(value)}", good(**free))
 
 
 # --- The request around it -------------------------------------------------------------------------------------------
@@ -460,53 +402,26 @@ def several_headers() -> Iterator[Vector]:
     for scheme in (b"Basic ", b"DPoP ", b"", b"Bearer", b"Bearer\t"):
         headers = ((b"authorization", scheme + good().encode()),)
         yield Vector(f"scheme {scheme!r}", headers, "absent", "session-token-missing")
-    good_one = (b"authorization", b"bEARER " + good().encode())
-    yield Vector(
-        "another scheme beside it", ((b"authorization", b"Basic dXNlcjpwYXNzd29yZA=="), good_one), "verified", None
-    )
 
 
 def cookies() -> Iterator[Vector]:
+    absent = {"auth": "absent", "reason": "session-token-missing"}
     yield in_cookies("a forged cookie", f"__session={forged()}", reason="token-invalid-signature")
     yield in_cookies("an expired cookie", f"__session={good(exp=1)}", auth="expired", reason="token-expired")
     yield in_cookies("a huge cookie", f"__session={'x' * 100_000}", reason="token-too-large")
     yield in_cookies("a machine token", "__session=ak_9f8e7d6c5b4a3928", reason="token-type-not-supported")
-    yield in_cookies("an empty cookie", "__session=", auth="absent", reason="session-token-missing")
-    yield in_cookies("a cookie of another name", f"__sessionx={good()}", auth="absent", reason="session-token-missing")
-    yield in_cookies("an injected name", f"__session_\r\nx={good()}", auth="absent", reason="session-token-missing")
-
-    junk = "; ".join(f"c{number}=value-of-a-cookie-{number}" for number in range(200))
-    yield in_cookies("200 cookies", junk, auth="absent", reason="session-token-missing")
-    yield in_cookies("a good one behind 200", f"{junk}; __session={good()}", auth="verified", reason=None)
-    sessions = "; ".join(f"__session_{number}=value-of-a-cookie-{number}" for number in range(200))
-    yield in_cookies("200 session cookies", sessions)
-    yield in_cookies(
-        "a good one behind 200 session cookies", f"{sessions}; __session={good()}", auth="verified", reason=None
-    )
-
-    for name, hostile in {
-        "forged": f"__session_a={forged()}",
-        "expired": f"__session_a={good(exp=1)}",
-        "rubbish": "__session_a=rubbish",
-        "huge": f"__session_a={'x' * 100_000}",
-        "of the same name": f"__session={forged()}",
-        "with an open quote": '__session_a="',
-        "of JSON": 'prefs={"a":1}',
-        "with a comma": "a,b=1",
-        "with a NUL": "__session_a=\0",
-        "not ASCII": "__session_a=ä",
-    }.items():
-        for order in (f"{hostile}; __session={good()}", f"__session={good()}; {hostile}"):
-            yield in_cookies(f"a cookie {name} beside a good one", order, auth="verified", reason=None)
-        yield in_cookies(
-            f"a cookie {name} in a header of its own", hostile, f"__session={good()}", auth="verified", reason=None
-        )
+    yield in_cookies("an injected name", f"__session_\r\nx={good()}", **absent)
+    many = "; ".join(f"__session_{number}=value-of-a-cookie-{number}" for number in range(200))
+    for beside in (f"__session_a={forged()}", f"__session={good(exp=1)}", f"__session_a={'x' * 100_000}", "a=\0", many):
+        ours = f"__session={good()}"
+        for sent in ([f"{beside}; {ours}"], [f"{ours}; {beside}"], [beside, ours]):
+            yield in_cookies(f"{shown(beside)} beside a good one", *sent, auth="verified", reason=None)
 
 
 KINDS = {
     kind.__name__: [*kind()]
     for kind in (
-        *(algorithms, foreign_keys, key_ids, forbidden_parameters, types_and_categories),
+        *(algorithms, foreign_keys, key_ids, other_parameters),
         *(encodings, parts, sizes, machine_tokens, bytes_that_are_not_ascii),
         *(json_texts, duplicates, times, other_claims),
         *(several_headers, cookies),
@@ -569,15 +484,12 @@ def ring_vectors() -> Iterator[Vector]:
     attacker = private_key("attacker")
     yield accepted("the known kid", good())
     yield carried("another key under the known kid", forged(), reason="token-invalid-signature")
-    yield carried("kid missing", without_header("kid"))
     yield carried("the first unknown kid, for which keys are fetched", with_header(kid="x"), reason="jwk-kid-mismatch")
     for kid in ANY_KID:
         text = token(GOOD, head=HEADER | {"kid": kid}, key=attacker)
         yield carried(f"kid {shown(kid)}", text, auth="unverifiable", reason="jwk-failed-to-load")
-    own_jwk = token(GOOD, head=HEADER | {"jwk": jwk(key=attacker)}, key=attacker)
-    yield carried("signed by the key in its jwk", own_jwk)
-    own_jku = token(GOOD, head=HEADER | {"jku": "https://evil.example/jwks.json"}, key=attacker)
-    yield carried("signed by a key at its jku", own_jku)
+    for own in ({"jwk": jwk(key=attacker)}, {"jku": "https://evil.example/jwks.json"}):
+        yield carried(f"signed by a key in its {[*own]}", token(GOOD, head=HEADER | own, key=attacker))
 
 
 @pytest.fixture

@@ -27,44 +27,28 @@ def test_a_request_without_credentials_has_none() -> None:
     assert read_credentials({}) == NOTHING
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(b"Bearer a.b.c", id="as in RFC 6750"),
-        pytest.param(b"bearer a.b.c", id="lower case"),
-        pytest.param(b"BEARER a.b.c", id="upper case"),
-        pytest.param(b"bEaReR a.b.c", id="mixed case"),
-        pytest.param(b"Bearer   a.b.c", id="several spaces"),
-        pytest.param(b" \tBearer a.b.c \t", id="white space around"),
-    ],
-)
+@pytest.mark.parametrize("value", [b"Bearer a.b.c", b"bEaReR a.b.c", b"Bearer   a.b.c", b" \tBearer a.b.c \t"])
 def test_a_bearer_header_is_the_token(value: bytes) -> None:
     assert read_credentials(authorization(value)).tokens == (b"a.b.c",)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"Bearer", id="bearer without a token"),
-        pytest.param(b"Bearer  \t ", id="bearer with white space for a token"),
-        *(
-            pytest.param(b"Bearer " + written, id=f"bearer {written!r}")
-            for written in (
-                *(b"null", b"undefined", b"NULL", b"None", b"nil", b"NaN", b"false", b"true", b"0", b'""', b"''"),
-                *(b'"null"', b"'undefined'", b"[object Object]", b"[object Promise]", b"[object Null]", b"null,"),
-                *(b"null, Bearer undefined", b", Bearer"),
-            )
-        ),
-        pytest.param(b"Basic a.b.c", id="basic"),
-        pytest.param(b"Token a.b.c", id="token"),
-        pytest.param(b"DPoP a.b.c", id="dpop"),
-        pytest.param(b"Bearera.b.c", id="no space after the scheme"),
-        pytest.param(b"Bearer\ta.b.c", id="a tab after the scheme"),
-        pytest.param(b"a.b.c", id="no scheme"),
-        pytest.param(b"\xffBearer a.b.c", id="a scheme that is not ASCII"),
-    ],
+NO_TOKEN = (
+    b"",
+    b" \t ",
+    b"null",
+    b"NULL",
+    b"NaN",
+    b"false",
+    b"0",
+    b'""',
+    b"'undefined'",
+    b"[object Promise]",
+    b"null,",
 )
+OTHER_SCHEMES = (b"", b"Basic a.b.c", b"Bearera.b.c", b"Bearer\ta.b.c", b"a.b.c", b"\xffBearer a.b.c", b", Bearer")
+
+
+@pytest.mark.parametrize("value", [*(b"Bearer " + value for value in NO_TOKEN), *OTHER_SCHEMES])
 def test_without_a_bearer_token_the_cookies_are_read(value: bytes) -> None:
     assert read_credentials(authorization(value)) == NOTHING
     assert read_credentials(authorization(value) | cookies(b"__session=from.the.cookie")).tokens == (
@@ -89,17 +73,14 @@ def test_each_of_two_authorization_headers_is_a_candidate() -> None:
         (b"Bearer a.b.c, Bearer a.b.c", (b"a.b.c",)),
         (b"Bearer null, Bearer a.b.c", (b"a.b.c",)),
         (b"Basic dTpw, Bearer a.b.c", (b"a.b.c",)),
-        (b"Bearer a.b.c, Basic dTpw", (b"a.b.c",)),
-        (b"Bearer a.b.c,", (b"a.b.c",)),
         (b"Bearer nullable.b.c", (b"nullable.b.c",)),
-        (b"Bearer garbage", (b"garbage",)),
     ],
 )
 def test_what_a_proxy_has_joined_from_two_headers_is_two_candidates(value: bytes, tokens: tuple[bytes, ...]) -> None:
     assert read_credentials(authorization(value)).tokens == tokens
 
 
-@pytest.mark.parametrize("value", [b"null", b"undefined", b'"null"', b"[object Object]", b"false"])
+@pytest.mark.parametrize("value", [b"null", b'"null"', b"[object Object]", b"", b'""', b"  "], ids=repr)
 def test_a_cookie_that_holds_no_token_is_none_but_is_reported(value: bytes) -> None:
     assert read_credentials(cookies(b"__session=" + value)) == Credentials((), ("__session",))
 
@@ -123,28 +104,16 @@ def test_clerks_cookies_hold_the_token(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        b"__sessio",
         b"_session",
-        b"session",
         b"__Session",
-        b"__SESSION",
         b"x__session",
         b"__sessionx",
-        b"__session2",
-        b"__session-abc",
         b"__session_",
         b"__session_" + b"x" * 65,
         b"__session_a.b",
         b"__session_\xc3\xa4",
-        b"__session a",
-        b"__session_a b",
-        b"__session_\x00",
-        b"__session\r\nSet-Cookie: x",
         b"__session_a\r\nSet-Cookie: x",
-        b"__session_a\n",
-        b"__session\n",
         b"\n__session",
-        b"__session\x0b",
         b"__client_uat",
         b"__Host-__session",
     ],
@@ -157,19 +126,8 @@ def test_a_cookie_with_a_similar_name_is_ignored(name: bytes) -> None:
 @pytest.mark.parametrize(
     "neighbour",
     [
-        pytest.param(b"a,b=1", id="a comma in a name"),
-        pytest.param(b'prefs={"a":1}', id="JSON"),
-        pytest.param(b'prefs="', id="an open quote"),
-        pytest.param(b"flag", id="no equals sign"),
-        pytest.param(b"__session", id="our own name without a value"),
-        pytest.param(b"", id="empty"),
-        pytest.param(b"=", id="only an equals sign"),
-        pytest.param(b"=value", id="no name"),
-        pytest.param(b"a=b=c", id="two equals signs"),
-        pytest.param(b"na\xefve=\xff\xfe", id="not ASCII"),
-        pytest.param(b"nul=\x00", id="a control character"),
-        pytest.param(b"expires=Thu, 01 Jan 1970 00:00:00 GMT", id="a date"),
-        pytest.param(b"$Version=1", id="RFC 2109"),
+        *(b"a,b=1", b'prefs={"a":1}', b'prefs="', b"flag", b"__session", b"", b"=", b"a=b=c", b"na\xefve=\xff\xfe"),
+        *(b"nul=\x00", b"expires=Thu, 01 Jan 1970 00:00:00 GMT", b"$Version=1"),
     ],
 )
 def test_an_odd_cookie_beside_it_does_not_hide_the_session(neighbour: bytes) -> None:
@@ -180,21 +138,10 @@ def test_an_odd_cookie_beside_it_does_not_hide_the_session(neighbour: bytes) -> 
 
 @pytest.mark.parametrize(
     ("value", "token"),
-    [
-        pytest.param(b'"a.b.c"', b"a.b.c", id="quoted"),
-        pytest.param(b' "a.b.c"\t', b"a.b.c", id="quoted with white space around"),
-        pytest.param(b'"a.b.c', b'"a.b.c', id="only opened"),
-        pytest.param(b"a.b.c==", b"a.b.c==", id="equals signs in the value"),
-        pytest.param(b" a.b.c ", b"a.b.c", id="white space around"),
-    ],
+    [(b' "a.b.c"\t', b"a.b.c"), (b'"a.b.c', b'"a.b.c'), (b"a.b.c==", b"a.b.c=="), (b" a.b.c ", b"a.b.c")],
 )
 def test_quotes_and_white_space_around_a_cookie_value_are_dropped(value: bytes, token: bytes) -> None:
     assert read_credentials(cookies(b"__session=" + value)).tokens == (token,)
-
-
-@pytest.mark.parametrize("value", [b"", b'""', b"  "], ids=repr)
-def test_an_empty_session_cookie_is_no_token_but_is_reported(value: bytes) -> None:
-    assert read_credentials(cookies(b"__session=" + value)) == Credentials((), ("__session",))
 
 
 def test_cookies_are_read_from_every_cookie_header() -> None:
@@ -206,13 +153,8 @@ def test_cookies_are_read_from_every_cookie_header() -> None:
 
 def test_a_name_sent_twice_gives_both_values_and_is_reported_once() -> None:
     """Browsers send one per path and domain, the more specific first (RFC 6265, section 5.4)."""
-    assert read_credentials(cookies(b"__session=a.b.c; __session=d.e.f")) == Credentials(
-        (b"a.b.c", b"d.e.f"), ("__session",)
-    )
-
-
-def test_a_value_sent_twice_is_one_candidate() -> None:
-    assert read_credentials(cookies(b"__session=a.b.c; __session_x=a.b.c")).tokens == (b"a.b.c",)
+    header = b"__session=a.b.c; __session=d.e.f; __session=a.b.c"
+    assert read_credentials(cookies(header)) == Credentials((b"a.b.c", b"d.e.f"), ("__session",))
 
 
 def test_the_session_is_found_among_200_cookies() -> None:

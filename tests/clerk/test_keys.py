@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 import respx
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from service.clerk import keys as keys_module
 from service.clerk.backend_api import BackendApi, backend_api
-from service.clerk.errors import ClerkApiError, KeysUnavailableError, KeyUnknownError
+from service.clerk.errors import ClerkApiError
 from service.clerk.keys import COOL_DOWN, FETCH_TIMEOUT, REFRESH_AFTER, KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason
 from service.clerk.verifier import KEY_TIMEOUT, Verifier
@@ -31,63 +31,43 @@ JWKS_URL = "https://api.clerk.com/v1/jwks"
 # --- PEM -------------------------------------------------------------------------------------------------------------
 
 
-def spki(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-
-
-def labelled(label: str) -> str:
-    return pem().replace("PUBLIC KEY", label)
+EC_KEY = ec.generate_private_key(ec.SECP256R1()).public_key()
 
 
 @pytest.mark.parametrize(
     "written",
     [
         pytest.param(pem(), id="as in the dashboard"),
-        pytest.param(pem().strip(), id="without the last line break"),
         pytest.param(pem().replace("\n", "\\n"), id="literal \\n"),
         pytest.param(pem().replace("\n", "\r\n"), id="CRLF"),
-        pytest.param(pem().replace("\n", "\\r\\n"), id="literal \\r\\n"),
-        pytest.param(pem().replace("\n", "\r"), id="CR"),
         pytest.param(pem().replace("\n", " "), id="spaces for line breaks"),
         pytest.param(pem().replace("\n", ""), id="in one line"),
-        pytest.param(pem().replace("\n", "\n    "), id="indented"),
         pytest.param(f'"{pem()}"', id="in double quotes"),
-        pytest.param(f"'{pem()}'", id="in single quotes"),
         pytest.param(f"CLERK_JWT_KEY={pem()}# for production", id="text around"),
         pytest.param(f"{pem()}{pem(private_key('second'))}", id="a second key behind it, which is not used"),
     ],
 )
 async def test_a_public_key_is_read_however_it_came_through_the_shell(written: str) -> None:
     key = PemKey(written)
-    assert await key.key_for("any", 0) == key.key_at_hand("any") == private_key().public_key()
-    assert key.bits == 2048
+    assert (key.of_any_kid, key.bits) == (private_key().public_key(), 2048)
+    assert await key.key_for("any", 0) is Reason.JWK_KID_MISMATCH
 
 
 REFUSED = [
     pytest.param("", "is not a PEM public key", id="empty"),
-    pytest.param("pk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "is not a PEM public key", id="another kind of key"),
-    pytest.param(pem().replace("-----BEGIN PUBLIC KEY-----", ""), "is not a PEM public key", id="no first line"),
     pytest.param(pem()[:200], "is not a PEM public key", id="cut off"),
-    pytest.param(
-        pem().replace("END PUBLIC", "END RSA PUBLIC"), "is not a PEM public key", id="lines that do not match"
-    ),
     pytest.param(
         private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         "contains a private key",
         id="private key",
     ),
     pytest.param(
-        private_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode(),
-        "contains a private key",
-        id="RSA private key",
+        pem().replace("PUBLIC KEY", "CERTIFICATE"), "contains a CERTIFICATE, not a PUBLIC KEY", id="certificate"
     ),
-    pytest.param(labelled("CERTIFICATE"), "contains a CERTIFICATE, not a PUBLIC KEY", id="certificate"),
-    pytest.param(labelled("RSA PUBLIC KEY"), "contains a RSA PUBLIC KEY, not a PUBLIC KEY", id="PKCS 1"),
-    pytest.param(spki(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key", id="EC key"),
-    pytest.param(spki(ed25519.Ed25519PrivateKey.generate()), "is not an RSA key", id="Ed25519 key"),
+    pytest.param(
+        EC_KEY.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), "is not an RSA key", id="EC key"
+    ),
     pytest.param(pem(private_key("small", 1024)), "has 1024 bits; at least 2048 are required", id="1024 bits"),
-    pytest.param(pem().replace("MII", "QQQ", 1), "is corrupt", id="another first byte"),
-    pytest.param(pem()[:100] + pem()[110:], "is corrupt", id="a piece missing"),
     pytest.param(pem()[:100] + "!" + pem()[100:], "is corrupt", id="a strange character"),
     pytest.param("-----BEGIN PUBLIC KEY----------END PUBLIC KEY-----", "is corrupt", id="nothing in it"),
 ]
@@ -101,8 +81,6 @@ def test_an_unusable_key_is_refused_without_quoting_it(written: str, message: st
     assert "\n" not in text
     body = "".join(line for line in written.splitlines() if not line.startswith("--"))
     assert not any(body[start : start + 8] in text for start in range(len(body) - 7))
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 # --- The ring, with fakes --------------------------------------------------------------------------------------------
@@ -140,12 +118,13 @@ class FakeClerk:
         self.asked = asyncio.Event()
         self.recovered = asyncio.Event()
 
-    def fails_with(self, error: BaseException) -> None:
-        self.answer = error
-
     def hangs(self) -> None:
         self.recovered.clear()
         self.answer = None
+
+    def recovers(self) -> None:
+        self.answer = [jwk()]
+        self.recovered.set()
 
     async def fetch(self) -> Iterable[Mapping[str, Any]]:
         self.fetches += 1
@@ -173,35 +152,13 @@ def ring(clerk: FakeClerk, time: FakeTime) -> KeyRing:
     return KeyRing(clerk.fetch, clock=time.clock, sleep=time.sleep)
 
 
-async def test_an_empty_ring_fetches_the_key_that_is_asked_for(ring: KeyRing, clerk: FakeClerk) -> None:
-    key = await ring.key_for(KID, max_wait=1)
-    assert key == private_key().public_key()
-    assert clerk.fetches == 1
-
-
-async def test_a_key_at_hand_is_given_without_a_fetch_however_old_it_is(
+async def test_a_key_at_hand_is_used_without_a_fetch_however_old(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
     time.now += 86_400
-    await ring.key_for(KID, max_wait=0)
+    assert (await Verifier(ring).verify([token().encode()])).auth is Auth.VERIFIED
     assert clerk.fetches == 1
-
-
-async def test_a_rotated_key_comes_and_the_old_one_goes(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
-    await ring.refresh()
-    clerk.answer = [jwk(NEW_KID, private_key("rotated"))]
-    time.now += COOL_DOWN
-    assert await ring.key_for(NEW_KID, max_wait=1) == private_key("rotated").public_key()
-    assert ring.kids == (NEW_KID,)
-    time.now += COOL_DOWN
-    with pytest.raises(KeyUnknownError):
-        await ring.key_for(KID, max_wait=1)
-
-
-async def ask_for(ring: KeyRing, kid: str, max_wait: float = 1) -> None:
-    with pytest.raises((KeyUnknownError, KeysUnavailableError)):
-        await ring.key_for(kid, max_wait)
 
 
 @pytest.mark.parametrize("clerk_is_up", [True, False])
@@ -209,76 +166,49 @@ async def test_a_flood_of_unknown_kids_causes_one_fetch_per_cool_down(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime, *, clerk_is_up: bool
 ) -> None:
     if not clerk_is_up:
-        clerk.fails_with(ClerkApiError("down"))
+        clerk.answer = ClerkApiError("down")
     for number in range(1000):
-        await ask_for(ring, f"ins_{number}")
+        await ring.key_for(f"ins_{number}", max_wait=1)
     assert clerk.fetches == 1
     time.now += COOL_DOWN - 0.001
-    await ask_for(ring, "ins_just_before")
+    await ring.key_for("ins_just_before", max_wait=1)
     assert clerk.fetches == 1
     time.now += 0.001
-    await ask_for(ring, "ins_at_last")
+    await ring.key_for("ins_at_last", max_wait=1)
     assert clerk.fetches == 2
     assert COOL_DOWN == 30
 
 
 async def test_a_concurrent_flood_of_unknown_kids_shares_one_fetch(ring: KeyRing, clerk: FakeClerk) -> None:
+    """And one request that goes away does not take it with it."""
     clerk.hangs()
-    flood = asyncio.gather(*(ask_for(ring, f"ins_{number}") for number in range(1000)))
+    flood = [asyncio.create_task(ring.key_for(f"ins_{number}", max_wait=60)) for number in range(1000)]
     await clerk.asked.wait()
-    clerk.answer = [jwk()]
-    clerk.recovered.set()
-    await flood
+    flood.pop(0).cancel()
+    clerk.recovers()
+    await asyncio.wait(flood)
+    assert {task.result() for task in flood} == {Reason.JWK_KID_MISMATCH}
+    assert (clerk.fetches, [*ring.by_kid]) == (1, [KID])
+
+
+async def test_a_forged_token_never_causes_a_fetch(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
+    await ring.refresh()
+    time.now += 3600
+    forged = token(key=private_key("attacker"))
+    for sent in (forged, "ak_9f8e7d6c5b4a", "a.b.c", token(head=header(kid=5)), token(head=header(alg="none"))):
+        assert (await Verifier(ring).verify([sent.encode()])).auth is Auth.REJECTED
     assert clerk.fetches == 1
 
 
-async def test_a_request_gets_its_key_from_the_refresh_under_way(ring: KeyRing, clerk: FakeClerk) -> None:
-    clerk.hangs()
-    refresh = asyncio.create_task(ring.refresh())
-    asked = asyncio.create_task(ring.key_for(KID, max_wait=60))
-    await clerk.asked.wait()
-    clerk.answer = [jwk()]
-    clerk.recovered.set()
-    assert await asked
-    assert await refresh
-    assert clerk.fetches == 1
-
-
-async def test_a_request_that_goes_away_does_not_take_the_refresh_with_it(ring: KeyRing, clerk: FakeClerk) -> None:
-    clerk.hangs()
-    asked = asyncio.create_task(ring.key_for(KID, max_wait=60))
-    await clerk.asked.wait()
-    asked.cancel()
-    await asyncio.wait({asked})
-    clerk.answer = [jwk()]
-    clerk.recovered.set()
-    assert await ring.key_for(KID, max_wait=1)
-    assert clerk.fetches == 1
-
-
-async def test_a_forged_signature_under_a_known_kid_never_causes_a_fetch(
+async def test_a_key_that_was_published_right_after_a_fetch_is_found_at_once(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
-    time.now += 3600
-    forged = token(key=private_key("attacker")).encode()
-    for _ in range(10):
-        assert (await Verifier(ring).verify([forged])).reason is Reason.TOKEN_INVALID_SIGNATURE
-    assert clerk.fetches == 1
-
-
-async def test_a_token_without_a_usable_kid_never_causes_a_fetch(ring: KeyRing, clerk: FakeClerk) -> None:
-    for malformed in ("ak_9f8e7d6c5b4a", "a.b.c", token(head=header(kid=5)), token(head=header(alg="none"))):
-        await Verifier(ring).verify([malformed.encode()])
-    assert clerk.fetches == 0
-
-
-async def test_a_key_that_was_published_right_after_a_fetch_is_found_at_once(ring: KeyRing, clerk: FakeClerk) -> None:
-    await ring.refresh()
-    clerk.answer = [jwk(), jwk(NEW_KID, private_key("rotated"))]
+    clerk.answer = [jwk(NEW_KID, private_key("rotated"))]
     verdict = await Verifier(ring).verify([token(head=header(kid=NEW_KID), key=private_key("rotated")).encode()])
-    assert verdict.auth is Auth.VERIFIED
-    assert clerk.fetches == 2
+    assert (verdict.auth, clerk.fetches) == (Auth.VERIFIED, 2)
+    time.now += COOL_DOWN
+    assert await ring.key_for(KID, max_wait=1) is Reason.JWK_KID_MISMATCH
 
 
 async def test_an_unknown_kid_is_rejected_only_after_a_fetch_that_began_later(
@@ -295,17 +225,6 @@ async def test_an_unknown_kid_is_rejected_only_after_a_fetch_that_began_later(
     assert clerk.fetches == 2
 
 
-async def test_strangers_kids_do_not_cost_a_new_key_its_fetch_in_the_background(
-    ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    await ask_for(ring, "ins_stranger")
-    clerk.answer = [jwk(NEW_KID)]
-    time.now += 1
-    await ask_for(ring, NEW_KID)
-    await ring.refresh()
-    assert await ring.key_for(NEW_KID, max_wait=0)
-
-
 async def test_what_joins_a_fetch_that_began_earlier_is_not_rejected_by_it(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
@@ -315,18 +234,16 @@ async def test_what_joins_a_fetch_that_began_earlier_is_not_rejected_by_it(
     time.now += 0.1
     asked = asyncio.create_task(ring.key_for(NEW_KID, max_wait=60))
     await asyncio.sleep(0)
-    clerk.answer = [jwk()]
-    clerk.recovered.set()
+    clerk.recovers()
     await refresh
-    with pytest.raises(KeysUnavailableError):
-        await asked
+    assert await asked is Reason.JWK_FAILED_TO_LOAD
 
 
 async def test_after_a_failed_refresh_only_known_kids_are_verified(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
-    clerk.fails_with(ClerkApiError("down"))
+    clerk.answer = ClerkApiError("down")
     time.now += COOL_DOWN
     await ring.refresh()
     assert (await Verifier(ring).verify([token().encode()])).auth is Auth.VERIFIED
@@ -334,80 +251,27 @@ async def test_after_a_failed_refresh_only_known_kids_are_verified(
     assert (verdict.auth, verdict.reason) == (Auth.UNVERIFIABLE, Reason.JWK_FAILED_TO_LOAD)
 
 
-async def test_nothing_is_known_of_a_kid_while_a_refresh_is_under_way(
-    ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    await ring.refresh()
-    clerk.hangs()
-    time.now += COOL_DOWN
-    with pytest.raises(KeysUnavailableError):
-        await ring.key_for(NEW_KID, max_wait=0)
-
-
 # --- Replies that must not replace good keys -------------------------------------------------------------------------
 
-SMALL = private_key("small", 1024)
-UNUSABLE_KEYS = [
-    pytest.param({}, id="empty"),
-    pytest.param(
-        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "k", "use": "sig", "alg": "ES256"}, id="EC"
-    ),
-    pytest.param({"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "k", "use": "sig", "alg": "EdDSA"}, id="Ed25519"),
-    pytest.param({"kty": "oct", "k": "AA", "kid": "k", "use": "sig", "alg": "HS256"}, id="a shared secret"),
-    pytest.param(jwk("k", kty="oct"), id="RSA by another name"),
-    pytest.param(jwk("k", key=SMALL), id="1024 bits"),
-    pytest.param(jwk("k", use="enc"), id="for encryption"),
-    pytest.param(jwk("k", alg="RS512"), id="for RS512"),
-    pytest.param(jwk("k", alg="RSA-OAEP"), id="for RSA-OAEP"),
-    pytest.param(jwk("k") | {"kid": None}, id="without a kid"),
-    pytest.param(jwk("k") | {"kid": 5}, id="with a number for a kid"),
-    pytest.param(jwk("k", n=None), id="without n"),
-    pytest.param(jwk("k", e=None), id="without e"),
-    pytest.param(jwk("k", n="!!"), id="n that is not base64"),
-    pytest.param(jwk("k", n=""), id="n empty"),
-    pytest.param(jwk("k", n=5), id="n a number"),
-    pytest.param(jwk("k", n=[]), id="n a list"),
-    pytest.param(jwk("k", n="\ud800"), id="n a lone surrogate"),
-    pytest.param(jwk("k", e="AQ"), id="e of 1"),
-    pytest.param(jwk("k", e="AQAC"), id="e even"),
-]
 
-
-@pytest.mark.parametrize("name", ["use", "alg"])
-@pytest.mark.parametrize("left_out", [True, False], ids=["left out", "null"])
-async def test_use_and_alg_of_a_key_are_optional(name: str, left_out: bool, ring: KeyRing, clerk: FakeClerk) -> None:
+@pytest.mark.parametrize("value", [..., None], ids=["left out", "null"])
+async def test_use_and_alg_of_a_key_are_optional(value: object, ring: KeyRing, clerk: FakeClerk) -> None:
     """As in RFC 7517, sections 4.2 and 4.4."""
-    key = jwk("k", **{name: None})
-    clerk.answer = [{member: value for member, value in key.items() if member != name} if left_out else key]
+    key = jwk() | {"use": value, "alg": value}
+    clerk.answer = [{name: member for name, member in key.items() if member is not ...}]
     assert await ring.refresh()
-    assert ring.kids == ("k",)
-
-
-@pytest.mark.parametrize("unusable", UNUSABLE_KEYS)
-async def test_an_unusable_key_neither_replaces_a_good_one_nor_hides_it(
-    unusable: Mapping[str, Any], ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    clerk.answer = [unusable, jwk(), unusable]
-    assert await ring.refresh()
-    clerk.answer = [unusable]
-    time.now += COOL_DOWN
-    assert not await ring.refresh()
-    assert ring.kids == (KID,)
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        pytest.param([], id="no keys"),
-        pytest.param("keys", id="a string"),
-        pytest.param(5, id="a number"),
-        pytest.param({"keys": [jwk()]}, id="the document around the keys"),
-        pytest.param([None], id="null for a key"),
-        pytest.param([[jwk()]], id="a list for a key"),
-        *(
-            pytest.param(error, id=type(error).__name__)
-            for error in (ClerkApiError("down"), TimeoutError(), OSError("no"), RuntimeError("no"), KeyError("no"))
-        ),
+        *([], "keys", {"keys": [jwk()]}, [[jwk()]], [{}]),
+        *(ClerkApiError("down"), TimeoutError(), KeyError("no")),
+        [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "k", "use": "sig", "alg": "ES256"}],
+        [{"kty": "oct", "k": "AA", "kid": "k", "use": "sig", "alg": "HS256"}],
+        [jwk("k", key=private_key("small", 1024))],
+        *([jwk("k", use="enc")], [jwk("k", alg="RS512")], [jwk("k") | {"kid": 5}]),
+        *([jwk("k", n=None)], [jwk("k", n="!!")], [jwk("k", n=5)], [jwk("k", n="\ud800")], [jwk("k", e="AQ")]),
     ],
 )
 async def test_a_bad_reply_or_an_error_never_replaces_good_keys(
@@ -417,7 +281,7 @@ async def test_a_bad_reply_or_an_error_never_replaces_good_keys(
     clerk.answer = reply
     time.now += COOL_DOWN
     assert not await ring.refresh()
-    assert ring.kids == (KID,)
+    assert [*ring.by_kid] == [KID]
 
 
 # --- What the ring tells ---------------------------------------------------------------------------------------------
@@ -426,30 +290,22 @@ async def test_a_bad_reply_or_an_error_never_replaces_good_keys(
 async def test_loading_failing_and_recovering_are_one_log_line_each(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Only without any key does a problem stop the service from being ready."""
     caplog.set_level(logging.INFO, logger="service.keys")
-    clerk.fails_with(ClerkApiError("Clerk answered with status 503"))
-    await ring.refresh()
-    for answer in ([jwk()], [jwk()], ClerkApiError("no connection (ConnectError)"), [jwk()]):
-        clerk.answer = answer
-        time.now += COOL_DOWN
-        await ring.refresh()
-    failed = "keys could not be fetched: "
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", f"{failed}Clerk answered with status 503; no token can be verified yet, next try in 30 s"),
-        ("INFO", f"keys loaded: {KID}"),
-        ("WARNING", f"{failed}no connection (ConnectError); the last good keys stay in use, next try in 30 s"),
-        ("INFO", "fetching keys works again"),
-    ]
-
-
-async def test_the_problem_is_that_of_the_last_fetch(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
-    """Only without any key does it stop the service from being ready."""
     problems = [(ring.problem, ring.fetch_problem)]
-    for clerk.answer in ([jwk()], ClerkApiError("down"), [jwk()]):
+    for clerk.answer in (ClerkApiError("down"), [jwk()], [jwk()], ClerkApiError("no connection"), [jwk()]):
         await ring.refresh()
         problems.append((ring.problem, ring.fetch_problem))
         time.now += COOL_DOWN
-    assert problems == [("not fetched yet", "not fetched yet"), (None, None), (None, "down"), (None, None)]
+    failed = "keys could not be fetched: "
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{failed}down; no token can be verified yet, next try in 30 s"),
+        ("INFO", f"keys loaded: {KID}"),
+        ("WARNING", f"{failed}no connection; the last good keys stay in use, next try in 30 s"),
+        ("INFO", "fetching keys works again"),
+    ]
+    good = (None, None)
+    assert problems == [("not fetched yet",) * 2, ("down",) * 2, good, good, (None, "no connection"), good]
 
 
 async def test_fetches_are_counted_by_result_and_a_good_one_sets_the_time(clerk: FakeClerk, time: FakeTime) -> None:
@@ -467,7 +323,7 @@ async def test_fetches_are_counted_by_result_and_a_good_one_sets_the_time(clerk:
         time.now += COOL_DOWN
     fetched_at = shown("keys_fetched_timestamp_seconds")
     assert fetched_at == pytest.approx(wall_clock(), abs=60)
-    clerk.fails_with(ClerkApiError("down"))
+    clerk.answer = ClerkApiError("down")
     await ring.refresh()
     assert shown("keys_fetched_timestamp_seconds") == fetched_at
     assert [shown("key_fetches_total", result=result) for result in ("ok", "failed")] == [1, 3]
@@ -503,21 +359,10 @@ async def test_the_ring_is_filled_at_start_and_then_every_5_minutes(
 ) -> None:
     async with ring.kept_fresh():
         naps = [await time.pass_nap() for _ in range(10)]
-        assert ring.kids == (KID,)
+        assert [*ring.by_kid] == [KID]
         assert (sum(naps), clerk.fetches) == (REFRESH_AFTER, 1)
         await time.pass_nap()
         assert clerk.fetches == 2
-
-
-async def test_after_a_failure_it_is_refreshed_after_30_seconds(
-    ring: KeyRing, clerk: FakeClerk, time: FakeTime
-) -> None:
-    clerk.fails_with(ClerkApiError("down"))
-    async with ring.kept_fresh():
-        assert await time.pass_nap() == 30
-        clerk.answer = [jwk()]
-        await time.pass_nap()
-        assert (clerk.fetches, ring.fetch_problem) == (2, None)
 
 
 async def test_a_failure_that_a_request_caused_is_retried_after_30_s(
@@ -526,8 +371,8 @@ async def test_a_failure_that_a_request_caused_is_retried_after_30_s(
     async with ring.kept_fresh():
         await time.pass_nap()
         await time.pass_nap()
-        clerk.fails_with(ClerkApiError("down"))
-        await ask_for(ring, NEW_KID)
+        clerk.answer = ClerkApiError("down")
+        await ring.key_for(NEW_KID, max_wait=1)
         clerk.answer = [jwk()]
         await time.pass_nap()
         await time.pass_nap()
@@ -568,28 +413,12 @@ async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: Back
     assert wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
 
 
-@pytest.mark.parametrize(
-    ("answer", "problem"),
-    [
-        pytest.param(httpx.Response(503), "Clerk answered with status 503", id="503"),
-        pytest.param(httpx.Response(401), "Clerk does not accept CLERK_SECRET_KEY (status 401)", id="401"),
-        pytest.param(httpx.Response(200, text="<html>"), "the answer is not a JWKS", id="HTML"),
-        pytest.param(httpx.Response(200, json=[]), "the answer is not a JWKS", id="a list"),
-        pytest.param(httpx.Response(200, json={"keys": {}}), "the answer is not a JWKS", id="keys of another type"),
-        pytest.param(httpx.Response(200, json={"keys": "k"}), "the answer is not a JWKS", id="text for the keys"),
-        pytest.param(httpx.Response(200, json=None), "the answer is not a JWKS", id="null"),
-        pytest.param(httpx.ConnectError("refused"), "no connection (ConnectError)", id="refused"),
-    ],
-)
-async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
-    answer: httpx.Response | Exception, problem: str, api: BackendApi, wire: respx.Route
-) -> None:
+@pytest.mark.parametrize("body", ["<html>", [], {"keys": {}}, {"keys": "k"}, None], ids=str)
+async def test_an_answer_that_is_no_jwks_is_an_error(body: object, api: BackendApi, wire: respx.Route) -> None:
     """What else a call can meet is in test_backend_api.py."""
-    wire.mock(side_effect=[answer])
-    with pytest.raises(ClerkApiError) as caught:
+    wire.respond(json=body)
+    with pytest.raises(ClerkApiError, match="the answer is not a JWKS"):
         await api.jwks()
-    assert str(caught.value) == problem
-    assert wire.call_count == 1
 
 
 @pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": []}, {"keys": [None]}], ids=str)
@@ -600,32 +429,15 @@ async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wir
 
 @pytest.mark.parametrize(
     "odd",
-    [
-        pytest.param({"kid": 5}, id="a number for a kid"),
-        pytest.param({"kid": None, "use": None}, id="nulls"),
-        pytest.param({"kid": "k", "n": ["x"]}, id="a list for n"),
-        pytest.param({"kid": "k", "e": 65537}, id="a number for e"),
-        pytest.param({"x": {"y": "\ud800"}}, id="an object for x"),
-        pytest.param({"k": "NaN"}, id="unknown members"),
-        *(pytest.param(no_object, id=str(no_object)) for no_object in ("key", 5, True, None)),
-        pytest.param([jwk("k")], id="a list"),
-    ],
+    [{"kid": 5}, {"kid": "k", "n": ["x"]}, {"kid": "k", "e": 65537}, {"x": {"y": "\ud800"}}, "k", None, [jwk("k")]],
 )
 async def test_an_odd_key_hides_no_good_one(odd: object, api: BackendApi, wire: respx.Route) -> None:
-    """The SDK refuses the whole JWKS for most of these."""
+    """The SDK refuses the whole JWKS for most of these, and for another content type."""
     content = json.dumps({"keys": [odd, jwk(), odd], "next": {}})
-    wire.respond(content=content, headers={"Content-Type": "application/json"})
+    wire.respond(content=content, headers={"Content-Type": "application/jwk-set+json"})
     ring = KeyRing(api.jwks)
     assert await ring.refresh()
-    assert ring.kids == (KID,)
-
-
-@pytest.mark.parametrize("content_type", ["application/jwk-set+json", "text/plain", "application/octet-stream"])
-async def test_the_content_type_of_a_jwks_does_not_matter(
-    content_type: str, api: BackendApi, wire: respx.Route
-) -> None:
-    wire.respond(content=json.dumps({"keys": [jwk()]}), headers={"Content-Type": content_type})
-    assert [key["kid"] for key in await api.jwks()] == [KID]
+    assert [*ring.by_kid] == [KID]
 
 
 async def test_a_cold_start_without_clerk_recovers_over_the_wire(
@@ -641,7 +453,7 @@ async def test_a_cold_start_without_clerk_recovers_over_the_wire(
     assert wire.call_count == 2
 
 
-@pytest.mark.parametrize("status", [200, 401, 403, 422, 500, 503])
+@pytest.mark.parametrize("status", [200, 401, 503])
 async def test_no_log_line_holds_the_secret_key_or_the_reply(
     status: int, api: BackendApi, wire: respx.Route, caplog: pytest.LogCaptureFixture
 ) -> None:

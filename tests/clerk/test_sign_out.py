@@ -3,11 +3,19 @@
 import asyncio
 from collections.abc import Iterable
 from itertools import count, islice
+from typing import Any
 
 import pytest
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
-from service.clerk.sign_out import CONCURRENCY, SignOutEverywhere, SignOutResult, StopReason
+from service.clerk.sign_out import (
+    CONCURRENCY,
+    SignOutEverywhere,
+    SignOutResult,
+    StopReason,
+    is_fresh,
+    reverification_error,
+)
 
 OWN = "sess_0_own"
 LONG = 60.0
@@ -15,27 +23,30 @@ LONG = 60.0
 
 
 class FakeClerk:
-    """Has sessions, and trouble where it is told to."""
+    """Has sessions, and trouble where it is told to.
+
+    Attributes:
+        begins: after each list the next of these sessions begins.
+        hanging: somebody waits for an answer that does not come.
+        list_trouble: by how many lists came before.
+        unlisted: alive, and in no list.
+    """
 
     def __init__(self, *active: str, begins: Iterable[str] = ()) -> None:
         self.active = dict.fromkeys(active)
         self.begins = iter(begins)
-        """After each list the next of these sessions begins."""
         self.tried: list[str] = []
         self.lists = 0
         self.under_way = self.most_under_way = 0
         self.trouble: dict[str, Exception] = {}
         self.list_trouble: dict[int, Exception] = {}
-        """By how many lists came before."""
         self.hangs: set[str] = set()
         self.hanging = asyncio.Event()
-        """Somebody waits for an answer that does not come."""
         self.only_hanging_left = asyncio.Event()
         self.ended_elsewhere: set[str] = set()
         self.answer_lost: set[str] = set()
         self.lists_what_is_over = False
         self.unlisted: set[str] = set()
-        """Alive, and in no list."""
         self.known = {OWN}
 
     async def alive_sessions(self, user_id: str) -> list[str]:
@@ -87,80 +98,34 @@ async def sign_out(clerk: FakeClerk, *, keep_own: bool = False, deadline: float 
     return await SignOutEverywhere(clerk, "user_alice", own=OWN, keep_own=keep_own).run(asyncio.timeout(deadline))
 
 
-async def test_all_sessions_are_ended() -> None:
-    clerk = FakeClerk(*several(3))
-    outcome = await sign_out(clerk)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.succeeded) == (
-        StopReason.COMPLETE,
-        3,
-        0,
-        True,
-    )
-    assert set(outcome.over) == set(several(3))
-    assert (outcome.listed, outcome.problem, outcome.retry_after) == (True, None, None)
+def counts(result: SignOutResult) -> tuple[StopReason, int, int]:
+    """Why it stopped, how many are revoked, and how many are left."""
+    return result.stop_reason, result.revoked, result.failed
+
+
+COMPLETE = StopReason.COMPLETE
+DOWN = ClerkApiError("Clerk answered with status 500")
+
+
+@pytest.mark.parametrize("count", [1, 3, 1200])
+async def test_all_sessions_are_ended_ones_own_last(count: int) -> None:
+    clerk = FakeClerk(*several(count))
+    result = await sign_out(clerk)
+    assert counts(result) == (COMPLETE, count, 0)
+    assert (set(result.over), result.succeeded) == (set(several(count)), True)
+    assert (result.listed, result.problem, result.retry_after) == (True, None, None)
     assert not clerk.active
-
-
-async def test_1200_sessions_are_all_ended_and_each_is_tried_once() -> None:
-    clerk = FakeClerk(*several(1200))
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1200, 0, True)
-    assert len(clerk.tried) == len(set(clerk.tried)) == 1200
-    assert clerk.lists == 2
-
-
-async def test_not_all_are_tried_at_the_same_time() -> None:
-    clerk = FakeClerk(*several(100))
-    await sign_out(clerk)
-    assert clerk.most_under_way == CONCURRENCY == 20
+    assert len(clerk.tried) == len(set(clerk.tried)) == count
+    assert clerk.tried[-1] == OWN
+    assert clerk.most_under_way <= CONCURRENCY == 20
 
 
 async def test_ones_own_session_is_kept_where_the_others_are_meant() -> None:
     clerk = FakeClerk(*several(600))
-    outcome = await sign_out(clerk, keep_own=True)
-    assert (outcome.revoked, outcome.succeeded) == (599, True)
-    assert OWN not in outcome.over
+    result = await sign_out(clerk, keep_own=True)
+    assert counts(result) == (COMPLETE, 599, 0)
+    assert OWN not in result.over
     assert list(clerk.active) == [OWN]
-
-
-async def test_ones_own_session_is_ended_last() -> None:
-    clerk = FakeClerk(*several(30))
-    await sign_out(clerk)
-    assert clerk.tried[-1] == OWN
-
-
-async def test_without_sessions_there_is_nothing_to_do() -> None:
-    outcome = await sign_out(FakeClerk())
-    assert (outcome.revoked, outcome.failed, outcome.over, outcome.succeeded) == (0, 0, (OWN,), True)
-
-
-async def test_one_that_has_ended_already_is_over_and_not_counted() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.ended_elsewhere = {"sess_1"}
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 0, True)
-    assert "sess_1" in outcome.over
-
-
-async def test_one_that_begins_meanwhile_is_ended_too() -> None:
-    clerk = FakeClerk(*several(3), begins=iter(["sess_late"]))
-    assert (await sign_out(clerk)).revoked == 4
-    assert not clerk.active
-
-
-async def test_one_that_clerk_has_revoked_is_over_although_listed() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.lists_what_is_over = True
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (3, 0, True)
-
-
-async def test_ones_own_session_is_ended_although_no_list_shows_it() -> None:
-    clerk = FakeClerk("sess_1")
-    clerk.unlisted = {OWN}
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 0, True)
-    assert clerk.tried == ["sess_1", OWN]
 
 
 async def test_ones_own_session_that_is_kept_is_not_even_asked_for() -> None:
@@ -169,104 +134,51 @@ async def test_ones_own_session_that_is_kept_is_not_even_asked_for() -> None:
     assert (await sign_out(clerk, keep_own=True)).succeeded
 
 
-async def test_ones_own_session_that_clerk_does_not_know_is_no_success() -> None:
-    clerk = FakeClerk()
-    clerk.known = set()
-    outcome = await sign_out(clerk)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.over) == (StopReason.COMPLETE, 0, 1, ())
-    assert "CLERK_SECRET_KEY" in str(outcome.problem)
+A, B = "sess_1", "sess_2"
+SCENARIOS: dict[str, tuple[list[str], dict[str, Any], int, set[str]]] = {
+    "none is there": ([], {}, 0, {OWN}),
+    "one has ended already": (several(3), {"ended_elsewhere": {A}}, 2, {OWN, A, B}),
+    "one begins meanwhile": ([OWN, A], {"begins": iter([B])}, 3, {OWN, A, B}),
+    "what is revoked is still listed": (several(3), {"lists_what_is_over": True}, 3, {OWN, A, B}),
+    "no list shows one's own": ([A], {"unlisted": {OWN}}, 2, {OWN, A}),
+    "one is no longer listed after an error": (several(3), {"answer_lost": {A}}, 2, {OWN, A, B}),
+    "only the answer about one's own is lost": (several(2), {"answer_lost": {OWN}}, 1, {OWN, A}),
+    "Clerk does not know one's own": ([], {"known": set()}, 0, set()),
+    "some are still listed after an error": (several(4), {"trouble": dict.fromkeys([A, B], DOWN)}, 1, {"sess_3"}),
+    "one's own cannot be ended": (several(2), {"unlisted": {OWN}, "trouble": {OWN: DOWN}}, 1, {A}),
+    "one's own in no list cannot be ended": ([A], {"unlisted": {OWN}, "trouble": {OWN: DOWN}}, 1, {A}),
+    "one's own is said to be gone but alive": ([OWN], {"ended_elsewhere": {OWN}, "unlisted": {OWN}}, 0, set()),
+    # As where something between us and Clerk lets no POST through, and answers 404.
+    "one is said to be gone but listed": (several(3), {"ended_elsewhere": {A}, "lists_what_is_over": True}, 1, {B}),
+    "all fail": (several(1200), {"trouble": dict.fromkeys(several(1200), DOWN)}, 0, set()),
+}
+"""By name: the sessions that are there, what Clerk does, how many are revoked, and which are over."""
 
 
-# --- Some fail -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_what_has_ended_is_counted_and_what_has_not_failed(name: str) -> None:
+    active, behaviour, revoked, over = SCENARIOS[name]
+    clerk = FakeClerk(*active)
+    vars(clerk).update(behaviour)
+    result = await sign_out(clerk)
+    failed = len({OWN, *active} - over)
+    assert (counts(result), set(result.over)) == ((COMPLETE, revoked, failed), over)
+    assert result.succeeded is (failed == 0)
+    assert len(clerk.tried) == len(set(clerk.tried)), "each is tried once"
+    assert OWN not in clerk.tried[:-1], "one's own is tried last"
+    assert OWN not in clerk.tried or over >= {*active} - {OWN}, "and only if all others are over"
+    if failed and "trouble" in behaviour:
+        assert result.problem == str(DOWN)
+    if "known" in behaviour:
+        assert "CLERK_SECRET_KEY" in str(result.problem)
 
 
-async def test_one_that_is_still_listed_after_an_error_has_failed() -> None:
-    clerk = FakeClerk(*several(4))
-    clerk.trouble = dict.fromkeys(["sess_1", "sess_2"], ClerkApiError("Clerk answered with status 500"))
-    outcome = await sign_out(clerk)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.succeeded) == (
-        StopReason.COMPLETE,
-        1,
-        3,
-        False,
-    )
-    assert outcome.over == ("sess_3",)
-    assert outcome.problem == "Clerk answered with status 500"
-
-
-async def test_while_another_is_left_ones_own_session_is_not_ended() -> None:
+async def test_a_repeated_call_ends_the_rest() -> None:
     clerk = FakeClerk(*several(3))
-    clerk.trouble = {"sess_1": ClerkApiError("Clerk answered with status 500")}
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.over) == (1, 2, ("sess_2",))
-    assert OWN not in clerk.tried
+    clerk.trouble = {A: DOWN}
+    assert counts(await sign_out(clerk)) == (COMPLETE, 1, 2)
     clerk.trouble.clear()
-    again = await sign_out(clerk)
-    assert (again.revoked, again.failed, again.succeeded) == (2, 0, True)
-    assert clerk.tried[-1] == OWN
-
-
-@pytest.mark.parametrize("listed", [True, False], ids=["listed", "in no list"])
-async def test_ones_own_session_that_cannot_be_ended_has_failed(listed: bool) -> None:
-    clerk = FakeClerk("sess_1", *[OWN] * listed)
-    clerk.unlisted = {OWN}
-    clerk.trouble = {OWN: ClerkApiError("Clerk answered with status 500")}
-    outcome = await sign_out(clerk)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed, outcome.over) == (
-        StopReason.COMPLETE,
-        1,
-        1,
-        ("sess_1",),
-    )
-    assert outcome.problem == "Clerk answered with status 500"
-
-
-async def test_ones_own_session_is_over_where_only_the_answer_was_lost() -> None:
-    clerk = FakeClerk(*several(2))
-    clerk.answer_lost = {OWN}
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1, 0, True)
-    assert OWN in outcome.over
-
-
-async def test_ones_own_session_said_to_be_gone_but_alive_has_failed() -> None:
-    clerk = FakeClerk(OWN)
-    clerk.ended_elsewhere = clerk.unlisted = {OWN}
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.over, outcome.succeeded) == (0, 1, (), False)
-
-
-async def test_a_single_session_is_ended_and_counts_once() -> None:
-    outcome = await sign_out(FakeClerk(OWN))
-    assert (outcome.revoked, outcome.failed, outcome.over) == (1, 0, (OWN,))
-
-
-async def test_one_that_is_said_to_be_gone_and_is_still_listed_has_failed() -> None:
-    """Something between us and Clerk that lets no POST through answers 404 too."""
-    clerk = FakeClerk(*several(3))
-    clerk.ended_elsewhere = {"sess_1"}
-    clerk.lists_what_is_over = True
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (1, 2, False)
-    assert "sess_1" not in outcome.over
-
-
-async def test_one_no_longer_listed_after_an_error_is_over() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.answer_lost = {"sess_1"}
-    outcome = await sign_out(clerk)
-    assert (outcome.revoked, outcome.failed, outcome.succeeded) == (2, 0, True)
-    assert "sess_1" in outcome.over
-
-
-async def test_where_all_fail_each_is_tried_once() -> None:
-    sessions = several(1200)
-    clerk = FakeClerk(*sessions)
-    clerk.trouble = dict.fromkeys(sessions, ClerkApiError("Clerk answered with status 500"))
-    outcome = await sign_out(clerk)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.COMPLETE, 0, 1200)
-    assert outcome.over == ()
-    assert sorted(clerk.tried) == sorted(set(sessions) - {OWN})
+    assert counts(await sign_out(clerk)) == (COMPLETE, 2, 0)
 
 
 # --- It stops --------------------------------------------------------------------------------------------------------
@@ -286,8 +198,8 @@ async def test_without_a_list_nothing_is_done(
 ) -> None:
     clerk = FakeClerk(*several(3))
     clerk.list_trouble = {0: error}
-    outcome = await sign_out(clerk)
-    assert outcome == SignOutResult(stop_reason, problem=str(error), retry_after=retry_after)
+    result = await sign_out(clerk)
+    assert result == SignOutResult(stop_reason, problem=str(error), retry_after=retry_after)
     assert clerk.tried == []
 
 
@@ -305,11 +217,11 @@ async def test_what_was_not_tried_has_failed(error: ClerkApiError, stop_reason: 
     clerk.trouble = dict.fromkeys(sessions, error)
     for session_id in sessions[:100]:
         del clerk.trouble[session_id]
-    outcome = await sign_out(clerk)
-    assert outcome.stop_reason is stop_reason
-    assert outcome.revoked + outcome.failed == 300
-    assert len(clerk.tried) < outcome.revoked + 2 * CONCURRENCY
-    assert len(outcome.over) == outcome.revoked == 300 - len(clerk.active)
+    result = await sign_out(clerk)
+    assert result.stop_reason is stop_reason
+    assert result.revoked + result.failed == 300
+    assert len(clerk.tried) < result.revoked + 2 * CONCURRENCY
+    assert len(result.over) == result.revoked == 300 - len(clerk.active)
     assert clerk.lists == 1
     assert OWN in clerk.active
 
@@ -318,19 +230,19 @@ async def test_without_a_second_list_an_error_counts_as_failed_and_over() -> Non
     clerk = FakeClerk(*several(4))
     clerk.answer_lost = {"sess_1"}
     clerk.list_trouble = {1: ClerkApiError("no connection (ConnectError)")}
-    outcome = await sign_out(clerk)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.UNREACHABLE, 2, 2)
+    result = await sign_out(clerk)
+    assert (result.stop_reason, result.revoked, result.failed) == (StopReason.UNREACHABLE, 2, 2)
     # Clerk did end it, and a repeated call would not find it: its tokens have to be refused because of this one.
     assert "sess_1" not in clerk.active
-    assert set(outcome.over) == {"sess_1", "sess_2", "sess_3"}
-    assert not outcome.succeeded
+    assert set(result.over) == {"sess_1", "sess_2", "sess_3"}
+    assert not result.succeeded
 
 
 async def test_a_list_that_hangs_is_given_up_at_the_deadline() -> None:
     clerk = FakeClerk(*several(3))
     clerk.hangs = {"list"}
-    outcome = await sign_out(clerk, deadline=0.01)
-    assert outcome == SignOutResult(StopReason.TIMEOUT, problem="the deadline has passed")
+    result = await sign_out(clerk, deadline=0.01)
+    assert result == SignOutResult(StopReason.TIMEOUT, problem="the deadline has passed")
 
 
 async def test_revocations_that_hang_are_given_up_and_leave_no_task() -> None:
@@ -338,16 +250,12 @@ async def test_revocations_that_hang_are_given_up_and_leave_no_task() -> None:
     sessions = several(100)
     clerk = FakeClerk(*sessions)
     clerk.hangs = set(sessions[40:])
-    outcome = await sign_out(clerk, deadline=0.2)
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (
-        StopReason.TIMEOUT,
-        100 - len(clerk.active),
-        len(clerk.active),
-    )
-    assert outcome.failed >= 60
+    result = await sign_out(clerk, deadline=0.2)
+    assert counts(result) == (StopReason.TIMEOUT, 100 - len(clerk.active), len(clerk.active))
+    assert result.failed >= 60
     # Whether Clerk ends those that it was asked for, nobody will hear; those that it was not asked for, it does not.
-    assert set(outcome.over) == set(clerk.tried)
-    assert len(outcome.over) > outcome.revoked
+    assert set(result.over) == set(clerk.tried)
+    assert len(result.over) > result.revoked
     assert clerk.under_way == 0
     assert asyncio.all_tasks() == before
 
@@ -359,10 +267,32 @@ async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
     task = asyncio.create_task(SignOutEverywhere(clerk, "user_alice", own=OWN).run(time_limit))
     await clerk.only_hanging_left.wait()
     time_limit.reschedule(asyncio.get_running_loop().time())
-    outcome = await task
-    assert (outcome.stop_reason, outcome.revoked, outcome.failed) == (StopReason.TIMEOUT, 80, 20)
+    result = await task
+    assert (result.stop_reason, result.revoked, result.failed) == (StopReason.TIMEOUT, 80, 20)
 
 
 async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:
     clerk = FakeClerk(OWN, "sess_first", begins=(f"sess_{number}" for number in count()))
     assert (await sign_out(clerk, deadline=0.05)).stop_reason is StopReason.TIMEOUT
+
+
+# --- Who may ask for it ----------------------------------------------------------------------------------------------
+
+ODD: list[object] = [None, "3,-1", [], [3], [3, -1, 0], [3, "1"], [3, 1.5], [True, 0], [-2, 0], [0, -2]]
+
+
+@pytest.mark.parametrize("factor_ages", [[0, -1], [9, -1], [3, 9], [99, 9], [-1, 9]], ids=str)
+def test_a_proof_below_the_age_is_fresh(factor_ages: object) -> None:
+    assert is_fresh(factor_ages, 10)
+
+
+@pytest.mark.parametrize("factor_ages", [[10, -1], [3, 10], [-1, 10], [-1, -1], *ODD], ids=str)
+def test_the_second_factor_counts_where_there_is_one(factor_ages: object) -> None:
+    assert not is_fresh(factor_ages, 10)
+
+
+def test_the_frontend_is_told_in_clerks_form() -> None:
+    metadata = {"reverification": {"level": "second_factor", "afterMinutes": 10}}
+    assert reverification_error(10) == {
+        "clerk_error": {"type": "forbidden", "reason": "reverification-error", "metadata": metadata}
+    }

@@ -6,19 +6,16 @@ import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from service.clerk.credentials import MAX_TOKEN_BYTES
-from service.clerk.errors import KeysUnavailableError, KeyUnknownError
 from service.clerk.keys import Keys
 from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
-from service.clerk.verifier import KEY_TIMEOUT, LEEWAY, Verifier
+from service.clerk.verifier import LEEWAY, Verifier
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, private_key, token, token_of
 
 NOW = 1_790_000_000
@@ -37,27 +34,23 @@ WHO = Identity(
 )
 
 
-class FakeKeys:
+class FakeKeys(Keys):
     """Knows the instance's one key by its kid; whether there are others takes time, of one it cannot tell.
 
-    It has none at hand, so that each question is seen.
+    Unless it ``has_key``, it has none at hand, so that each question is seen.
     """
 
-    def __init__(self, takes: float = 0.0) -> None:
-        self.waits: list[float] = []
+    def __init__(self, *, takes: float = 0.0, has_key: bool = False) -> None:
+        self.by_kid = {KID: private_key().public_key()} if has_key else {}
+        self.asked: list[str] = []
         self._takes = takes
-        self._key = private_key().public_key()
 
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        del kid
-        return None
-
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
-        self.waits.append(max_wait)
+    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:  # noqa: ARG002 - see Keys
+        self.asked.append(kid)
         if kid == KID:
-            return self._key
+            return private_key().public_key()
         await asyncio.sleep(self._takes)
-        raise KeysUnavailableError if kid == UNREACHABLE_KID else KeyUnknownError
+        return Reason.JWK_FAILED_TO_LOAD if kid == UNREACHABLE_KID else Reason.JWK_KID_MISMATCH
 
 
 def verifier(
@@ -90,38 +83,25 @@ def with_header(**changes: Any) -> str:
 # --- What is wrong with a token --------------------------------------------------------------------------------------
 
 
-@dataclass
-class Draft:
-    """A token in the making."""
-
-    header: dict[str, Any] = field(default_factory=header)
-    claims: dict[str, Any] = field(default_factory=lambda: claims(now=NOW, aud=AUDIENCE))
-    raw_header: bytes | None = None
-    raw_payload: bytes | None = None
-    key: rsa.RSAPrivateKey | None = None
-    ending: str = ""
-
-    def token(self) -> str:
-        raw_header = self.raw_header or json.dumps(self.header).encode()
-        raw_payload = self.raw_payload or json.dumps(self.claims).encode()
-        return token_of(raw_header, raw_payload, self.key) + self.ending
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong, and what the verdict says about it."""
+class Fault(NamedTuple):
+    """One thing wrong with a part of a token, and what the verdict says about it."""
 
     check: str
     reason: Reason
     part: str
-    change: Mapping[str, Any] | bytes | str | rsa.RSAPrivateKey
-    auth: Auth = Auth.REJECTED
+    change: Any
 
-    def put_into(self, draft: Draft) -> None:
-        if isinstance(self.change, Mapping):
-            getattr(draft, self.part).update(self.change)
-        else:
-            setattr(draft, self.part, self.change)
+    def __str__(self) -> str:
+        return f"{self.check} ({self.reason})"
+
+
+def token_with(*faults: Fault) -> str:
+    parts: dict[str, Any] = {"header": header(), "claims": claims(now=NOW, aud=AUDIENCE), "key": None, "ending": ""}
+    for fault in faults:
+        merges = isinstance(parts[fault.part], dict) and isinstance(fault.change, dict)
+        parts[fault.part] = parts[fault.part] | fault.change if merges else fault.change
+    head, body = (json.dumps(parts[part]).encode() for part in ("header", "claims"))
+    return f"{token_of(head, body, parts['key'])}{parts['ending']}"
 
 
 INVALID = Reason.TOKEN_INVALID
@@ -129,21 +109,18 @@ INVALID = Reason.TOKEN_INVALID
 FAULTS = [
     Fault("size", Reason.TOKEN_TOO_LARGE, "ending", "x" * MAX_TOKEN_BYTES),
     Fault("form", INVALID, "ending", "="),
-    Fault("header", INVALID, "raw_header", b"[]"),
+    Fault("header", INVALID, "header", []),
     Fault("alg", INVALID, "header", {"alg": "none"}),
     Fault("kid", INVALID, "header", {"kid": 1}),
     Fault("crit", INVALID, "header", {"crit": []}),
-    Fault("b64", INVALID, "header", {"b64": True}),
     Fault("jwk", INVALID, "header", {"jwk": {}}),
-    Fault("jku", INVALID, "header", {"jku": ""}),
-    Fault("x5u", INVALID, "header", {"x5u": ""}),
     Fault("x5c", INVALID, "header", {"x5c": []}),
     Fault("typ", INVALID, "header", {"typ": "at+jwt"}),
     Fault("cat", Reason.TOKEN_CATEGORY_NOT_SUPPORTED, "header", {"cat": "cl_B7d4PD222AAA"}),
-    Fault("key id", Reason.JWK_FAILED_TO_LOAD, "header", {"kid": UNREACHABLE_KID}, Auth.UNVERIFIABLE),
+    Fault("key id", Reason.JWK_FAILED_TO_LOAD, "header", {"kid": UNREACHABLE_KID}),
     Fault("key id", Reason.JWK_KID_MISMATCH, "header", {"kid": OTHER_KID}),
     Fault("signature", Reason.TOKEN_INVALID_SIGNATURE, "key", private_key("other")),
-    Fault("payload", INVALID, "raw_payload", b"[]"),
+    Fault("payload", INVALID, "claims", []),
     Fault("sub", INVALID, "claims", {"sub": ""}),
     Fault("sid", INVALID, "claims", {"sid": None}),
     Fault("jti", INVALID, "claims", {"jti": 5}),
@@ -155,34 +132,26 @@ FAULTS = [
     Fault("iss", Reason.TOKEN_INVALID_ISSUER, "claims", {"iss": "https://evil.example"}),
     Fault("iat", Reason.TOKEN_IAT_IN_THE_FUTURE, "claims", {"iat": NOW + 60}),
     Fault("nbf", Reason.TOKEN_NOT_ACTIVE_YET, "claims", {"nbf": NOW + 60}),
-    Fault("exp", Reason.TOKEN_EXPIRED, "claims", {"exp": NOW - 60}, Auth.EXPIRED),
+    Fault("exp", Reason.TOKEN_EXPIRED, "claims", {"exp": NOW - 60}),
 ]
+AUTH = {Reason.JWK_FAILED_TO_LOAD: Auth.UNVERIFIABLE, Reason.TOKEN_EXPIRED: Auth.EXPIRED}
 
 
-def name_of(fault: Fault) -> str:
-    return f"{fault.check} ({fault.reason})"
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
 async def test_one_fault_decides_and_the_finding_names_it(fault: Fault) -> None:
     """Only an expired token still says whose it was."""
-    draft = Draft()
-    fault.put_into(draft)
-    verdict = await verdict_on(draft.token(), audiences=[AUDIENCE])
-    assert (verdict.auth, verdict.reason) == (fault.auth, fault.reason)
+    verdict = await verdict_on(token_with(fault), audiences=[AUDIENCE])
+    assert (verdict.auth, verdict.reason) == (AUTH.get(fault.reason, Auth.REJECTED), fault.reason)
     assert verdict.finding is not None
     assert verdict.finding.check == fault.check
-    assert (verdict.identity is not None) is (fault.auth is Auth.EXPIRED)
+    assert (verdict.identity is not None) is (verdict.auth is Auth.EXPIRED)
 
 
 async def test_of_two_faults_the_one_that_is_checked_first_decides() -> None:
     for first, second in combinations(FAULTS, 2):
-        draft = Draft()
-        second.put_into(draft)
-        first.put_into(draft)
-        verdict = await verdict_on(draft.token(), audiences=[AUDIENCE])
+        verdict = await verdict_on(token_with(second, first), audiences=[AUDIENCE])
         assert verdict.finding is not None
-        assert (verdict.finding.check, verdict.reason) == (first.check, first.reason), name_of(second)
+        assert (verdict.finding.check, verdict.reason) == (first.check, first.reason), second
 
 
 def test_every_reason_is_tried_here() -> None:
@@ -197,11 +166,6 @@ async def test_a_session_token_is_verified() -> None:
     assert await verdict_on(session_token()) == Verdict(Auth.VERIFIED, None, WHO)
 
 
-async def test_an_expired_token_still_says_who_it_was() -> None:
-    verdict = await verdict_on(session_token(), now=NOW + 3600)
-    assert (verdict.auth, verdict.identity) == (Auth.EXPIRED, WHO)
-
-
 async def test_no_token_is_absent() -> None:
     assert await verifier().verify([]) == ABSENT == Verdict(Auth.ABSENT, Reason.SESSION_TOKEN_MISSING)
 
@@ -209,47 +173,8 @@ async def test_no_token_is_absent() -> None:
 # --- Times: the clock stands still, so the boundaries are exact ------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("now", "auth"),
-    [
-        pytest.param(NOW + 60 + LEEWAY - 0.001, Auth.VERIFIED, id="just within the leeway"),
-        pytest.param(NOW + 60 + LEEWAY, Auth.EXPIRED, id="exactly at its end"),
-        pytest.param(NOW + 60 + LEEWAY + 0.001, Auth.EXPIRED, id="after it"),
-    ],
-)
-async def test_a_token_is_expired_from_exp_and_five_seconds(now: float, auth: Auth) -> None:
-    assert (await verdict_on(session_token(exp=NOW + 60), now=now)).auth is auth
-
-
-@pytest.mark.parametrize(
-    ("claim", "reason"), [("iat", Reason.TOKEN_IAT_IN_THE_FUTURE), ("nbf", Reason.TOKEN_NOT_ACTIVE_YET)]
-)
-@pytest.mark.parametrize(
-    ("now", "in_time"),
-    [
-        pytest.param(NOW + 30 - LEEWAY, True, id="exactly at the leeway"),
-        pytest.param(NOW + 30 - LEEWAY - 0.001, False, id="just before it"),
-    ],
-)
-async def test_a_token_counts_from_five_seconds_before(claim: str, reason: Reason, now: float, in_time: bool) -> None:
-    verdict = await verdict_on(session_token(**{claim: NOW + 30}), now=now)
-    assert verdict.reason == (None if in_time else reason)
-
-
-@pytest.mark.parametrize(
-    ("times", "reason"),
-    [
-        pytest.param({"exp": NOW - LEEWAY + 0.9}, Reason.TOKEN_EXPIRED, id="exp"),
-        pytest.param({"iat": NOW + LEEWAY + 0.9}, None, id="iat"),
-        pytest.param({"nbf": NOW + LEEWAY + 0.9}, None, id="nbf"),
-    ],
-)
-async def test_fractions_of_a_second_are_cut_off(times: Mapping[str, float], reason: Reason | None) -> None:
-    assert (await verdict_on(session_token(**times))).reason == reason
-
-
-@pytest.mark.parametrize("skew", [0, 60])
-async def test_the_leeway_is_the_configured_one(skew: int) -> None:
+@pytest.mark.parametrize("skew", [LEEWAY, 0, 60])
+async def test_clocks_may_differ_by_the_configured_seconds(skew: int) -> None:
     async def reason(now: float, **times: int) -> Reason | None:
         return (await verdict_on(session_token(**times), now=now, clock_skew=skew)).reason
 
@@ -260,97 +185,53 @@ async def test_the_leeway_is_the_configured_one(skew: int) -> None:
     assert await reason(NOW - skew - 0.001, iat=NOW - 99, nbf=NOW) is Reason.TOKEN_NOT_ACTIVE_YET
 
 
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        pytest.param({"exp": NOW - LEEWAY + 0.9}, Reason.TOKEN_EXPIRED, id="exp"),
+        pytest.param({"iat": NOW + LEEWAY + 0.9, "nbf": NOW + LEEWAY + 0.9}, None, id="iat and nbf"),
+    ],
+)
+async def test_fractions_of_a_second_are_cut_off(times: Mapping[str, float], reason: Reason | None) -> None:
+    assert (await verdict_on(session_token(**times))).reason == reason
+
+
 async def test_the_longest_lifetime_counts_the_leeway_twice() -> None:
-    verdict = await verdict_on(session_token(iat=NOW, exp=NOW + 300), clock_skew=60)
-    assert verdict.identity is not None
-    assert verdict.identity.longest_lifetime == 420
+    assert (await identity_of(iat=NOW, exp=NOW + 300)).longest_lifetime == 310
 
 
-async def test_a_token_that_can_never_be_valid_is_not_expired() -> None:
-    verdict = await verdict_on(session_token(iat=NOW + 60, exp=NOW - 60))
-    assert (verdict.auth, verdict.reason) == (Auth.REJECTED, Reason.TOKEN_IAT_IN_THE_FUTURE)
+# --- azp, aud and iss ------------------------------------------------------------------------------------------------
 
-
-# --- azp and iss -----------------------------------------------------------------------------------------------------
+CONFIGURED = {
+    "azp": ("parties", ["https://a.example", ORIGIN], Reason.TOKEN_INVALID_AUTHORIZED_PARTIES),
+    "aud": ("audiences", ["convex", "other"], Reason.TOKEN_INVALID_AUDIENCE),
+    "iss": ("issuers", ["https://clerk.satellite.example", ISSUER], Reason.TOKEN_INVALID_ISSUER),
+}
+"""The option, what it allows here, and the reason where a claim is something else."""
 
 
 @pytest.mark.parametrize(
-    ("parties", "azp", "allowed"),
+    ("claim", "value", "allowed"),
     [
-        pytest.param([ORIGIN], ORIGIN, True, id="the allowed one"),
-        pytest.param(["https://a.example", ORIGIN], ORIGIN, True, id="one of the allowed"),
-        pytest.param([ORIGIN], "https://evil.example", False, id="another"),
-        pytest.param([ORIGIN], ORIGIN + "/", False, id="longer than the allowed one"),
-        pytest.param([ORIGIN], ORIGIN[:-1], False, id="shorter than the allowed one"),
-        pytest.param([ORIGIN], ORIGIN.upper(), False, id="in another letter case"),
-        pytest.param([ORIGIN], None, False, id="none"),
-        pytest.param([ORIGIN], [ORIGIN], False, id="a list"),
-        pytest.param([ORIGIN], "", False, id="empty"),
-        pytest.param([], None, True, id="none, where none is asked for"),
-        pytest.param([], "https://anybody.example", True, id="any, where none is asked for"),
-        pytest.param([], 5, True, id="a number, where none is asked for"),
+        *(("azp", value, value == ORIGIN) for value in (ORIGIN, ORIGIN + "/", ORIGIN.upper(), None, [ORIGIN], 5)),
+        *(("iss", value, value == ISSUER) for value in (ISSUER, ISSUER + "/", ISSUER.upper(), None, [ISSUER], 5)),
+        *(("aud", value, True) for value in ("convex", ["nobody", "other"])),
+        *(("aud", value, False) for value in (None, "Convex", [], ["convex", 5], {"convex": 1})),
     ],
+    ids=str,
 )
-async def test_azp_is_one_of_the_configured_parties(parties: list[str], azp: object, allowed: bool) -> None:
-    for azp_required in (True, False):
-        verdict = await verdict_on(session_token(azp=azp), parties=parties, azp_required=azp_required)
-        if azp is not None or azp_required:
-            assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUTHORIZED_PARTIES)
-        else:
-            assert verdict.auth is Auth.VERIFIED
+async def test_a_claim_is_one_of_the_configured_where_some_are(claim: str, value: object, allowed: bool) -> None:
+    option, values, reason = CONFIGURED[claim]
+    text = session_token(**{claim: value})
+    assert (await verdict_on(text, **{option: values})).reason == (None if allowed else reason)
+    assert (await verdict_on(text, **{option: ()})).auth is Auth.VERIFIED
 
 
-async def test_an_expired_token_without_azp_says_who_it_was_where_none_is_required() -> None:
+async def test_only_a_missing_azp_may_do_where_none_is_required() -> None:
     verdict = await verdict_on(session_token(azp=None), now=NOW + 3600, azp_required=False)
     assert (verdict.auth, verdict.identity) == (Auth.EXPIRED, WHO._replace(authorized_party=None))
-
-
-@pytest.mark.parametrize("aud", ["convex", "", ["convex", "other"], [], [5], 5, True, {}, {"a": 1}], ids=repr)
-async def test_an_audience_is_not_looked_at_unless_one_is_set(aud: object) -> None:
-    assert (await verdict_on(session_token(aud=aud))).auth is Auth.VERIFIED
-
-
-@pytest.mark.parametrize(
-    ("aud", "allowed"),
-    [
-        ("convex", True),
-        ("other", True),
-        (["nobody", "other"], True),
-        (None, False),
-        ("", False),
-        ("Convex", False),
-        ("convex ", False),
-        ("convex,other", False),
-        ([], False),
-        (["nobody"], False),
-        (["convex", 5], False),
-        ([["convex"]], False),
-        ({"convex": 1}, False),
-        (5, False),
-    ],
-    ids=repr,
-)
-async def test_one_of_the_audiences_must_match_where_some_are_set(aud: object, allowed: bool) -> None:
-    verdict = await verdict_on(session_token(aud=aud), audiences=["convex", "other"])
-    assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_AUDIENCE)
-
-
-@pytest.mark.parametrize(
-    ("issuers", "iss", "allowed"),
-    [
-        pytest.param([ISSUER], ISSUER, True, id="as configured"),
-        pytest.param(["https://clerk.satellite.example", ISSUER], ISSUER, True, id="one of the configured"),
-        pytest.param([ISSUER], ISSUER + "/", False, id="a slash more"),
-        pytest.param([ISSUER], "https://clerk.evil.example", False, id="another"),
-        pytest.param([ISSUER], None, False, id="none"),
-        pytest.param([ISSUER], [ISSUER], False, id="a list"),
-        pytest.param([], None, True, id="none, where none is asked for"),
-        pytest.param([], "https://anybody.example", True, id="any, where none is asked for"),
-    ],
-)
-async def test_iss_is_a_configured_issuer(issuers: list[str], iss: object, allowed: bool) -> None:
-    verdict = await verdict_on(session_token(iss=iss), issuers=issuers)
-    assert verdict.reason == (None if allowed else Reason.TOKEN_INVALID_ISSUER)
+    for azp in ("https://evil.example", "", [ORIGIN]):
+        assert (await verdict_on(session_token(azp=azp), azp_required=False)).auth is Auth.REJECTED
 
 
 # --- Identity --------------------------------------------------------------------------------------------------------
@@ -365,15 +246,11 @@ async def identity_of(**changes: Any) -> Identity:
 @pytest.mark.parametrize(
     ("claims", "org_id"),
     [
-        pytest.param({"v": 2, "o": {"id": "org_2v2", "slg": "acme"}}, "org_2v2", id="v2"),
-        pytest.param({"v": 2, "org_id": "org_custom"}, None, id="v2 with a custom claim"),
-        *(
-            pytest.param({"v": version, "org_id": "org_2v1", "o": {"id": "org_2v2"}}, "org_2v1", id=f"v {version!r}")
-            for version in (None, 1, "2", True)
-        ),
-        pytest.param({"v": 1, "org_id": ["org"]}, None, id="v1, a list"),
-        pytest.param({"v": 1, "org_id": "a b"}, None, id="v1, no identifier"),
+        ({"v": 2, "o": {"id": "org_2v2", "slg": "acme"}}, "org_2v2"),
+        ({"v": 2, "org_id": "org_custom"}, None),
+        *(({"v": version, "org_id": "org_2v1", "o": {"id": "org_2v2"}}, "org_2v1") for version in (None, 1, "2", True)),
     ],
+    ids=str,
 )
 async def test_the_organisation_is_where_the_tokens_version_has_it(claims: dict[str, Any], org_id: str | None) -> None:
     assert (await identity_of(**claims)).org_id == org_id
@@ -383,16 +260,11 @@ async def test_the_impersonator_is_in_act() -> None:
     assert (await identity_of(act={"sub": "user_2admin", "iss": "anything"})).actor_id == "user_2admin"
 
 
-ODD = [
-    pytest.param(value, id=json.dumps(value)[:20])
-    for value in (["org"], "org", 5, True, {}, {"id": 5, "sub": 5}, {"id": "", "sub": ""}, {"id": None, "sub": None})
-] + [
-    pytest.param({"id": text, "sub": text}, id=name)
-    for name, text in {"too long": "x" * 129, "space": "a b", "line break": "a\nb", "not ASCII": "ä"}.items()
-]
+ODD: list[Any] = [["org"], "org", 5, True, {}, {"id": 5, "sub": 5}, {"id": None, "sub": None}]
+ODD += [{"id": text, "sub": text} for text in ("", "x" * 129, "a b", "a\n", "ä")]
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: json.dumps(odd)[:20])
 async def test_an_odd_organisation_or_actor_is_left_out(odd: object) -> None:
     identity = await identity_of(o=odd, act=odd)
     assert (identity.org_id, identity.actor_id) == (None, None)
@@ -402,18 +274,7 @@ async def test_an_odd_organisation_or_actor_is_left_out(odd: object) -> None:
 @pytest.mark.parametrize("claim", ["sub", "sid"])
 @pytest.mark.parametrize(
     ("value", "good"),
-    [
-        pytest.param("x", True, id="one character"),
-        pytest.param("x" * 128, True, id="128 characters"),
-        pytest.param("!~", True, id="the ends of visible ASCII"),
-        pytest.param("x" * 129, False, id="129 characters"),
-        pytest.param("a b", False, id="a space"),
-        pytest.param("a\n", False, id="a line break at the end"),
-        pytest.param("a\x7f", False, id="DEL"),
-        pytest.param("ä", False, id="not ASCII"),
-        pytest.param(5, False, id="a number"),
-        pytest.param(["x"], False, id="a list"),
-    ],
+    [("x", True), ("!~" * 64, True), ("x" * 129, False), ("a b", False), ("a\n", False), ("ä", False), (5, False)],
 )
 async def test_identifiers_are_1_to_128_visible_ascii_characters(claim: str, value: object, good: bool) -> None:
     verdict = await verdict_on(session_token(**{claim: value}))
@@ -448,22 +309,7 @@ async def test_of_two_equally_good_tokens_the_first_wins() -> None:
 async def test_nothing_is_verified_after_the_first_verified_token() -> None:
     keys = FakeKeys()
     await verifier(keys=keys).verify([session_token().encode()] * 3)
-    assert len(keys.waits) == 1
-
-
-class RingOfOne(FakeKeys):
-    """Has the instance's key at hand, and knows what it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-
-    def key_at_hand(self, kid: str) -> RSAPublicKey | None:
-        return self._key if kid == KID else None
-
-    async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
-        self.asked.append(kid)
-        return await super().key_for(kid, max_wait)
+    assert len(keys.asked) == 1
 
 
 FOREIGN = [
@@ -474,7 +320,7 @@ FOREIGN = [
 
 
 async def test_ours_is_found_behind_any_number_of_other_applications_cookies() -> None:
-    keys = RingOfOne()
+    keys = FakeKeys(has_key=True)
     sent = [text.encode() for text in (*FOREIGN, "x", "a.b.c", "...", "x" * 9000, session_token())]
     assert (await verifier(keys=keys).verify(sent)).auth is Auth.VERIFIED
     assert keys.asked == []
@@ -484,24 +330,15 @@ async def test_of_our_own_the_one_that_ends_last_is_verified_first() -> None:
     ends = [NOW - 60, NOW + 10, NOW - 600, NOW + 50, NOW + 30, NOW - 5, NOW + 1]
     odd = [session_token(exp="later"), session_token(exp=True), session_token(exp=None), session_token(exp=[1])]
     sent = [text.encode() for text in (*odd, *(session_token(exp=end) for end in ends))]
-    verdict = await verifier(keys=RingOfOne()).verify(sent)
+    verdict = await verifier(keys=FakeKeys(has_key=True)).verify(sent)
     assert verdict.identity is not None
     assert verdict.identity.expires_at == NOW + 50
 
 
 async def test_at_most_four_signatures_of_a_request_are_checked() -> None:
-    keys = RingOfOne()
+    keys = FakeKeys(has_key=True)
     assert (await verifier(keys=keys).verify([text.encode() for text in FOREIGN])).auth is Auth.REJECTED
     assert keys.asked == [f"ins_{number}" for number in (9, 8, 7, 6)]
-
-
-async def test_all_tokens_of_a_request_share_the_time_for_keys() -> None:
-    keys = FakeKeys(takes=0.1)
-    await verifier(keys=keys).verify([with_header(kid=UNREACHABLE_KID).encode()] * 4)
-    first, *_, last = keys.waits
-    assert first <= KEY_TIMEOUT == 0.25
-    assert keys.waits == sorted(keys.waits, reverse=True)
-    assert last == 0
 
 
 # --- Base64url -------------------------------------------------------------------------------------------------------
@@ -521,9 +358,8 @@ async def test_exactly_the_canonical_ends_of_a_part_are_taken(length: int) -> No
             assert await is_well_formed(part) == is_canonical(part), part
 
 
-@pytest.mark.parametrize("foreign", [b"++++", b"////", b"====", b"****", b"\n\n\n\n", b"    ", b"\xff\xff\xff\xff"])
+@pytest.mark.parametrize("foreign", [b"++++", b"====", b"\n\n\n\n", b"\xff\xff\xff\xff"])
 async def test_no_other_character_is_skipped(foreign: bytes) -> None:
-    assert not await is_well_formed(foreign)
     assert not await is_well_formed(b"QUJD" + foreign + b"QUJD")
 
 
@@ -539,11 +375,8 @@ def is_canonical(part: bytes) -> bool:
 # --- What must not happen --------------------------------------------------------------------------------------------
 
 
-class RaisingKeys:
+class RaisingKeys(FakeKeys):
     """Breaks, and quotes in its message what it was given."""
-
-    def key_at_hand(self, kid: str) -> None:
-        del kid
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:
         raise RuntimeError(f"no key for {kid!r} within {max_wait}")

@@ -4,14 +4,13 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
 
-from service.clerk.errors import KeysUnavailableError
+from service.clerk.keys import KeyRing
 from service.clerk.verdict import ABSENT, Auth, Reason, Verdict
-from service.clerk.verifier import Verifier
+from service.clerk.verifier import KEY_TIMEOUT, Verifier
 from service.sessions.check import SIGN_OUT_TOLERANCE, SessionUser
 from service.sessions.refusal import (
     ABSENT_REFUSED,
@@ -37,41 +36,27 @@ async def test_a_token_that_counts_admits_its_user() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "reason"),
+    ("headers", "reason", "verifications"),
     [
-        pytest.param({}, "session-token-missing", id="nothing sent"),
-        pytest.param({"Authorization": "Basic dTpw"}, "session-token-missing", id="another scheme"),
-        pytest.param(bearer("garbage"), "token-invalid", id="garbage"),
-        pytest.param(bearer(expired()), "token-expired", id="expired"),
-        pytest.param(bearer(FORGED), "token-invalid-signature", id="forged"),
-        pytest.param(cookies(expired(), "garbage"), "token-expired", id="the better of two"),
-        pytest.param(cookies("garbage", expired()), "token-expired", id="the better of two, turned round"),
+        ({}, "session-token-missing", 0),
+        ({"Authorization": "Basic dTpw"}, "session-token-missing", 0),
+        (bearer("garbage"), "token-invalid", 3),
+        (bearer(expired()), "token-expired", 3),
+        (bearer(FORGED), "token-invalid-signature", 3),
+        (cookies("garbage", expired()), "token-expired", 6),
     ],
+    ids=["nothing", "another scheme", "garbage", "expired", "forged", "the better of two"],
 )
-async def test_a_token_that_does_not_count_is_refused(headers: dict[str, str], reason: str) -> None:
+async def test_a_token_that_does_not_count_is_refused_each_time(
+    headers: dict[str, str], reason: str, verifications: int
+) -> None:
     parts = Parts()
     for _ in range(3):
         outcome = await parts.outcome(headers)
-        assert isinstance(outcome, Refusal)
         assert (outcome.status, outcome.reason) == (401, reason)
+    assert parts.verifier.verifications == verifications
     assert parts.store.asked == 0, "only a verified token is looked up"
     assert parts.recorder.events == []
-
-
-class SlowKeys:
-    """Takes all the time that it is given, and has none."""
-
-    def __init__(self) -> None:
-        self.waited: list[float] = []
-
-    def key_at_hand(self, kid: str) -> None:
-        del kid
-
-    async def key_for(self, kid: str, patience: float) -> Any:
-        del kid
-        self.waited.append(patience)
-        await asyncio.sleep(patience)
-        raise KeysUnavailableError
 
 
 async def test_ours_is_found_among_other_applications_cookies() -> None:
@@ -80,12 +65,14 @@ async def test_ours_is_found_among_other_applications_cookies() -> None:
 
 
 async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
-    keys = SlowKeys()
+    async def no_answer() -> list[Any]:
+        return await asyncio.Future()
+
     sent = cookies(*(of_session(f"sess_{number}") for number in range(4)))
-    outcome = await Parts(verifier=Verifier(keys)).outcome(sent)
+    started = time.monotonic()
+    outcome = await Parts(verifier=Verifier(KeyRing(no_answer))).outcome(sent)
     assert (outcome.status, outcome.reason, outcome.retry_after) == (503, "jwk-failed-to-load", 30)
-    assert len(keys.waited) == 4
-    assert sum(keys.waited) < 0.3
+    assert time.monotonic() - started < 3 * KEY_TIMEOUT
 
 
 # --- Open tasks ------------------------------------------------------------------------------------------------------
@@ -94,35 +81,22 @@ async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
 @pytest.mark.parametrize(
     ("status", "admitted", "admitted_where_pending_is"),
     [
-        (None, True, True),
+        (..., True, True),
         ("active", True, True),
         ("pending", False, True),
         ("Active", False, False),
-        ("", False, False),
-        ("blocked", False, False),
-        (True, False, False),
+        (None, False, False),
         (["active"], False, False),
     ],
-    ids=repr,
+    ids=str,
 )
 async def test_a_session_with_open_tasks_is_refused_unless_it_is_allowed(
     status: object, admitted: bool, admitted_where_pending_is: bool
 ) -> None:
-    sent = bearer(of_session(sts=status))
+    sent = bearer(token({name: value for name, value in {**claims(), "sts": status}.items() if value is not ...}))
     for allow_pending, expected in ((False, admitted), (True, admitted_where_pending_is)):
         outcome = await Parts().outcome(sent, allow_pending=allow_pending)
         assert outcome == SESSION_PENDING if not expected else isinstance(outcome, SessionUser)
-
-
-async def test_a_status_of_null_is_none_of_clerks() -> None:
-    sent = token({**claims(), "sts": None})
-    assert await Parts().outcome(bearer(sent), allow_pending=True) == SESSION_PENDING
-
-
-@pytest.mark.parametrize("order", [1, -1])
-async def test_an_active_session_beside_a_pending_one_admits(order: int) -> None:
-    outcome = await Parts().outcome(cookies(*[of_session(sts="pending"), of_session(OTHER)][::order]))
-    assert outcome.session_id == OTHER
 
 
 async def test_a_pending_session_that_is_signed_out_is_refused_for_good() -> None:
@@ -130,7 +104,6 @@ async def test_a_pending_session_that_is_signed_out_is_refused_for_good() -> Non
     await parts.revocations.revoke([SESSION])
     for allow_pending, refusal in ((True, SESSION_REVOKED), (False, SESSION_PENDING)):
         assert await parts.outcome(bearer(of_session(sts="pending")), allow_pending=allow_pending) == refusal
-    assert (await parts.outcome(cookies(of_session(sts="pending"), expired()))) == SESSION_PENDING
 
 
 # --- What is remembered ----------------------------------------------------------------------------------------------
@@ -147,39 +120,34 @@ async def test_a_verified_token_is_remembered_but_looked_up() -> None:
     assert await parts.outcome(sent) == SESSION_REVOKED
 
 
-@pytest.mark.parametrize("sent", ["garbage", expired(), FORGED], ids=["garbage", "expired", "forged"])
-async def test_any_other_token_is_judged_each_time(sent: str) -> None:
-    parts = Parts()
-    for _ in range(3):
-        await parts.outcome(bearer(sent))
-    assert parts.verifier.verifications == 3
-
-
 # --- Signed-out sessions ---------------------------------------------------------------------------------------------
 
 
-async def test_a_signed_out_session_is_refused_and_no_other() -> None:
-    parts = Parts()
-    await parts.revocations.revoke([SESSION])
-    assert await parts.outcome(bearer(of_session())) == SESSION_REVOKED
-    assert isinstance(await parts.outcome(bearer(of_session(OTHER))), SessionUser)
-
-
-@pytest.mark.parametrize("order", [1, -1], ids=["signed out first", "signed out last"])
-async def test_of_two_sessions_the_one_that_counts_admits(order: int) -> None:
-    parts = Parts()
-    await parts.revocations.revoke([SESSION])
-    outcome = await parts.outcome(cookies(*[of_session(SESSION), of_session(OTHER)][::order]))
-    assert outcome.session_id == OTHER
-    assert parts.recorder.events == []
-
-
-@pytest.mark.parametrize("other", ["garbage", expired()], ids=["garbage", "expired"])
 @pytest.mark.parametrize("order", [1, -1])
-async def test_signed_out_says_more_than_a_bad_token(other: str, order: int) -> None:
+@pytest.mark.parametrize(
+    ("beside", "outcome"),
+    [
+        ([], SESSION_REVOKED),
+        (["garbage"], SESSION_REVOKED),
+        ([expired()], SESSION_REVOKED),
+        ([of_session(OTHER, sts="pending")], SESSION_REVOKED),
+        ([of_session(OTHER)], OTHER),
+    ],
+    ids=["alone", "garbage", "expired", "pending", "one that counts"],
+)
+async def test_of_several_tokens_one_that_counts_admits(beside: list[str], outcome: object, order: int) -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
-    assert await parts.outcome(cookies(*[of_session(), other][::order])) == SESSION_REVOKED
+    got = await parts.outcome(cookies(*[of_session(), *beside][::order]))
+    assert outcome == (got.session_id if isinstance(got, SessionUser) else got)
+    assert len(parts.recorder.events) == (outcome == SESSION_REVOKED)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_pending_says_more_than_a_bad_token_less_than_a_good_one(order: int) -> None:
+    pending = of_session(sts="pending")
+    assert await Parts().outcome(cookies(*[pending, expired()][::order])) == SESSION_PENDING
+    assert (await Parts().outcome(cookies(*[pending, of_session(OTHER)][::order]))).session_id == OTHER
 
 
 # --- The list is out of reach ----------------------------------------------------------------------------------------
@@ -229,39 +197,28 @@ async def test_a_use_after_logout_says_who_when_and_where() -> None:
     assert not event.issued_after_logout
 
 
-@pytest.mark.parametrize(("later", "says"), [(-60, False), (SIGN_OUT_TOLERANCE, False), (SIGN_OUT_TOLERANCE + 1, True)])
-async def test_a_token_made_long_after_the_logout_is_told_apart(later: int, *, says: bool) -> None:
-    """It means that Clerk never ended the session; only seconds after, it may have been about to."""
-    parts = Parts()
-    issued = int(time.time()) - 5
-    await parts.store.add([SESSION], at=issued - later, seconds=75)
-    await parts.outcome(bearer(of_session(now=issued)))
-    assert [event.issued_after_logout for event in parts.recorder.events] == [says]
+LATE = SIGN_OUT_TOLERANCE + 1
 
 
 @pytest.mark.parametrize(
-    ("oiat", "says"),
+    ("later", "origin", "says"),
     [
-        pytest.param(lambda issued: issued - 60, False, id="assembled before the logout"),
-        pytest.param(lambda issued: issued, True, id="assembled after it"),
-        pytest.param(lambda issued: issued - 60.5, False, id="a fraction"),
-        pytest.param(lambda _: None, True, id="null"),
-        pytest.param(lambda _: "1", True, id="a string"),
-        pytest.param(lambda _: True, True, id="a boolean"),
-        pytest.param(lambda _: [1], True, id="a list"),
+        *((-20, ..., False), (SIGN_OUT_TOLERANCE, ..., False), (LATE, ..., True)),
+        *((LATE, -0.5, False), (LATE, LATE, True), (LATE, None, True), (LATE, "1", True), (LATE, True, True)),
     ],
 )
-async def test_a_token_that_the_edge_minted_anew_is_as_old_as_its_origin(
-    oiat: Callable[[int], object], says: bool
-) -> None:
-    """Clerk's edge gives a later ``iat``; the header's ``oiat`` is when the claims were assembled."""
+async def test_a_token_made_long_after_the_logout_is_told_apart(later: int, origin: Any, says: bool) -> None:
+    """It means that Clerk never ended the session; only seconds after, it may have been about to.
+
+    Clerk's edge gives a later ``iat``; the header's ``oiat`` is when the claims were assembled.
+    """
     parts = Parts()
-    issued = int(time.time()) - 5
-    await parts.store.add([SESSION], at=issued - 30, seconds=75)
-    await parts.outcome(bearer(token(claims(now=issued), head=header() | {"oiat": oiat(issued)})))
-    (event,) = parts.recorder.events
-    assert event.issued_after_logout is says
-    assert event.token_issued_at == f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(issued))}.000000Z"
+    signed_out_at = int(time.time()) - 30
+    await parts.store.add([SESSION], at=signed_out_at, seconds=75)
+    oiat = signed_out_at + origin if type(origin) in {int, float} else origin
+    head = {} if origin is ... else {"oiat": oiat}
+    await parts.outcome(bearer(token(claims(now=signed_out_at + later), head=header() | head)))
+    assert [event.issued_after_logout for event in parts.recorder.events] == [says]
 
 
 async def test_a_session_is_reported_once_in_a_window() -> None:
@@ -274,13 +231,6 @@ async def test_a_session_is_reported_once_in_a_window() -> None:
             assert await parts.outcome(bearer(of_session(session_id))) == SESSION_REVOKED
     assert [event.fields()["session_id"] for event in first.recorder.events] == [SESSION, OTHER]
     assert second.recorder.events == []
-
-
-async def test_a_time_that_no_calendar_knows_is_the_nearest() -> None:
-    parts = Parts()
-    await parts.revocations.revoke([SESSION])
-    await parts.outcome(bearer(of_session(iat=-(10**300))))
-    assert parts.recorder.events[0].token_issued_at == "0001-01-01T00:00:00.000000Z"
 
 
 async def test_a_recorder_that_fails_changes_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
@@ -302,48 +252,31 @@ async def test_each_decision_is_counted_by_its_result() -> None:
         await parts.outcome(headers)
     parts.store.out_of_reach = True
     await parts.outcome(bearer(of_session()))
-    assert parts.counted() == {
-        "admitted": 1,
-        "signed_out": 1,
-        "expired": 1,
-        "rejected": 1,
-        "pending": 1,
-        "absent": 2,
-        "unknown": 1,
-    }
+    counted = parts.counted()
+    assert counted.pop("absent") == 2
+    assert counted == dict.fromkeys(["admitted", "signed_out", "expired", "rejected", "pending", "unknown"], 1)
 
 
 # --- The answers -----------------------------------------------------------------------------------------------------
 
-EXPIRED = refusal_of(Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED))
-REJECTED = refusal_of(Verdict(Auth.REJECTED, Reason.TOKEN_INVALID_SIGNATURE))
-UNVERIFIABLE = refusal_of(Verdict(Auth.UNVERIFIABLE, Reason.JWK_FAILED_TO_LOAD))
-
 
 @pytest.mark.parametrize(
-    ("refusal", "status", "challenge"),
+    "refusal",
     [
-        (refusal_of(ABSENT), 401, "Bearer"),
-        *(
-            (refusal, 401, f'Bearer error="invalid_token", error_description="{refusal.reason}"')
-            for refusal in (EXPIRED, REJECTED, SESSION_REVOKED)
-        ),
-        (UNVERIFIABLE, 503, None),
-        (REVOCATIONS_UNAVAILABLE, 503, None),
+        refusal_of(ABSENT),
+        refusal_of(Verdict(Auth.EXPIRED, Reason.TOKEN_EXPIRED)),
+        refusal_of(Verdict(Auth.UNVERIFIABLE, Reason.JWK_FAILED_TO_LOAD)),
+        *(SESSION_REVOKED, REVOCATIONS_UNAVAILABLE),
     ],
-    ids=lambda value: value.reason if isinstance(value, Refusal) else "",
+    ids=lambda refusal: refusal.reason,
 )
-def test_a_refusal_is_json_that_nobody_stores(refusal: Refusal, status: int, challenge: str | None) -> None:
+def test_a_refusal_is_json_that_nobody_stores(refusal: Refusal) -> None:
     response = refusal.response()
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/json"
+    challenge = f'Bearer error="invalid_token", error_description="{refusal.reason}"'
+    if refusal.status == 503:
+        assert int(response.headers["retry-after"]) >= 1
+    else:
+        assert response.headers["www-authenticate"] == ("Bearer" if refusal == ABSENT_REFUSED else challenge)
     assert response.headers["cache-control"] == "no-store"
-    assert response.headers.get("www-authenticate") == challenge
-    assert (int(response.headers.get("retry-after", 0)) >= 1) == (status == 503)
     body = {"success": False, "message": refusal.message, "reason": refusal.reason}
-    assert json.loads(bytes(response.body)) == body
-
-
-def test_a_verified_token_is_no_reason_to_refuse() -> None:
-    with pytest.raises(ValueError, match="no reason to refuse"):
-        refusal_of(Verdict(Auth.VERIFIED))
+    assert (response.status_code, json.loads(bytes(response.body))) == (refusal.status, body)
