@@ -4,8 +4,8 @@ structlog's own loggers write inside the call, under a lock, and freeze the even
 ``ainfo`` hands each line to a thread and so reorders them. Hence a logger whose ``info`` returns an awaitable.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from types import SimpleNamespace
 from typing import Protocol
 
 import orjson
@@ -21,13 +21,6 @@ class Log(Protocol):
     def append(self, line: bytes) -> Awaitable[bool]:
         """Take one line; tell, when awaited, whether it was taken."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _LineLogger:
-    """The logger that structlog wraps."""
-
-    info: Callable[[bytes], Awaitable[bool]]
 
 
 def _render(_logger: object, _method: str, event_dict: structlog.typing.EventDict) -> bytes:
@@ -49,7 +42,7 @@ class Recorder:
 
     def __init__(self, log: Log, service_version: str, metrics: Metrics | None = None) -> None:
         self._logger = structlog.wrap_logger(
-            _LineLogger(log.append),
+            SimpleNamespace(info=log.append),
             processors=[_render],
             wrapper_class=structlog.make_filtering_bound_logger(0),  # LOG_LEVEL must never filter an event
             context_class=dict,
