@@ -10,8 +10,7 @@ from click.testing import CliRunner
 
 from service import __version__
 from service.cli import main
-from service.events.asyncapi import asyncapi
-from service.events.schemas import schemas
+from service.events.schemas import asyncapi, schemas
 from tests.events.test_schemas import EVENTS, EVERYTHING, emitted
 
 DOCUMENT = asyncapi()
