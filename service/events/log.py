@@ -5,13 +5,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from service.events.outputs import MAX_LINE, Output, whole_lines
+from service.events.outputs import MAX_LINE, Output
 from service.events.spool import Spool
 from service.events.types import now
 from service.telemetry.diagnostics import where
@@ -20,8 +19,6 @@ from service.telemetry.throttle import LogThrottle
 
 logger = logging.getLogger("service.events")
 
-READ_BYTES = 1 << 16
-"""Bytes read from the spool at once."""
 APPEND_BYTES = 1 << 20
 """Bytes written to the spool at once."""
 MAX_WAITING = 10_000
@@ -29,6 +26,8 @@ MAX_WAITING = 10_000
 READER_BEHIND = "its reader is behind"
 MIN_WRITE_TIME = 0.01
 """Seconds that a write to the output gets in any case, also when the event loop itself was held up before it."""
+POLL = 0.005
+"""Seconds between two looks, at shutdown, whether there is still something to write."""
 CLOSE_TIMEOUT = 0.25
 """Seconds to wait for a disk at shutdown."""
 
@@ -84,7 +83,6 @@ def _settle(future: asyncio.Future[Any], result: object, problem: Exception | No
         future.set_result(result)
     else:
         future.set_exception(problem)
-        future.exception()  # whoever asked may have gone; that is no reason for asyncio to complain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +149,6 @@ class EventLog:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None  # delivers, or waits for a reader that is behind
         self._looking: asyncio.Task[NoReturn] | None = None
-        self._idle = asyncio.Event()
         self._closed = False
         self._spool_hangs = False
         self._output_problem: str | None = None
@@ -200,15 +197,14 @@ class EventLog:
         self._waiting.append(line)
         if not self._busy:
             self._busy = True
-            self._idle.clear()
             self._loop.call_soon(self._write_next)
         return line.recorded
 
     async def close(self) -> None:
         """Wait until each line is decided, deliver for at most 1 s what waits in the spool, and close both."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timeouts.drain):
-                await self._idle.wait()
+        until = self._loop.time() + self._timeouts.drain
+        while (self._busy or self._spooling) and self._loop.time() < until:  # noqa: ASYNC110 - no event for shutdown alone
+            await asyncio.sleep(POLL)
         self._closed = True
         for task in (self._task, self._looking):
             if task is not None:
@@ -232,8 +228,6 @@ class EventLog:
             self._start_spooling(None)
         self._busy = bool(self._waiting)
         if not self._waiting:
-            if not self._spooling:
-                self._idle.set()
             return
         lines, room = [], APPEND_BYTES if self._spooling else self._output.max_write
         while self._waiting and (room := room - len(self._waiting[0].data)) >= 0:
@@ -347,10 +341,11 @@ class EventLog:
         """Carry the oldest lines from the spool to the output, however long it takes, until none wait."""
         while True:
             try:
-                lines = await self._spool_thread.run(self._spool.next_lines, READ_BYTES)
-                if not (lines or self._busy or self._spool.size):
+                lines = await self._spool_thread.run(self._spool.next_lines, self._output.max_write)
+                if lines:
+                    await self._deliver_some(lines)
+                elif not (self._busy or self._spool.size):
                     break
-                await self._deliver_some(lines)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with either, it is tried again
                 self._output_fails(_in_words(error))
                 if isinstance(error, BlockingIOError) and self._output_thread is None:
@@ -361,20 +356,14 @@ class EventLog:
         self._write_next()
 
     async def _deliver_some(self, lines: bytes) -> None:
-        """Write to the output, and have the spool forget what it took before it had to be waited for."""
-        taken = 0
-        try:
-            while taken < len(lines):
-                some = whole_lines(lines[taken:], self._output.max_write)
-                if self._output_thread is None:
-                    taken += self._output.write(some)
-                else:
-                    taken += await self._output_thread.run(self._output.write, some)
-        finally:
-            if taken:
-                self._output_problem = None
-                self._spool_thread.run(self._spool.delivered, taken)
-                self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
+        """Write once to the output, and have the spool forget what it took."""
+        if self._output_thread is None:
+            taken = self._output.write(lines)
+        else:
+            taken = await self._output_thread.run(self._output.write, lines)
+        self._output_problem = None
+        self._spool_thread.run(self._spool.delivered, taken)
+        self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
 
     async def _room_for_more(self) -> None:
         """Wait until an output that never blocks can be written to."""

@@ -37,11 +37,6 @@ class Output(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
-def whole_lines(data: bytes, limit: int) -> bytes:
-    """Return the whole lines among the first ``limit`` bytes."""
-    return data[: data.rfind(b"\n", 0, limit) + 1]
-
-
 def sync_directory(path: Path) -> None:
     """Make a new directory entry durable, which fsync(2) of the file does not promise."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -107,11 +102,9 @@ class LogFile:
         self._open()
 
     def _open(self) -> None:
-        flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        try:  # for reading too, so that its end can be looked at; 0640, because the lines hold user ids
-            descriptor = os.open(self._path, os.O_RDWR | flags, 0o640)
-        except PermissionError:
-            descriptor = os.open(self._path, os.O_WRONLY | flags, 0o640)
+        # For reading too, so that its end can be looked at; 0640, because the lines hold user ids.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        descriptor = os.open(self._path, flags, 0o640)
         try:
             opened = os.fstat(descriptor)
             if not stat.S_ISREG(opened.st_mode):
@@ -145,7 +138,9 @@ class LogFile:
         if not is_there:
             self._open()
         size = os.fstat(self._fd).st_size
-        newline = b"" if size == self._end or self._ends_whole(size) else b"\n"
+        # The end is read only where somebody else wrote.
+        ends_whole = size in {0, self._end} or os.pread(self._fd, 1, size - 1) == b"\n"
+        newline = b"" if ends_whole else b"\n"
         taken = os.write(self._fd, newline + lines) - len(newline)
         whole = lines.rfind(b"\n", 0, max(taken, 0)) + 1
         self._end = size + len(newline) + taken if whole == taken else None  # -1: not even the newline was taken
@@ -158,13 +153,6 @@ class LogFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-    def _ends_whole(self, size: int) -> bool:
-        """Tell whether the file, of this size, ends with a whole line. It is read only where somebody else wrote."""
-        try:
-            return size == 0 or os.pread(self._fd, 1, size - 1) == b"\n"
-        except OSError:
-            return False  # we may not read it; an empty line does no harm
 
 
 def open_output(event_log: str, *, fsync: bool = False) -> Output:
