@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
@@ -117,7 +116,6 @@ class FloodControl:
         self._seconds = window
         self._open: _Window | None = None
         self._over: _Window | None = None
-        self._closing = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
     def admits(self, session_id: str | None, address: Callable[[], Address | None]) -> bool:
@@ -145,9 +143,9 @@ class FloodControl:
 
     async def close(self) -> None:
         """Write at once what is still to be written. To be called when no more calls come."""
-        self._closing.set()
         if self._writer is not None:
-            await self._writer
+            self._writer.cancel()
+            await asyncio.wait({self._writer})
         while self._over or self._open:
             if not await self._write_summary():
                 missing = sum(window.count for window in (self._over, self._open) if window)
@@ -156,9 +154,7 @@ class FloodControl:
 
     async def _write_summaries(self) -> None:
         while self._over or self._open:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), self._seconds)
-                break
+            await asyncio.sleep(self._seconds)
             await self._write_summary()
         self._writer = None
 

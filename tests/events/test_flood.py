@@ -19,7 +19,7 @@ from tests.events.test_token_buckets import Clock
 NEVER = 3600
 """Seconds of a window that does not end while a test runs."""
 CLIENT = ip_address("203.0.113.77")
-STRANGERS = [ip_address(f"198.51.{network}.{host}") for network in range(200) for host in range(256)]
+STRANGERS = [ip_address(f"198.51.100.{host}") for host in range(100)]
 
 
 class Summaries:
@@ -90,15 +90,10 @@ async def test_one_client_has_a_burst_of_ten_seconds_that_fills_again() -> None:
 
 
 async def test_all_clients_together_have_four_times_as_much() -> None:
-    flood = flood_control(Summaries())
-    assert sum(recorded(flood, stranger, 3) for stranger in STRANGERS[:100]) == PROCESS_FACTOR * 10
-    await flood.close()
-
-
-async def test_a_client_over_its_limit_takes_nothing_from_the_others() -> None:
+    """One that is over its own limit takes nothing from the others."""
     flood = flood_control(Summaries())
     recorded(flood, CLIENT, 20_000)
-    assert sum(recorded(flood, stranger, 1) for stranger in STRANGERS[:100]) == (PROCESS_FACTOR - 1) * 10
+    assert sum(recorded(flood, stranger, 1) for stranger in STRANGERS) == (PROCESS_FACTOR - 1) * 10
     await flood.close()
 
 
@@ -114,32 +109,19 @@ async def test_while_the_process_has_no_room_a_client_uses_up_nothing_of_its_own
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("one", "other", "together"),
     [
-        pytest.param("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", id="an IPv6 /64"),
-        pytest.param(None, None, id="no address"),
+        pytest.param("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", 10, id="an IPv6 /64"),
+        pytest.param(None, None, 10, id="no address"),
+        pytest.param("203.0.113.77", "203.0.113.78", 20, id="two IPv4 addresses"),
+        pytest.param("2001:db8:1:2::1", "2001:db8:1:3::1", 20, id="two IPv6 networks"),
+        pytest.param("0.0.0.0", None, 20, id="zeros and no address"),
     ],
 )
-async def test_what_is_one_client_shares_a_limit(one: str | None, other: str | None) -> None:
+async def test_each_client_has_a_limit_of_its_own(one: str | None, other: str | None, together: int) -> None:
     flood = flood_control(Summaries())
-    first, second = (None if text is None else ip_address(text) for text in (one, other))
-    assert (recorded(flood, first, 20), recorded(flood, second, 20)) == (10, 0)
-    await flood.close()
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        pytest.param("203.0.113.77", "203.0.113.78", id="two IPv4 addresses"),
-        pytest.param("2001:db8:1:2::1", "2001:db8:1:3::1", id="two IPv6 networks"),
-        pytest.param("::", None, id="zeros and no address"),
-        pytest.param("0.0.0.0", None, id="IPv4 zeros and no address"),
-    ],
-)
-async def test_what_are_two_clients_have_a_limit_each(one: str, other: str | None) -> None:
-    flood = flood_control(Summaries())
-    first, second = ip_address(one), None if other is None else ip_address(other)
-    assert (recorded(flood, first, 20), recorded(flood, second, 20)) == (10, 10)
+    clients = [None if text is None else ip_address(text) for text in (one, other)]
+    assert sum(recorded(flood, client, 20) for client in clients) == together
     await flood.close()
 
 
@@ -165,17 +147,11 @@ async def test_one_session_has_a_burst_and_then_a_line_a_second() -> None:
 
 
 async def test_the_first_line_of_a_session_is_always_written() -> None:
-    """Whatever other sessions and strangers do."""
+    """Whatever other sessions and strangers do, from whom it takes nothing."""
     flood = flood_control(Summaries(), per_session=1)
-    recorded(flood, CLIENT, 1000)
+    recorded(flood, CLIENT, 5)
     assert [lines_of(flood, f"session {number}", 2) for number in range(1000)] == [1] * 1000
-    await flood.close()
-
-
-async def test_sessions_take_nothing_from_strangers() -> None:
-    flood = flood_control(Summaries(), per_session=20)
-    lines_of(flood, "a", 1000)
-    assert recorded(flood, CLIENT, 20) == 10
+    assert recorded(flood, CLIENT, 20) == 5
     await flood.close()
 
 
@@ -196,14 +172,6 @@ async def test_the_suppressed_are_counted_by_their_verdict() -> None:
 
 
 # --- The summaries ---------------------------------------------------------------------------------------------------
-
-
-async def test_without_a_suppressed_call_there_is_no_summary() -> None:
-    summaries = Summaries()
-    flood = flood_control(summaries)
-    recorded(flood, CLIENT, 10)
-    await flood.close()
-    assert summaries.tried == []
 
 
 async def test_a_window_that_is_over_is_one_summary() -> None:
@@ -228,26 +196,6 @@ async def test_a_call_that_comes_while_a_summary_is_written_is_counted_in_the_ne
         await summaries.ended.acquire()
     assert [(summary.count, summary.event_id == told) for summary in summaries.recorded] == [(1, False), (1, True)]
     await flood.close()
-
-
-async def test_closing_writes_an_open_window_at_once() -> None:
-    summaries = Summaries()
-    flood = flood_control(summaries, window=NEVER)
-    recorded(flood, CLIENT, 15)
-    await asyncio.sleep(0)
-    assert summaries.tried == []
-    await flood.close()
-    assert [summary.count for summary in summaries.recorded] == [5]
-
-
-async def test_closing_writes_a_summary_that_failed_and_the_window_after_it() -> None:
-    summaries = Summaries([False])
-    flood = flood_control(summaries, window=0)
-    recorded(flood, CLIENT, 12)
-    await summaries.begun.acquire()
-    recorded(flood, CLIENT, 3)
-    await flood.close()
-    assert [summary.count for summary in summaries.recorded] == [2, 3]
 
 
 @pytest.mark.parametrize("failure", [False, ValueError("eyJ.secret")], ids=["not recorded", "the recorder breaks"])
@@ -282,6 +230,18 @@ async def test_while_no_summary_is_recorded_the_calls_gather_in_one_more_window(
     assert len(summaries.tried) > 100
     assert len(summaries.recorded) == 2
     assert sum(summary.count for summary in summaries.recorded) == 100
+
+
+@pytest.mark.parametrize("written", ["never", "in vain", "just now"])
+async def test_closing_writes_what_is_left_at_once(written: str) -> None:
+    summaries = Summaries([written != "in vain"])
+    flood = flood_control(summaries, window=NEVER if written == "never" else 0)
+    recorded(flood, CLIENT, 15)
+    if written != "never":
+        await (summaries.ended if written == "in vain" else summaries.begun).acquire()
+        recorded(flood, CLIENT, 3)
+    await flood.close()
+    assert [summary.count for summary in summaries.recorded] == ([5] if written == "never" else [5, 3])
 
 
 async def test_calls_that_no_summary_counts_at_the_end_are_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -322,30 +282,3 @@ async def test_lines_and_counts_of_summaries_add_up_to_the_calls(
     }
     assert len({summary.event_id for summary in summaries.recorded}) == len(summaries.recorded)
     assert told.count(None) + sum(summary.count for summary in summaries.recorded) == len(told)
-
-
-@given(
-    calls=st.lists(
-        st.tuples(st.sampled_from(STRANGERS[:6]), st.integers(0, SECOND) | st.just(0)), min_size=1, max_size=300
-    ),
-    per_second=st.integers(1, 3),
-)
-async def test_the_lines_of_a_client_and_of_all_keep_to_their_bounds(
-    calls: list[tuple[Address, int]], per_second: int
-) -> None:
-    clock = Clock()
-    flood = flood_control(Summaries(), per_second=per_second, clock=clock)
-    lines: list[tuple[Address, int]] = []
-    for client, pause in calls:
-        clock.now += pause
-        lines += [(client, clock.now) for _ in range(10) if call(flood, client) is None]
-    await flood.close()
-    for client in STRANGERS[:6]:
-        hold_to_bound([time for address, time in lines if address == client], per_second)
-    hold_to_bound([time for _, time in lines], PROCESS_FACTOR * per_second)
-
-
-def hold_to_bound(times: list[int], per_second: int) -> None:
-    """From the first line to any other: at most the burst, and the rate times the time between them."""
-    for count, time in enumerate(times, 1):
-        assert (count - 10 * per_second) * SECOND <= per_second * (time - times[0])
