@@ -139,7 +139,7 @@ class EventLog:
         metrics.spool_bytes.set_function(lambda: spool.size)
         self._timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
-        self._output_thread = CallThread("event log") if output.may_block else None
+        self._output_thread = CallThread("event log")
         self._spool_thread = CallThread("spool")
         self._waiting: deque[Line] = deque()
         self._batch: list[Line] = []  # lines that are under way to the output or to the spool
@@ -147,7 +147,7 @@ class EventLog:
         self._spooling = False
         self._late: list[Line] | None = None  # of a late write that has not come back, the lines that are not spooled
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None  # delivers, or waits for a reader that is behind
+        self._task: asyncio.Task[None] | None = None  # delivers
         self._looking: asyncio.Task[NoReturn] | None = None
         self._closed = False
         self._spool_hangs = False
@@ -213,13 +213,9 @@ class EventLog:
         self._lose([*self._batch, *self._waiting], "the process ends")
         if self._spool.size:
             logger.warning("%d bytes of events wait in the spool for the next start", self._spool.size)
-        closing = {self._spool_thread.run(self._spool.close)}
+        closing = {self._spool_thread.run(self._spool.close), self._output_thread.run(self._output.close)}
         self._spool_thread.stop()
-        if self._output_thread is None:
-            self._output.close()
-        else:
-            closing.add(self._output_thread.run(self._output.close))
-            self._output_thread.stop()
+        self._output_thread.stop()
         await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
 
     def _write_next(self) -> None:
@@ -242,23 +238,20 @@ class EventLog:
     def _write_to_output(self, lines: list[Line]) -> None:
         self._batch = lines
         data = b"".join([line.data for line in lines])
-        late_at = lines[0].deadline - self._timeouts.answer + self._timeouts.output
-        late_at = max(late_at, self._loop.time() + MIN_WRITE_TIME)
-        if self._output_thread is not None:
+        if not self._output.may_block:
+            taken, error = 0, None
+            try:
+                taken = self._output.write(data)
+            except Exception as problem:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
+                error = problem
+            if not isinstance(error, BlockingIOError):
+                self._written(lines, taken, error)
+                return
+        now = self._loop.time()
+        late_at = max(lines[0].deadline - self._timeouts.answer + self._timeouts.output, now + MIN_WRITE_TIME)
+        if self._output.may_block:
             self._timer = self._loop.call_at(late_at, self._loop.call_soon, self._write_is_late, lines)
-            self._output_thread.submit(partial(self._written, lines), self._output.write, data)
-            return
-        taken, error = 0, None
-        try:
-            taken = self._output.write(data)
-        except BlockingIOError:
-            self._waiting.extendleft(reversed(lines))
-            self._batch = []
-            self._task = self._loop.create_task(self._wait_for_reader(late_at), name="event log")
-            return
-        except Exception as problem:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
-            error = problem
-        self._written(lines, taken, error)
+        self._output_thread.submit(partial(self._written, lines), self._output.write, data, late_at - now)
 
     def _written(self, lines: list[Line], taken: int | None, error: Exception | None) -> None:
         """A write to the output has come back. ``lines`` loses those that were taken."""
@@ -288,14 +281,6 @@ class EventLog:
         if error is not None:
             self._start_spooling(_in_words(error))
         self._loop.call_soon(self._write_next)
-
-    async def _wait_for_reader(self, until: float) -> None:
-        try:
-            async with asyncio.timeout_at(until):
-                await self._room_for_more()
-        except TimeoutError:
-            self._start_spooling(READER_BEHIND)
-        self._write_next()
 
     def _write_is_late(self, lines: list[Line]) -> None:
         if self._batch is not lines:
@@ -348,31 +333,17 @@ class EventLog:
                     break
             except Exception as error:  # noqa: BLE001 - whatever is wrong with either, it is tried again
                 self._output_fails(_in_words(error))
-                if isinstance(error, BlockingIOError) and self._output_thread is None:
-                    await self._room_for_more()
-                else:
+                if not isinstance(error, BlockingIOError):  # then it has been waited for already
                     await asyncio.sleep(self._timeouts.retry)
         self._spooling = False
         self._write_next()
 
     async def _deliver_some(self, lines: bytes) -> None:
         """Write once to the output, and have the spool forget what it took."""
-        if self._output_thread is None:
-            taken = self._output.write(lines)
-        else:
-            taken = await self._output_thread.run(self._output.write, lines)
+        taken = await self._output_thread.run(self._output.write, lines, self._timeouts.retry)
         self._output_problem = None
         self._spool_thread.run(self._spool.delivered, taken)
         self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
-
-    async def _room_for_more(self) -> None:
-        """Wait until an output that never blocks can be written to."""
-        room = asyncio.Event()
-        self._loop.add_writer(self._output.fileno(), room.set)
-        try:
-            await room.wait()
-        finally:
-            self._loop.remove_writer(self._output.fileno())
 
     # --- What is lost, and what the operator is told ---
 

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import select
 import stat
 from pathlib import Path
 from typing import Protocol
@@ -24,16 +25,15 @@ class Output(Protocol):
 
     ``write`` is given at most ``max_write`` bytes of whole lines, and returns how many bytes of whole lines were taken
     from the start, at least one line; a line that was taken in part never runs into the next one. Where none was taken
-    it raises OSError, and BlockingIOError where the reader is behind. If it ``may_block``, it and ``close`` may take
-    any time and must be called in a thread. ``close`` leaves standard output itself open.
+    it raises OSError, and BlockingIOError where the reader is still behind after ``timeout`` seconds. With a timeout,
+    or if it ``may_block``, it must be called in a thread. ``close`` leaves standard output itself open.
     """
 
     name: str
     max_write: int
     may_block: bool
 
-    def fileno(self) -> int: ...  # noqa: D102
-    def write(self, lines: bytes) -> int: ...  # noqa: D102
+    def write(self, lines: bytes, timeout: float = 0.0) -> int: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
@@ -60,14 +60,17 @@ class Stream:
         self.name = name
         self._output = InheritedDescriptor(descriptor)
         self.may_block = self._output.may_block
-        self.fileno = self._output.fileno
         self.close = self._output.close
+        self._room = select.poll()
+        self._room.register(self._output.fileno(), select.POLLOUT)
         self._begun = b""
         self._gone = 0
         """Bytes of the begun line that are written already."""
 
-    def write(self, lines: bytes) -> int:
+    def write(self, lines: bytes, timeout: float = 0.0) -> int:
         """Write once; return how many bytes of whole lines were taken, or raise BlockingIOError."""
+        if timeout and not self._room.poll(1000 * timeout):
+            raise BlockingIOError
         first = self._begun if not lines.startswith(self._begun) else b""  # it may be the one that comes again
         data = first + lines
         taken = self._gone + self._output.write(data[self._gone :])
@@ -122,11 +125,7 @@ class LogFile:
         self._end: int | None = None
         """Where our last write ended, if with a whole line."""
 
-    def fileno(self) -> int:
-        """Return the file descriptor."""
-        return self._fd
-
-    def write(self, lines: bytes) -> int:
+    def write(self, lines: bytes, timeout: float = 0.0) -> int:  # noqa: ARG002 - nobody reads, so nobody is behind
         """Append lines, in one ``write(2)``.
 
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.

@@ -206,7 +206,6 @@ def test_a_file_is_appended_to_and_not_for_everybodys_eyes(path: Path) -> None:
     assert (output.name, output.max_write, output.may_block) == (str(path), MAX_FILE_WRITE, True)
     for one, content in [(output, b"1\n"), (other, b"2\n"), (output, b"3\n")]:
         one.write(content)
-    assert not os.get_inheritable(output.fileno())
     output.close()
     other.close()
     assert path.read_bytes() == b"1\n2\n3\n"
