@@ -4,23 +4,14 @@ structlog's own loggers write inside the call, under a lock, and freeze the even
 ``ainfo`` hands each line to a thread and so reorders them. Hence a logger whose ``info`` returns an awaitable.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Protocol
 
 import orjson
 import structlog
 
 from service.events.types import Event
 from service.telemetry.metrics import Children, Metrics
-
-
-class Log(Protocol):
-    """What takes the lines."""
-
-    def append(self, line: bytes) -> Awaitable[bool]:
-        """Take one line; tell, when awaited, whether it was taken."""
-        ...
 
 
 def _render(_logger: object, _method: str, event_dict: structlog.typing.EventDict) -> bytes:
@@ -35,14 +26,16 @@ class Recorder:
     """Records events in one log.
 
     Args:
-        log: takes the lines.
+        append: takes a line; tells, when awaited, whether it was taken.
         service_version: goes into every line.
         metrics: where the recorded events are counted.
     """
 
-    def __init__(self, log: Log, service_version: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, append: Callable[[bytes], Awaitable[bool]], service_version: str, metrics: Metrics | None = None
+    ) -> None:
         self._logger = structlog.wrap_logger(
-            SimpleNamespace(info=log.append),
+            SimpleNamespace(info=append),
             processors=[_render],
             wrapper_class=structlog.make_filtering_bound_logger(0),  # LOG_LEVEL must never filter an event
             context_class=dict,

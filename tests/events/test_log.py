@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from service.events.log import MAX_WAITING, MIN_WRITE_TIME, EventLog, Timeouts
+from service.events.log import MAX_WAITING, MIN_WRITE_TIME, CallThread, EventLog, Timeouts
 from service.events.outputs import MAX_LINE, LogFile, Output
 from service.events.spool import Spool
 from service.telemetry.metrics import Metrics
 from tests.support.outputs import FakeOutput, HangingOutput, Pipe
 from tests.support.processes import TIMEOUT
-from tests.support.spools import FaultySpool, claims, contents, leave, line, numbered, open_files
+from tests.support.spools import FaultySpool, claims, leave, line, numbered, open_files
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
@@ -149,15 +149,6 @@ async def test_batches_hold_as_many_lines_as_the_output_takes(open_log: Open) ->
     assert output.writes == [b"".join(lines[:4]), b"".join(lines[4:])]
 
 
-@IN_LOOP_AND_IN_THREAD
-async def test_what_a_short_write_left_is_written_next(open_log: Open, spool: FaultySpool, *, may_block: bool) -> None:
-    output = FakeOutput([150], may_block=may_block)
-    lines = numbered(5, length=60)
-    assert await append(await open_log(output, late=TIMEOUT), *lines) == [True] * 5
-    assert output.writes == [b"".join(lines), b"".join(lines[2:])]
-    assert spool.size == 0
-
-
 async def test_a_caller_who_no_longer_waits_holds_nobody_up(open_log: Open) -> None:
     """A server that shuts down cancels its requests."""
     output = FakeOutput()
@@ -186,23 +177,8 @@ async def test_what_the_output_refuses_is_delivered_from_the_spool_in_order(
     await until(lambda: output.content.endswith(lines[-1]))
     assert output.content == b"".join(lines)
     assert log.lost == 0
-
-
-async def test_once_all_is_delivered_lines_go_to_the_output_again(open_log: Open, directory: Path) -> None:
-    output = FakeOutput()
-    output.refuses = FULL
-    log = await open_log(output)
-    await append(log, line(1, 100), line(2, 50))
-    assert (log.counted("spool_bytes"), log.counted("events_replayed_total")) == (150, 0)
-    output.refuses = None
-    await until(lambda: log.counted("events_replayed_total") == 2)
-    await until(lambda: log.counted("spool_bytes") == 0 and contents(directory) == [])
-    async with asyncio.timeout(TIMEOUT):
-        spooled = None
-        while spooled != log.counted("events_spooled_total"):
-            spooled = log.counted("events_spooled_total")
-            await append(log, line(3))
-    assert output.writes[-1] == line(3)
+    await until(lambda: log.counted("spool_bytes") == 0)
+    assert log.counted("events_spooled_total") == log.counted("events_replayed_total")
 
 
 async def test_an_output_that_fails_is_reported_at_the_next_look(
@@ -384,19 +360,6 @@ async def test_a_write_that_came_back_while_the_loop_was_held_up_is_not_late(
     loop.call_soon(hold_up)
     assert await asyncio.wait_for(taken, TIMEOUT)
     assert log.output_problem is None, "nothing went to the spool"
-
-
-async def test_lines_behind_a_late_write_that_the_spool_refuses_are_lost(
-    open_log: Open, hanging: HangingOutput, spool: FaultySpool
-) -> None:
-    spool.refuses = FULL
-    log = await open_log(hanging, answer=ANSWER)
-    assert await append(log, line(1)) == [False]
-    assert await append(log, line(2), line(3)) == [False, False]
-    assert log.lost == 2
-    hanging.let_go()
-    await until(lambda: hanging.content)
-    assert (hanging.content, log.lost) == (line(1), 2)
 
 
 # --- A spool that refuses or hangs -----------------------------------------------------------------------------------
@@ -602,3 +565,22 @@ async def test_closing_closes_every_descriptor_and_ends_every_thread(
     await closed(log)
     await until(lambda: open_files() == before)
     await until(lambda: set(threading.enumerate()) <= threads)
+
+
+def test_a_disk_that_answers_after_the_loop_is_closed_is_ignored() -> None:
+    """As at the end of a process: the thread that it has held up ends."""
+    entered, free = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        assert free.wait(TIMEOUT)
+
+    async def begin() -> None:
+        CallThread("of a closed loop").run(hang)
+        await asyncio.to_thread(entered.wait, TIMEOUT)
+
+    asyncio.run(begin())
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "of a closed loop")
+    free.set()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()

@@ -277,16 +277,6 @@ def test_a_line_is_made_durable_where_asked_for(path: Path, monkeypatch: pytest.
     assert synced == ([str(path.parent), str(path)] if fsync else [])
 
 
-def test_a_directory_that_cannot_be_made_durable_is_an_error_and_leaks_no_descriptor(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = open_files()
-    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
-    with pytest.raises(OSError, match="Input/output"):
-        open_output(str(path), fsync=True)
-    assert open_files() == before
-
-
 # --- A line that a file took in part ---------------------------------------------------------------------------------
 
 

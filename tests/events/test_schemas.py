@@ -69,16 +69,14 @@ OWN: dict[str, dict[str, Any]] = {
 def line_of(event: Event) -> bytes:
     """The line that is emitted for an event."""
 
-    class OneLine:
-        line = b""
+    lines: list[bytes] = []
 
-        async def append(self, line: bytes) -> bool:
-            self.line = line
-            return True
+    async def append(line: bytes) -> bool:
+        lines.append(line)
+        return True
 
-    log = OneLine()
-    asyncio.run(Recorder(log, "1.2.3").record(event))
-    return log.line
+    asyncio.run(Recorder(append, "1.2.3").record(event))
+    return lines[0]
 
 
 def made(name: str, values: dict[str, Any]) -> Event:

@@ -5,8 +5,6 @@ import fcntl
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -71,22 +69,6 @@ def test_lines_are_made_durable_where_asked_for(
         patch.setattr(os, "fsync", remember)
         spool.append(line(1))
     assert synced == (["", ".jsonl"] if fsync else []), "the directory, then the file"
-
-
-def test_nothing_stays_open_and_nothing_is_handed_down_to_child_processes(directory: Path) -> None:
-    """A child that lives on would hold the lock of a dead process."""
-    before = open_files()
-    leave(directory, line(1), line(2))
-    leave(directory, line(3))
-    spool = Spool(str(directory), 1 << 30)
-    spool.look_after()
-    spool.next_lines(1 << 16)
-    spool.append(line(4))
-    done = subprocess.run(["ls", "-l", "/proc/self/fd"], check=False, capture_output=True, text=True, close_fds=False)
-    assert done.stdout
-    assert str(directory) not in done.stdout
-    spool.close()
-    assert open_files() == before
 
 
 def test_a_segment_of_many_lines_goes_once_it_is_delivered(open_spool: OpenSpool, directory: Path) -> None:
@@ -425,16 +407,3 @@ def test_what_was_delivered_of_a_segment_is_not_left_to_the_next(
     assert take_all(second) == expected
     second.close()
     assert list(directory.iterdir()) == [], "nothing half made is left"
-
-
-def test_a_process_that_dies_in_the_middle_of_a_segment_repeats_it_at_the_most(
-    open_spool: OpenSpool, directory: Path
-) -> None:
-    program = (
-        "import os, sys; from service.events.spool import Spool; s = Spool(sys.argv[1], 1 << 30); s.look_after();"
-        "s.delivered(len(s.next_lines(100))); os.kill(os.getpid(), 9)"
-    )
-    leave(directory, line(1, 80) + line(2, 80))
-    done = subprocess.run([sys.executable, "-c", program, str(directory)], check=False, capture_output=True)
-    assert done.returncode == -9
-    assert take_all(open_spool()) == line(1, 80) + line(2, 80)
