@@ -10,16 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.events.flood import AUTHS, PROCESS_FACTOR, SECOND, FloodControl
+from service.events.flood import AUTHS, PROCESS_FACTOR, SECOND, FloodControl, TokenBuckets
 from service.events.request import Address
 from service.events.types import UserLogoutSuppressed
 from service.telemetry.metrics import Metrics
-from tests.events.test_token_buckets import Clock
 
 NEVER = 3600
 """Seconds of a window that does not end while a test runs."""
 CLIENT = ip_address("203.0.113.77")
 STRANGERS = [ip_address(f"198.51.100.{host}") for host in range(100)]
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self, now: int = 0) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
 
 
 class Summaries:
@@ -97,7 +106,7 @@ async def test_all_clients_together_have_four_times_as_much() -> None:
     await flood.close()
 
 
-async def test_while_the_process_has_no_room_a_client_uses_up_nothing_of_its_own() -> None:
+async def test_a_process_without_room_uses_up_nothing_of_a_client() -> None:
     clock = Clock()
     flood = flood_control(Summaries(), clock=clock)
     for stranger in STRANGERS[:PROCESS_FACTOR]:
@@ -186,7 +195,7 @@ async def test_a_window_that_is_over_is_one_summary() -> None:
     await flood.close()
 
 
-async def test_a_call_that_comes_while_a_summary_is_written_is_counted_in_the_next() -> None:
+async def test_a_call_during_the_writing_is_counted_in_the_next() -> None:
     summaries = Summaries()
     flood = flood_control(summaries, window=0)
     recorded(flood, CLIENT, 11)
@@ -199,7 +208,7 @@ async def test_a_call_that_comes_while_a_summary_is_written_is_counted_in_the_ne
 
 
 @pytest.mark.parametrize("failure", [False, ValueError("eyJ.secret")], ids=["not recorded", "the recorder breaks"])
-async def test_a_summary_that_was_not_recorded_is_tried_again_unchanged(
+async def test_a_summary_not_recorded_is_tried_again_unchanged(
     failure: bool | Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those whom it counts were told its id."""
@@ -218,7 +227,7 @@ async def test_a_summary_that_was_not_recorded_is_tried_again_unchanged(
     await flood.close()
 
 
-async def test_while_no_summary_is_recorded_the_calls_gather_in_one_more_window() -> None:
+async def test_while_none_is_recorded_calls_gather_in_one_more_window() -> None:
     summaries = Summaries([False] * 1000)
     flood = flood_control(summaries, window=0)
     recorded(flood, CLIENT, 10)
@@ -282,3 +291,64 @@ async def test_lines_and_counts_of_summaries_add_up_to_the_calls(
     }
     assert len({summary.event_id for summary in summaries.recorded}) == len(summaries.recorded)
     assert told.count(None) + sum(summary.count for summary in summaries.recorded) == len(told)
+
+
+# --- Token buckets alone ---------------------------------------------------------------------------------------------
+
+
+def taken(buckets: TokenBuckets, key: str, tries: int = 1000) -> int:
+    return sum(buckets.take(key) for _ in range(tries))
+
+
+@pytest.mark.parametrize(
+    ("per_second", "seconds", "tokens"),
+    [
+        (5, 0.199999999, 0),
+        (5, 0.2, 1),
+        (5, 9.9, 49),
+        (5, 11, 50),
+        (5 / 60, 11.999999999, 0),
+        (5 / 60, 12, 1),
+        (3, 0.333333333, 0),  # a rate that divides no second is rounded down
+    ],
+)
+def test_an_empty_bucket_fills_evenly_up_to_its_burst(per_second: float, seconds: float, tokens: int) -> None:
+    clock = Clock()
+    buckets = TokenBuckets(per_second=per_second, burst=50, clock=clock)
+    assert taken(buckets, "a") == 50
+    clock.now += round(seconds * SECOND)
+    assert taken(buckets, "a") == tokens
+
+
+def test_full_buckets_are_forgotten_and_no_others() -> None:
+    """10,000 strangers within 5 s, of whom each comes once: a bucket of theirs is full again after 1 s."""
+    clock = Clock()
+    buckets = TokenBuckets(per_second=1, burst=10, clock=clock)
+    taken(buckets, "flooder")
+    most = 0
+    for stranger in range(10_000):
+        assert buckets.take(str(stranger))
+        most = max(most, len(buckets))
+        clock.now += SECOND // 2000
+    assert most <= 2 * 2001
+    assert taken(buckets, "flooder") == 5
+
+
+@given(
+    per_second=st.integers(1, 1_000_000),
+    burst=st.integers(1, 100),
+    start=st.integers(0, 10**18),
+    pauses=st.lists(st.integers(0, 3 * SECOND) | st.integers(0, 3000), min_size=1, max_size=300),
+)
+def test_within_any_time_burst_and_rate_are_kept(per_second: int, burst: int, start: int, pauses: list[int]) -> None:
+    """Exactly, in whole numbers: between any two tokens, both counted."""
+    clock = Clock(start)
+    buckets = TokenBuckets(per_second=per_second, burst=burst, clock=clock)
+    times = []
+    for pause in pauses:
+        clock.now += pause
+        if buckets.take("a"):
+            times.append(clock.now)
+    for first, began in enumerate(times):
+        for last, ended in enumerate(times[first:], first):
+            assert (last - first + 1 - burst) * SECOND <= per_second * (ended - began)

@@ -166,7 +166,7 @@ async def test_a_caller_who_no_longer_waits_holds_nobody_up(open_log: Open) -> N
 @pytest.mark.parametrize(
     "refusal", [FULL, 0, RuntimeError("a mistake of ours")], ids=["ENOSPC", "nothing was written", "whatever else"]
 )
-async def test_what_the_output_refuses_is_delivered_from_the_spool_in_order(
+async def test_what_the_output_refuses_is_delivered_in_order(
     open_log: Open, refusal: int | Exception, *, may_block: bool
 ) -> None:
     output = FakeOutput([refusal, refusal, 100, refusal], may_block=may_block)
@@ -213,7 +213,7 @@ async def test_a_stalled_pipe_is_given_a_moment_while_the_loop_goes_on(open_log:
     assert log.counted("events_spooled_total") == 1
 
 
-async def test_a_reader_gets_its_moment_also_after_the_loop_was_held_up(
+async def test_a_reader_gets_its_moment_after_the_loop_was_held_up(
     open_log: Open, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.events.log.MIN_WRITE_TIME", TIMEOUT)
@@ -334,7 +334,7 @@ async def test_a_late_write_that_comes_back_in_time_answers_true(open_log: Open,
     assert log.lost == 0
 
 
-async def test_a_write_that_came_back_while_the_loop_was_held_up_is_not_late(
+async def test_a_write_is_not_late_because_the_loop_was_held_up(
     open_log: Open, hanging: HangingOutput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -392,7 +392,7 @@ async def test_what_neither_takes_is_lost_counted_and_said_once(
     [OSError(errno.EMFILE, "Too many open files"), RuntimeError("secret")],
     ids=["too many files", "whatever else"],
 )
-async def test_new_lines_are_answered_in_time_while_the_spool_cannot_be_read(
+async def test_a_spool_that_cannot_be_read_takes_new_lines_in_time(
     open_log: Open, spool: FaultySpool, problem: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = FakeOutput([FULL])
@@ -425,7 +425,7 @@ async def test_a_spool_that_hangs_delays_nobody_and_loses_nothing(open_log: Open
     assert log.lost == 0
 
 
-async def test_no_more_than_so_many_lines_are_kept_while_the_spool_hangs(open_log: Open, spool: FaultySpool) -> None:
+async def test_a_spool_that_hangs_keeps_so_many_lines_in_memory(open_log: Open, spool: FaultySpool) -> None:
     output = FakeOutput()
     output.refuses = FULL
     log = await open_log(output, answer=ANSWER)
@@ -460,7 +460,7 @@ async def test_a_disk_that_does_not_answer_is_a_problem_until_it_does(
 # --- What other processes left ---------------------------------------------------------------------------------------
 
 
-async def test_what_was_left_is_delivered_at_the_start_before_anything_new(open_log: Open, directory: Path) -> None:
+async def test_what_was_left_is_delivered_before_anything_new(open_log: Open, directory: Path) -> None:
     leave(directory, line(1) + line(2), line(3) + b'{"event":"to')
     leave(directory, line(4))
     output = FakeOutput()

@@ -108,7 +108,7 @@ def test_a_full_pipe_blocks_nobody_and_stays_as_it_was(pipe: tuple[int, int]) ->
     os.write(writer, b"still open")
 
 
-def test_a_terminal_finishes_the_line_that_it_took_in_part_before_another_one() -> None:
+def test_a_terminal_finishes_a_begun_line_before_another_one() -> None:
     """Older lines may come out of the spool first; the begun one comes again later, as a whole."""
     reader, writer = pty.openpty()
     tty.setraw(writer, termios.TCSANOW)
@@ -166,7 +166,7 @@ def test_a_fifo_is_written_to_without_waiting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["wb", "ab"], ids=[">", ">>"])
-def test_a_redirected_standard_output_is_shared_with_the_rest_of_the_script(path: Path, mode: str) -> None:
+def test_a_redirected_stdout_is_shared_with_the_whole_script(path: Path, mode: str) -> None:
     """As in `{ echo before; serve; echo after; } > log`."""
     with path.open(mode, buffering=0) as script, as_standard_output(script.fileno()):
         os.write(1, b"before\n")
@@ -180,9 +180,7 @@ def test_a_redirected_standard_output_is_shared_with_the_rest_of_the_script(path
     assert path.with_suffix(".1").read_bytes() == b"before\nline\nafter\nline\n"
 
 
-def test_a_redirected_standard_output_that_we_may_not_open_is_written_where_it_stands(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redirected_stdout_that_we_may_not_open_is_written_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell of another user has opened it for us."""
     with path.open("wb", buffering=0) as script, as_standard_output(script.fileno()):
         script.write(b"before\n")
@@ -224,7 +222,7 @@ def test_a_file_that_was_rotated_away_is_opened_anew(file: LogFile, path: Path, 
     assert open_files() == before
 
 
-def test_what_takes_the_place_of_a_file_and_is_none_takes_no_lines(file: LogFile, path: Path) -> None:
+def test_what_takes_a_files_place_and_is_none_takes_no_lines(file: LogFile, path: Path) -> None:
     """Opened for reading too, a FIFO would be its own reader."""
     path.unlink()
     os.mkfifo(path)

@@ -37,9 +37,7 @@ def refuse(number: int) -> Callable[..., Any]:
 # --- In and out ------------------------------------------------------------------------------------------------------
 
 
-def test_lines_come_out_in_their_order_and_stay_until_they_are_delivered(
-    open_spool: OpenSpool, directory: Path
-) -> None:
+def test_lines_come_out_in_order_and_stay_until_delivered(open_spool: OpenSpool, directory: Path) -> None:
     spool = open_spool()
     lines = numbered(5, length=1000)
     spool.append(b"".join(lines[:3]))
@@ -108,7 +106,7 @@ def test_it_takes_no_more_than_its_bound(open_spool: OpenSpool) -> None:
 
 @pytest.mark.parametrize("call", ["write", "fdatasync", "fsync"])
 @pytest.mark.parametrize("can_be_cut_off", [True, False])
-def test_what_a_failed_append_left_is_neither_delivered_nor_adopted(
+def test_what_a_failed_append_left_is_never_delivered(
     open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch, call: str, *, can_be_cut_off: bool
 ) -> None:
     spool = open_spool(fsync=True)
@@ -242,7 +240,7 @@ def test_a_segment_that_cannot_be_read_is_set_aside(
     ]
 
 
-def test_too_many_open_files_are_no_reason_to_set_a_segment_aside(
+def test_too_many_open_files_set_no_segment_aside(
     open_spool: OpenSpool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave(directory, line(1))
@@ -280,7 +278,7 @@ def test_what_is_no_event_line_is_passed_over_with_one_warning(
 
 
 @pytest.mark.parametrize("when", ["before we start", "while we run"])
-def test_what_a_killed_process_left_is_adopted_and_what_a_living_one_holds_is_not(
+def test_what_killed_processes_left_is_adopted_no_living_ones(
     open_spool: OpenSpool, directory: Path, when: str
 ) -> None:
     lines = b"".join(numbered(3))

@@ -29,7 +29,7 @@ def test_the_time_is_now_in_utc_with_microseconds() -> None:
     assert abs(datetime.fromisoformat(text) - datetime.now(UTC)) < timedelta(seconds=5)
 
 
-def test_event_ids_are_uuids_v7_in_the_order_in_which_they_were_made() -> None:
+def test_event_ids_are_uuids_v7_in_the_order_of_their_making() -> None:
     ids = [new_event_id() for _ in range(10_000)]
     assert {(uuid.UUID(event_id).version, uuid.UUID(event_id).variant) for event_id in ids} == {(7, uuid.RFC_4122)}
     assert all(earlier < later for earlier, later in pairwise(ids))

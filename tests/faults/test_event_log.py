@@ -55,7 +55,7 @@ def metric(url: str, name: str) -> float:
 
 
 @pytest.mark.fault
-def test_a_reader_that_stops_for_30_s_delays_nobody_and_misses_nothing(figure: Figure) -> None:
+def test_a_reader_that_stops_delays_nobody_and_misses_nothing(figure: Figure) -> None:
     request = logouts(valid(500))
     with serve_to_pipe() as (server, reader):
         before = steady(server.url, request, rate=500, seconds=3)
@@ -82,7 +82,7 @@ def test_a_reader_that_stops_for_30_s_delays_nobody_and_misses_nothing(figure: F
     assert list(dict.fromkeys(ids)) == sorted(recorded)
 
 
-def test_events_of_a_full_disk_wait_in_the_spool_until_there_is_room(tmp_path: Path, figure: Figure) -> None:
+def test_events_of_a_full_disk_wait_in_the_spool_for_room(tmp_path: Path, figure: Figure) -> None:
     (tmp_path / "disk").mkdir()
     with small_disk(tmp_path / "disk") as disk:
         event_log, spool = disk / "events.jsonl", tmp_path / "spool"
@@ -106,7 +106,7 @@ def test_events_of_a_full_disk_wait_in_the_spool_until_there_is_room(tmp_path: P
     figure("delivered after there was room again", took, "s", bound=RETURN)
 
 
-def test_what_neither_log_nor_spool_takes_is_told_and_counted_exactly(tmp_path: Path, figure: Figure) -> None:
+def test_what_neither_log_nor_spool_takes_is_counted_exactly(tmp_path: Path, figure: Figure) -> None:
     (tmp_path / "disk").mkdir()
     with small_disk(tmp_path / "disk") as disk:
         event_log, spool = disk / "events.jsonl", disk / "spool"
