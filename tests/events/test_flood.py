@@ -195,18 +195,6 @@ async def test_a_window_that_is_over_is_one_summary() -> None:
     await flood.close()
 
 
-async def test_a_call_during_the_writing_is_counted_in_the_next() -> None:
-    summaries = Summaries()
-    flood = flood_control(summaries, window=0)
-    recorded(flood, CLIENT, 11)
-    await summaries.begun.acquire()
-    told = call(flood)
-    for _ in range(2):
-        await summaries.ended.acquire()
-    assert [(summary.count, summary.event_id == told) for summary in summaries.recorded] == [(1, False), (1, True)]
-    await flood.close()
-
-
 @pytest.mark.parametrize("failure", [False, ValueError("eyJ.secret")], ids=["not recorded", "the recorder breaks"])
 async def test_a_summary_not_recorded_is_tried_again_unchanged(
     failure: bool | Exception, caplog: pytest.LogCaptureFixture
