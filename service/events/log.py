@@ -83,6 +83,7 @@ def _settle(future: asyncio.Future[Any], result: object, problem: Exception | No
         future.set_result(result)
     else:
         future.set_exception(problem)
+        future.exception()  # whoever asked may have been cancelled; that is no reason for asyncio to complain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

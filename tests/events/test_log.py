@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import threading
@@ -588,3 +589,14 @@ def test_a_disk_that_answers_after_the_loop_is_closed_is_ignored() -> None:
     free.set()
     thread.join(TIMEOUT)
     assert not thread.is_alive()
+
+
+async def test_asyncio_complains_of_no_error_that_nobody_hears() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    thread = CallThread("calls")
+    await asyncio.wait({thread.run(divmod, 7, 0)})
+    assert await thread.run(abs, -1) == 1, "the thread lives on"
+    gc.collect()
+    assert complaints == []
+    thread.stop()
