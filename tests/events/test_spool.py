@@ -277,20 +277,14 @@ def test_what_is_no_event_line_is_passed_over_with_one_warning(
 # --- What dead processes leave ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", ["before we start", "while we run"])
-def test_what_killed_processes_left_is_adopted_no_living_ones(
-    open_spool: OpenSpool, directory: Path, when: str
-) -> None:
-    lines = b"".join(numbered(3))
-    with holder(directory, lines) as process, holder(directory, line(9)):
-        spool = open_spool() if when == "while we run" else None
-        if spool is not None:
-            assert take_all(spool) == b""
+def test_lines_of_a_killed_process_are_adopted_of_no_living_one(open_spool: OpenSpool, directory: Path) -> None:
+    with holder(directory, line(1)) as process, holder(directory, line(9)):
+        spool = open_spool()
+        assert take_all(spool) == b""
         process.kill()
         process.wait()
-        spool = spool or open_spool()
         spool.look_after()
-        assert take_all(spool) == lines
+        assert take_all(spool) == line(1)
 
 
 def test_of_two_processes_only_one_gets_what_was_left(directory: Path) -> None:
