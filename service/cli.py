@@ -22,9 +22,8 @@ from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason, Verdict
 from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
-from service.events.asyncapi import asyncapi
-from service.events.schemas import schemas
-from service.events.spool_command import print_waiting
+from service.events.schemas import asyncapi, schemas
+from service.events.spool_files import print_waiting
 from service.events.types import timestamp_of
 from service.resources import (
     check_clerk_api,

@@ -89,7 +89,7 @@ async def open_resources(
         log = EventLog(event_log or open_event_log(settings), spool, metrics)
         await log.start()
         stack.push_async_callback(log.close)
-        recorder = Recorder(log, __version__, metrics)
+        recorder = Recorder(log.append, __version__, metrics)
         clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
         keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
         revocations = await stack.enter_async_context(open_revocations(settings, metrics))

@@ -9,8 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from service.events.request import Address
@@ -70,16 +68,6 @@ class TokenBuckets:
         return True
 
 
-@dataclass(slots=True)
-class _Window:
-    """Suppressed calls that one summary will count. It opens with the first of them."""
-
-    event_id: str = field(default_factory=new_event_id)
-    start: str = field(default_factory=now)
-    end: str = ""
-    count: int = 0
-
-
 class FloodControl:
     """Tells whether a call is recorded by itself, and counts those that are not.
 
@@ -115,9 +103,10 @@ class FloodControl:
         # From the start at 0, so that Prometheus sees the first increase, too.
         self._suppressed = {auth: metrics.suppressed.labels(auth) for auth in AUTHS}
         self._seconds = window
-        self._open: _Window | None = None
-        self._over: _Window | None = None
-        self._closing = asyncio.Event()
+        self._open: UserLogoutSuppressed | None = None
+        """The summary that counts calls now, from the first of them on."""
+        self._over: UserLogoutSuppressed | None = None
+        """The one that is to be written."""
         self._writer: asyncio.Task[None] | None = None
 
     def admits(self, session_id: str | None, address: Callable[[], Address | None]) -> bool:
@@ -137,7 +126,10 @@ class FloodControl:
         """Count a call instead of recording it; return the ``event_id`` of the summary that counts it."""
         self._suppressed[auth].inc()
         if self._open is None:
-            self._open = _Window()
+            start = now()
+            self._open = UserLogoutSuppressed(
+                event_id=new_event_id(), timestamp=start, count=0, window_start=start, window_end=start
+            )
         self._open.count += 1
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_summaries(), name="flood control")
@@ -145,33 +137,29 @@ class FloodControl:
 
     async def close(self) -> None:
         """Write at once what is still to be written. To be called when no more calls come."""
-        self._closing.set()
         if self._writer is not None:
-            await self._writer
+            self._writer.cancel()
+            await asyncio.wait({self._writer})
         while self._over or self._open:
             if not await self._write_summary():
-                missing = sum(window.count for window in (self._over, self._open) if window)
+                missing = sum(summary.count for summary in (self._over, self._open) if summary)
                 logger.error("%d suppressed calls could not be recorded", missing)
                 return
 
     async def _write_summaries(self) -> None:
         while self._over or self._open:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), self._seconds)
-                break
+            await asyncio.sleep(self._seconds)
             await self._write_summary()
         self._writer = None
 
     async def _write_summary(self) -> bool:
-        """Write the window that is over; where none is left from before, the open one is over now."""
-        over = self._over = self._over or self._open
-        assert over is not None  # noqa: S101 - who calls has looked
-        if over is self._open:
-            self._open = None
-            over.end = now()
-        summary = UserLogoutSuppressed(
-            event_id=over.event_id, timestamp=now(), count=over.count, window_start=over.start, window_end=over.end
-        )
+        """Write the summary that is left from before; where there is none, the open one, whose window ends now."""
+        summary = self._over or self._open
+        assert summary is not None  # noqa: S101 - who calls has looked
+        summary.timestamp = now()
+        if summary is self._open:
+            self._over, self._open = summary, None
+            summary.window_end = summary.timestamp
         try:
             recorded = await self._record(summary)
         except Exception as error:  # noqa: BLE001 - our own mistakes must not end the counting either

@@ -5,13 +5,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from service.events.outputs import MAX_LINE, Output, whole_lines
+from service.events.outputs import MAX_LINE, Output
 from service.events.spool import Spool
 from service.events.types import now
 from service.telemetry.diagnostics import where
@@ -20,8 +19,6 @@ from service.telemetry.throttle import LogThrottle
 
 logger = logging.getLogger("service.events")
 
-READ_BYTES = 1 << 16
-"""Bytes read from the spool at once."""
 APPEND_BYTES = 1 << 20
 """Bytes written to the spool at once."""
 MAX_WAITING = 10_000
@@ -29,6 +26,8 @@ MAX_WAITING = 10_000
 READER_BEHIND = "its reader is behind"
 MIN_WRITE_TIME = 0.01
 """Seconds that a write to the output gets in any case, also when the event loop itself was held up before it."""
+POLL = 0.005
+"""Seconds between two looks, at shutdown, whether there is still something to write."""
 CLOSE_TIMEOUT = 0.25
 """Seconds to wait for a disk at shutdown."""
 
@@ -84,7 +83,7 @@ def _settle(future: asyncio.Future[Any], result: object, problem: Exception | No
         future.set_result(result)
     else:
         future.set_exception(problem)
-        future.exception()  # whoever asked may have gone; that is no reason for asyncio to complain
+        future.exception()  # whoever asked may have been cancelled; that is no reason for asyncio to complain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +140,7 @@ class EventLog:
         metrics.spool_bytes.set_function(lambda: spool.size)
         self._timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
-        self._output_thread = CallThread("event log") if output.may_block else None
+        self._output_thread = CallThread("event log")
         self._spool_thread = CallThread("spool")
         self._waiting: deque[Line] = deque()
         self._batch: list[Line] = []  # lines that are under way to the output or to the spool
@@ -149,9 +148,8 @@ class EventLog:
         self._spooling = False
         self._late: list[Line] | None = None  # of a late write that has not come back, the lines that are not spooled
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None  # delivers, or waits for a reader that is behind
+        self._task: asyncio.Task[None] | None = None  # delivers
         self._looking: asyncio.Task[NoReturn] | None = None
-        self._idle = asyncio.Event()
         self._closed = False
         self._spool_hangs = False
         self._output_problem: str | None = None
@@ -200,15 +198,14 @@ class EventLog:
         self._waiting.append(line)
         if not self._busy:
             self._busy = True
-            self._idle.clear()
             self._loop.call_soon(self._write_next)
         return line.recorded
 
     async def close(self) -> None:
         """Wait until each line is decided, deliver for at most 1 s what waits in the spool, and close both."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timeouts.drain):
-                await self._idle.wait()
+        until = self._loop.time() + self._timeouts.drain
+        while (self._busy or self._spooling) and self._loop.time() < until:  # noqa: ASYNC110 - no event for shutdown alone
+            await asyncio.sleep(POLL)
         self._closed = True
         for task in (self._task, self._looking):
             if task is not None:
@@ -217,13 +214,9 @@ class EventLog:
         self._lose([*self._batch, *self._waiting], "the process ends")
         if self._spool.size:
             logger.warning("%d bytes of events wait in the spool for the next start", self._spool.size)
-        closing = {self._spool_thread.run(self._spool.close)}
+        closing = {self._spool_thread.run(self._spool.close), self._output_thread.run(self._output.close)}
         self._spool_thread.stop()
-        if self._output_thread is None:
-            self._output.close()
-        else:
-            closing.add(self._output_thread.run(self._output.close))
-            self._output_thread.stop()
+        self._output_thread.stop()
         await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
 
     def _write_next(self) -> None:
@@ -232,8 +225,6 @@ class EventLog:
             self._start_spooling(None)
         self._busy = bool(self._waiting)
         if not self._waiting:
-            if not self._spooling:
-                self._idle.set()
             return
         lines, room = [], APPEND_BYTES if self._spooling else self._output.max_write
         while self._waiting and (room := room - len(self._waiting[0].data)) >= 0:
@@ -248,23 +239,20 @@ class EventLog:
     def _write_to_output(self, lines: list[Line]) -> None:
         self._batch = lines
         data = b"".join([line.data for line in lines])
-        late_at = lines[0].deadline - self._timeouts.answer + self._timeouts.output
-        late_at = max(late_at, self._loop.time() + MIN_WRITE_TIME)
-        if self._output_thread is not None:
+        if not self._output.may_block:
+            taken, error = 0, None
+            try:
+                taken = self._output.write(data)
+            except Exception as problem:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
+                error = problem
+            if not isinstance(error, BlockingIOError):
+                self._written(lines, taken, error)
+                return
+        now = self._loop.time()
+        late_at = max(lines[0].deadline - self._timeouts.answer + self._timeouts.output, now + MIN_WRITE_TIME)
+        if self._output.may_block:
             self._timer = self._loop.call_at(late_at, self._loop.call_soon, self._write_is_late, lines)
-            self._output_thread.submit(partial(self._written, lines), self._output.write, data)
-            return
-        taken, error = 0, None
-        try:
-            taken = self._output.write(data)
-        except BlockingIOError:
-            self._waiting.extendleft(reversed(lines))
-            self._batch = []
-            self._task = self._loop.create_task(self._wait_for_reader(late_at), name="event log")
-            return
-        except Exception as problem:  # noqa: BLE001 - whatever breaks, nobody may wait for ever
-            error = problem
-        self._written(lines, taken, error)
+        self._output_thread.submit(partial(self._written, lines), self._output.write, data, late_at - now)
 
     def _written(self, lines: list[Line], taken: int | None, error: Exception | None) -> None:
         """A write to the output has come back. ``lines`` loses those that were taken."""
@@ -294,14 +282,6 @@ class EventLog:
         if error is not None:
             self._start_spooling(_in_words(error))
         self._loop.call_soon(self._write_next)
-
-    async def _wait_for_reader(self, until: float) -> None:
-        try:
-            async with asyncio.timeout_at(until):
-                await self._room_for_more()
-        except TimeoutError:
-            self._start_spooling(READER_BEHIND)
-        self._write_next()
 
     def _write_is_late(self, lines: list[Line]) -> None:
         if self._batch is not lines:
@@ -347,43 +327,24 @@ class EventLog:
         """Carry the oldest lines from the spool to the output, however long it takes, until none wait."""
         while True:
             try:
-                lines = await self._spool_thread.run(self._spool.next_lines, READ_BYTES)
-                if not (lines or self._busy or self._spool.size):
+                lines = await self._spool_thread.run(self._spool.next_lines, self._output.max_write)
+                if lines:
+                    await self._deliver_some(lines)
+                elif not (self._busy or self._spool.size):
                     break
-                await self._deliver_some(lines)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with either, it is tried again
                 self._output_fails(_in_words(error))
-                if isinstance(error, BlockingIOError) and self._output_thread is None:
-                    await self._room_for_more()
-                else:
+                if not isinstance(error, BlockingIOError):  # then it has been waited for already
                     await asyncio.sleep(self._timeouts.retry)
         self._spooling = False
         self._write_next()
 
     async def _deliver_some(self, lines: bytes) -> None:
-        """Write to the output, and have the spool forget what it took before it had to be waited for."""
-        taken = 0
-        try:
-            while taken < len(lines):
-                some = whole_lines(lines[taken:], self._output.max_write)
-                if self._output_thread is None:
-                    taken += self._output.write(some)
-                else:
-                    taken += await self._output_thread.run(self._output.write, some)
-        finally:
-            if taken:
-                self._output_problem = None
-                self._spool_thread.run(self._spool.delivered, taken)
-                self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
-
-    async def _room_for_more(self) -> None:
-        """Wait until an output that never blocks can be written to."""
-        room = asyncio.Event()
-        self._loop.add_writer(self._output.fileno(), room.set)
-        try:
-            await room.wait()
-        finally:
-            self._loop.remove_writer(self._output.fileno())
+        """Write once to the output, and have the spool forget what it took."""
+        taken = await self._output_thread.run(self._output.write, lines, self._timeouts.retry)
+        self._output_problem = None
+        self._spool_thread.run(self._spool.delivered, taken)
+        self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
 
     # --- What is lost, and what the operator is told ---
 

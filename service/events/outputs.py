@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import select
 import stat
 from pathlib import Path
 from typing import Protocol
@@ -24,22 +25,16 @@ class Output(Protocol):
 
     ``write`` is given at most ``max_write`` bytes of whole lines, and returns how many bytes of whole lines were taken
     from the start, at least one line; a line that was taken in part never runs into the next one. Where none was taken
-    it raises OSError, and BlockingIOError where the reader is behind. If it ``may_block``, it and ``close`` may take
-    any time and must be called in a thread. ``close`` leaves standard output itself open.
+    it raises OSError, and BlockingIOError where the reader is still behind after ``timeout`` seconds. With a timeout,
+    or if it ``may_block``, it must be called in a thread. ``close`` leaves standard output itself open.
     """
 
     name: str
     max_write: int
     may_block: bool
 
-    def fileno(self) -> int: ...  # noqa: D102
-    def write(self, lines: bytes) -> int: ...  # noqa: D102
+    def write(self, lines: bytes, timeout: float = 0.0) -> int: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
-
-
-def whole_lines(data: bytes, limit: int) -> bytes:
-    """Return the whole lines among the first ``limit`` bytes."""
-    return data[: data.rfind(b"\n", 0, limit) + 1]
 
 
 def sync_directory(path: Path) -> None:
@@ -65,14 +60,17 @@ class Stream:
         self.name = name
         self._output = InheritedDescriptor(descriptor)
         self.may_block = self._output.may_block
-        self.fileno = self._output.fileno
         self.close = self._output.close
+        self._room = select.poll()
+        self._room.register(self._output.fileno(), select.POLLOUT)
         self._begun = b""
         self._gone = 0
         """Bytes of the begun line that are written already."""
 
-    def write(self, lines: bytes) -> int:
+    def write(self, lines: bytes, timeout: float = 0.0) -> int:
         """Write once; return how many bytes of whole lines were taken, or raise BlockingIOError."""
+        if timeout and not self._room.poll(1000 * timeout):
+            raise BlockingIOError
         first = self._begun if not lines.startswith(self._begun) else b""  # it may be the one that comes again
         data = first + lines
         taken = self._gone + self._output.write(data[self._gone :])
@@ -107,11 +105,9 @@ class LogFile:
         self._open()
 
     def _open(self) -> None:
-        flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        try:  # for reading too, so that its end can be looked at; 0640, because the lines hold user ids
-            descriptor = os.open(self._path, os.O_RDWR | flags, 0o640)
-        except PermissionError:
-            descriptor = os.open(self._path, os.O_WRONLY | flags, 0o640)
+        # For reading too, so that its end can be looked at; 0640, because the lines hold user ids.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        descriptor = os.open(self._path, flags, 0o640)
         try:
             opened = os.fstat(descriptor)
             if not stat.S_ISREG(opened.st_mode):
@@ -129,11 +125,7 @@ class LogFile:
         self._end: int | None = None
         """Where our last write ended, if with a whole line."""
 
-    def fileno(self) -> int:
-        """Return the file descriptor."""
-        return self._fd
-
-    def write(self, lines: bytes) -> int:
+    def write(self, lines: bytes, timeout: float = 0.0) -> int:  # noqa: ARG002 - nobody reads, so nobody is behind
         """Append lines, in one ``write(2)``.
 
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
@@ -145,7 +137,9 @@ class LogFile:
         if not is_there:
             self._open()
         size = os.fstat(self._fd).st_size
-        newline = b"" if size == self._end or self._ends_whole(size) else b"\n"
+        # The end is read only where somebody else wrote.
+        ends_whole = size in {0, self._end} or os.pread(self._fd, 1, size - 1) == b"\n"
+        newline = b"" if ends_whole else b"\n"
         taken = os.write(self._fd, newline + lines) - len(newline)
         whole = lines.rfind(b"\n", 0, max(taken, 0)) + 1
         self._end = size + len(newline) + taken if whole == taken else None  # -1: not even the newline was taken
@@ -158,13 +152,6 @@ class LogFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-    def _ends_whole(self, size: int) -> bool:
-        """Tell whether the file, of this size, ends with a whole line. It is read only where somebody else wrote."""
-        try:
-            return size == 0 or os.pread(self._fd, 1, size - 1) == b"\n"
-        except OSError:
-            return False  # we may not read it; an empty line does no harm
 
 
 def open_output(event_log: str, *, fsync: bool = False) -> Output:

@@ -5,29 +5,13 @@ structlog's own loggers write inside the call, under a lock, and freeze the even
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from types import SimpleNamespace
 
 import orjson
 import structlog
 
 from service.events.types import Event
 from service.telemetry.metrics import Children, Metrics
-
-
-class Log(Protocol):
-    """What takes the lines."""
-
-    def append(self, line: bytes) -> Awaitable[bool]:
-        """Take one line; tell, when awaited, whether it was taken."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _LineLogger:
-    """The logger that structlog wraps."""
-
-    info: Callable[[bytes], Awaitable[bool]]
 
 
 def _render(_logger: object, _method: str, event_dict: structlog.typing.EventDict) -> bytes:
@@ -42,14 +26,16 @@ class Recorder:
     """Records events in one log.
 
     Args:
-        log: takes the lines.
+        append: takes a line; tells, when awaited, whether it was taken.
         service_version: goes into every line.
         metrics: where the recorded events are counted.
     """
 
-    def __init__(self, log: Log, service_version: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, append: Callable[[bytes], Awaitable[bool]], service_version: str, metrics: Metrics | None = None
+    ) -> None:
         self._logger = structlog.wrap_logger(
-            _LineLogger(log.append),
+            SimpleNamespace(info=append),
             processors=[_render],
             wrapper_class=structlog.make_filtering_bound_logger(0),  # LOG_LEVEL must never filter an event
             context_class=dict,

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from service.events.outputs import MAX_LINE, sync_directory, whole_lines
+from service.events.outputs import MAX_LINE, sync_directory
 from service.events.spool_files import PROBE, REST, LockedDirectory, directories, event_lines, make_or_check
 
 logger = logging.getLogger("service.spool")
 
 SEGMENT_BYTES = 1 << 20
 """Bytes after which the next segment begins."""
-MAX_ADOPTED = 1000
-"""Segments of dead processes that one look moves, and directories that it goes through: lines wait meanwhile."""
+MAX_ADOPTED = 100
+"""Directories that a look goes through, and so the most that are held open; lines wait meanwhile."""
 FULL = "it holds EVENT_SPOOL_MAX_BYTES"
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -51,9 +51,11 @@ class Spool:
         self._max_bytes = max_bytes
         self._fsync = fsync
         self._own: LockedDirectory | None = None
+        self._adopted: list[LockedDirectory] = []
+        """Those of dead processes, until their lines are delivered."""
         self._segments: deque[Segment] = deque()
         self._number = 0
-        """That of the newest segment."""
+        """That of our newest segment."""
         self._writer = -1
         """A descriptor of the last segment, if that is written to."""
         self._delivering = b""
@@ -75,10 +77,8 @@ class Spool:
             # First, because what was left may be what fills the disk.
             self._adopt()
             probe = self._own_directory().path / PROBE
-            try:
-                probe.write_bytes(b" " * MAX_LINE)
-            finally:
-                probe.unlink(missing_ok=True)
+            probe.write_bytes(b" " * MAX_LINE)
+            probe.unlink()
         except OSError as error:
             self._error = error.strerror
         else:
@@ -94,16 +94,13 @@ class Spool:
             if self.size + len(lines) > self._max_bytes:
                 raise OSError(errno.EDQUOT, FULL)
             directory = self._own_directory()
-            try:
-                if self._writer < 0:
-                    self._begin_segment(directory.path)
-                _write_all(self._writer, lines)
-                if self._fsync:
-                    os.fdatasync(self._writer)
-            except OSError:
-                self._end_segment()
-                raise
+            if self._writer < 0:
+                self._begin_segment(directory.path)
+            _write_all(self._writer, lines)
+            if self._fsync:
+                os.fdatasync(self._writer)
         except OSError as error:
+            self._end_segment()
             self._error = error.strerror
             raise
         self._error = None
@@ -113,14 +110,14 @@ class Spool:
             self._end_segment()
 
     def next_lines(self, limit: int) -> bytes:
-        """Return the oldest lines that were not delivered yet, at most ``limit`` bytes; empty when nothing waits.
+        """Return the oldest whole lines not delivered yet, at most ``limit`` bytes of them; empty when nothing waits.
 
         Raises:
             OSError: they cannot be read now (too many open files).
         """
         while self._segments and not self._delivering:
             self._begin_delivery()
-        return whole_lines(self._delivering, limit)
+        return self._delivering[: self._delivering.rfind(b"\n", 0, limit) + 1]
 
     def delivered(self, count: int) -> None:
         """Forget the next bytes of what ``next_lines`` returned: they have been delivered."""
@@ -128,7 +125,7 @@ class Spool:
         self._forget(count)
 
     def close(self) -> None:
-        """Give up the directory; what still waits in it is for the next process, without what has been delivered."""
+        """Give up the directories; what still waits is for the next process, without what has been delivered."""
         self._end_segment()
         if self._delivering:
             segment = self._segments[0].path
@@ -138,15 +135,18 @@ class Spool:
                     _write_all(file.fileno(), self._delivering)
                     os.fdatasync(file)
                 rest.rename(segment)
-        if self._own is not None:
-            self._own.close()
+        for directory in (*self._adopted, self._own):
+            if directory is not None:
+                directory.close()
+        self._adopted.clear()
         self._segments.clear()
         self._own, self._delivering = None, b""
 
     # --- Segments ---
 
     def _begin_segment(self, directory: Path) -> None:
-        path = self._next_path(directory)
+        self._number += 1
+        path = directory / f"{self._number:08}.jsonl"
         self._writer = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._segments.append(Segment(path))
         if self._fsync:
@@ -165,10 +165,6 @@ class Spool:
             self._segments.pop()
             with suppress(OSError):
                 segment.path.unlink()
-
-    def _next_path(self, directory: Path) -> Path:
-        self._number += 1
-        return directory / f"{self._number:08}.jsonl"
 
     def _begin_delivery(self) -> None:
         """Read the oldest segment. One that cannot be read stays where it is, for a person to look at."""
@@ -215,13 +211,12 @@ class Spool:
         return self._own
 
     def _adopt(self) -> None:
-        """Take over what dead processes left, as much as one look may."""
-        if self._own is not None:
-            self._own_directory()
-        room = MAX_ADOPTED
+        """Take over what dead processes left. It stays where it is: a disk that it has filled has no room for more."""
+        waiting = {segment.path.parent for segment in self._segments}
+        for done in [adopted for adopted in self._adopted if adopted.path not in waiting]:
+            self._adopted.remove(done)
+            done.close()
         for path in islice(directories(self._directory), MAX_ADOPTED):
-            if room <= 0 or (self._own is not None and path == self._own.path):
-                continue
             try:
                 left = LockedDirectory.lock(path)
             except OSError as error:
@@ -229,35 +224,15 @@ class Spool:
                     self._left_alone.add(path)
                     logger.warning("a directory in the spool is left alone: %s: %s", path.name, error.strerror)
                 continue
-            if left is None:
+            if left is None:  # another process holds it, or we do
                 continue
-            before = self.size
-            try:
-                room -= self._take_over(left, room)
-            finally:
-                if left is not self._own:
-                    left.close()
-            if self.size > before:
-                logger.warning("%d bytes of events that a process left behind are delivered now", self.size - before)
-
-    def _take_over(self, left: LockedDirectory, limit: int) -> int:
-        """Make a dead process's directory our own, or else move so many of its segments to ours; return how many.
-
-        The first one needs no room on the disk, which it may have filled.
-        """
-        self._end_segment()
-        segments = left.segments()
-        if self._own is None:
-            self._own = left
-            self._number = max((int(path.stem) for path in left.path.iterdir() if path.stem.isdecimal()), default=0)
-        else:
-            segments = segments[:limit]
-        for path in segments:
-            adopted = path if left is self._own else path.rename(self._next_path(self._own.path))
-            size = adopted.stat().st_size
-            self._segments.append(Segment(adopted, size))
-            self.size += size
-        return len(segments)
+            self._end_segment()
+            self._adopted.append(left)
+            found = [Segment(segment, segment.stat().st_size) for segment in left.segments()]
+            self._segments.extend(found)
+            if size := sum(segment.size for segment in found):
+                self.size += size
+                logger.warning("%d bytes of events that a process left behind are delivered now", size)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -22,13 +22,12 @@ class PageOutput:
 
     def __init__(self, output: Output) -> None:
         self.name, self.max_write, self.may_block = output.name, output.max_write, output.may_block
-        self.fileno, self.close = output.fileno, output.close
-        self._write = output.write
+        self._write, self.close = output.write, output.close
         self.lines: list[str] = []
 
-    def write(self, lines: bytes) -> int:
+    def write(self, lines: bytes, timeout: float = 0.0) -> int:
         """As ``Output`` has it."""
-        taken = self._write(lines)
+        taken = self._write(lines, timeout)
         self.lines += lines[:taken].decode().splitlines()
         return taken
 

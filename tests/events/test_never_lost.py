@@ -86,7 +86,7 @@ async def told(output: Output, spool: Path, sizes: list[int], timeouts: Timeouts
 @settings(max_examples=150, deadline=None)
 @given(sizes=batches, log=log_answers, spool=spool_answers)
 @example(sizes=[3, 3], log=[150, -errno.EIO], spool=[50, -errno.ENOSPC])
-def test_what_was_told_to_be_recorded_is_in_the_log_in_the_end_whole_and_in_order(
+def test_what_was_told_to_be_recorded_is_in_the_log_in_order(
     sizes: list[int], log: list[int], spool: list[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -111,7 +111,7 @@ def test_what_was_told_to_be_recorded_is_in_the_log_in_the_end_whole_and_in_orde
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=batches, log=st.lists(st.one_of(st.integers(1, 400), st.just(-errno.EAGAIN)), max_size=25))
-def test_a_stream_that_takes_what_it_likes_gets_every_line_once_and_in_order(sizes: list[int], log: list[int]) -> None:
+def test_a_stream_that_takes_what_it_likes_gets_each_line_once(sizes: list[int], log: list[int]) -> None:
     """As a terminal or a socket does; the file behind the descriptor only remembers."""
     with tempfile.TemporaryDirectory() as directory:
         path, spools = Path(directory, "events.log"), Path(directory, "spool")

@@ -96,20 +96,12 @@ def drop(key: str, keyword: str) -> Callable[[Schema], None]:
     ("change", "what"),
     [
         pytest.param(remove("origin"), ["origin: not always there", "origin: gone"], id="a key goes"),
-        pytest.param(lambda schema: schema["required"].remove("org_id"), ["org_id: not always there"], id="optional"),
         pytest.param(say("request_id", type=["string", "null"]), ["request_id: type"], id="null where there was none"),
-        pytest.param(say("user_id", type=["integer", "null"]), ["user_id: type"], id="another type"),
         pytest.param(say("schema_version", const=2), ["schema_version: const"], id="another version"),
         pytest.param(say("origin", maxLength=257), ["origin: maxLength"], id="longer"),
         pytest.param(drop("origin", "maxLength"), ["origin: maxLength"], id="as long as you like"),
-        pytest.param(say("event_id", pattern="^.*$"), ["event_id: pattern"], id="another pattern"),
         pytest.param(drop("timestamp", "format"), ["timestamp: format"], id="no time"),
         pytest.param(say("auth", enum=["verified"]), ["auth: enum"], id="a value goes"),
-        pytest.param(
-            say("auth", enum=[None, *schemas()["user_logout"]["properties"]["auth"]["enum"]]),
-            ["auth: type"],
-            id="null in an enumeration",
-        ),
         pytest.param(lambda schema: schema.update({"$id": "urn:x"}), ["$id"], id="another $id"),
     ],
 )
@@ -125,7 +117,6 @@ def test_an_incompatible_change_is_noticed(change: Callable[[Schema], None], wha
         pytest.param(say("auth", description="Said better."), id="a description"),
         pytest.param(say("initiated_by", enum=["user", "admin", "system", "agent", None]), id="a value more"),
         pytest.param(say("origin", maxLength=100), id="shorter"),
-        pytest.param(say("trace_id", type="string"), id="never null any more"),
         pytest.param(lambda schema: schema["properties"].update(later={"type": "string"}), id="a key more"),
         pytest.param(lambda schema: schema["required"].extend(OPTIONAL), id="always there now"),
     ],

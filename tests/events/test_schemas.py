@@ -5,34 +5,26 @@ import subprocess
 import sys
 import uuid
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from click.testing import CliRunner
 
 from service.clerk.verdict import Auth, Reason
+from service.cli import main
 from service.events import types
 from service.events.recorder import Recorder
-from service.events.schemas import schemas
-from service.events.types import Event, UserLogout, UserLogoutSuppressed, new_event_id, now
+from service.events.schemas import asyncapi, schemas
+from service.events.types import Event, UserLogoutSuppressed
 from tests.support.events import told
 from tests.support.lines import MAX_LINE, read_line
 
 ROOT = Path(__file__).parents[2]
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
-DRAFT_7_KEYWORDS = {
-    *("$schema", "$id", "$comment", "title", "description", "default", "examples"),
-    *("type", "enum", "const", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum"),
-    *("maxLength", "minLength", "pattern", "format", "contentMediaType", "contentEncoding"),
-    *("items", "additionalItems", "maxItems", "minItems", "uniqueItems", "contains"),
-    *("maxProperties", "minProperties", "required", "properties", "patternProperties", "additionalProperties"),
-    *("dependencies", "propertyNames", "if", "then", "else", "allOf", "anyOf", "oneOf", "not", "readOnly", "writeOnly"),
-}
+STANDARD = orjson.loads((ROOT / "tests/standards/asyncapi-3.0.0.json").read_bytes())
 
 EVENT_ID = "01990000-0000-7000-8000-000000000000"
 TIME = "2026-11-21T09:44:18.123456Z"
@@ -77,16 +69,14 @@ OWN: dict[str, dict[str, Any]] = {
 def line_of(event: Event) -> bytes:
     """The line that is emitted for an event."""
 
-    class OneLine:
-        line = b""
+    lines: list[bytes] = []
 
-        async def append(self, line: bytes) -> bool:
-            self.line = line
-            return True
+    async def append(line: bytes) -> bool:
+        lines.append(line)
+        return True
 
-    log = OneLine()
-    asyncio.run(Recorder(log, "1.2.3").record(event))
-    return log.line
+    asyncio.run(Recorder(append, "1.2.3").record(event))
+    return lines[0]
 
 
 def made(name: str, values: dict[str, Any]) -> Event:
@@ -117,16 +107,6 @@ def is_valid(line: dict[str, Any], name: str) -> bool:
     return by_2020_12
 
 
-def keywords(schema: dict[str, Any]) -> Iterator[str]:
-    """Every keyword in a schema and its subschemas."""
-    for keyword, value in schema.items():
-        yield keyword
-        subschemas = [*value.values()] if keyword == "properties" else value if isinstance(value, list) else [value]
-        for subschema in subschemas:
-            if isinstance(subschema, dict):
-                yield from keywords(subschema)
-
-
 # --- All of them -----------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +119,7 @@ def test_a_schema_is_valid_in_both_drafts_and_complete_in_itself(name: str) -> N
     schema = schemas()[name]
     for draft in (DRAFT_7, schema["$schema"]):
         jsonschema_rs.meta.validate(schema | {"$schema": draft})
-    assert set(keywords(schema)) <= DRAFT_7_KEYWORDS, "no $ref"
+    assert b'"$ref"' not in orjson.dumps(schema)
     assert schema["title"] == schema["properties"]["event"]["const"] == name
     assert schema["$id"] == f"urn:clerk-logout:event:{name}:1"
     assert schema["description"]
@@ -174,19 +154,12 @@ def test_the_schema_of_a_logout_lists_the_verdicts_values(key: str, values: Any)
     [
         *[(name, values) for name in schemas() for values in (VERIFIED, IMPERSONATED, EVERYTHING)],
         *[("user_logout", values | NO_TOKEN) for values in (REJECTED, UNVERIFIABLE, ABSENT)],
-        ("user_logout", EXPIRED),
+        *[("user_logout", values) for values in (EXPIRED, VERIFIED | {"authorized_party": None})],
         *[("user_logout", VERIFIED | {"initiated_by": initiator}) for initiator in ("admin", "agent")],
-        ("user_logout", VERIFIED | {"authorized_party": None}),
         ("user_logout_everywhere", VERIFIED | {"scope": "others", "revoked_sessions": 0, "failed_sessions": 2}),
         ("session_used_after_logout", VERIFIED | {"issued_after_logout": True}),
-        *[("session_ended", values | {"cause": "ended"}) for values in (VERIFIED, IMPERSONATED)],
-        *[("session_ended", values | {"cause": "revoked"}) for values in (VERIFIED, IMPERSONATED)],
-        *[
-            ("session_ended", values | {"initiated_by": initiator, "cause": cause})
-            for values in (VERIFIED, IMPERSONATED)
-            for initiator in ("admin", "agent")
-            for cause in ("removed", "revoked")
-        ],
+        *[("session_ended", VERIFIED | {"cause": cause}) for cause in ("ended", "revoked")],
+        ("session_ended", IMPERSONATED | {"cause": "revoked", "initiated_by": "agent"}),
     ],
 )
 def test_a_line_as_it_is_emitted_is_valid(name: str, values: dict[str, Any]) -> None:
@@ -195,11 +168,11 @@ def test_a_line_as_it_is_emitted_is_valid(name: str, values: dict[str, Any]) -> 
     assert is_valid(line | {"country": "AT"}, name), "a later version may add keys"
 
 
-@pytest.mark.parametrize(("name", "key"), [(name, key) for name in schemas() for key in schemas()[name]["required"]])
-def test_a_line_without_a_key_that_is_always_there_is_refused(name: str, key: str) -> None:
+@pytest.mark.parametrize("name", schemas())
+def test_a_line_without_a_required_key_is_refused(name: str) -> None:
     line = emitted(name, EVERYTHING)
-    del line[key]
-    assert not is_valid(line, name)
+    for key in schemas()[name]["required"]:
+        assert not is_valid({other: value for other, value in line.items() if other != key}, name), key
 
 
 # --- What is never emitted -------------------------------------------------------------------------------------------
@@ -208,125 +181,77 @@ NEVER_EMITTED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "user_logout": [
         # Nothing that is not proven.
         *[(REJECTED | NO_TOKEN, {key: "user_2xyzUVW"}) for key in ("user_id", "session_id", "org_id", "actor_id")],
+        *[(values | NO_TOKEN, {"user_id": "user_2xyzUVW"}) for values in (ABSENT, UNVERIFIABLE)],
         (REJECTED | NO_TOKEN, {"dedupe_key": "user_logout:sess_2abcDEF"}),
         (REJECTED | NO_TOKEN, {"initiated_by": "user"}),
-        (ABSENT | NO_TOKEN, {"user_id": "user_2xyzUVW"}),
-        (UNVERIFIABLE | NO_TOKEN, {"user_id": "user_2xyzUVW"}),
+        *[(REJECTED | NO_TOKEN, {key: value}) for key, value in TOKEN.items()],
         # Everything that is.
-        *[(VERIFIED, {key: None}) for key in ("user_id", "session_id", "initiated_by")],
+        *[(VERIFIED, {key: None}) for key in ("user_id", "session_id", "initiated_by", "token_issued_at")],
         (VERIFIED, {"dedupe_key": EVENT_ID}),
+        (EVERYTHING, {"initiated_by": "user"}),
         # A reason exactly where there is one.
         (VERIFIED, {"reason": "token-expired"}),
-        (REJECTED | NO_TOKEN, {"reason": None}),
-        (ABSENT | NO_TOKEN, {"reason": None}),
+        *[(values | NO_TOKEN, {"reason": None}) for values in (REJECTED, ABSENT)],
         (VERIFIED, {"auth": "expired"}),
         (EXPIRED, {"reason": "token-invalid"}),
-        (EVERYTHING, {"initiated_by": "user"}),
-        (VERIFIED, {"initiated_by": "robot"}),
-        # The token's facts exactly where it is proven.
-        *[(REJECTED | NO_TOKEN, {key: value}) for key, value in TOKEN.items()],
-        (VERIFIED, {"token_issued_at": None}),
-        (VERIFIED, {"authorized_party": "a b"}),
-        (VERIFIED, {"authorized_party": "a" * 257}),
         # Values out of bounds.
         *[(VERIFIED, {"user_id": value}) for value in ("u" * 129, "us er", "")],
         *[(VERIFIED, {"timestamp": value}) for value in ("2026-11-21T09:44:18Z", "2026-13-21T09:44:18.123456Z")],
-        (VERIFIED, {"timestamp": "2026-11-21T09:44:18.123456+01:00"}),
         (VERIFIED, {"schema_version": 2}),
         (VERIFIED, {"event_id": "0e7c6a1e-6f1c-4d8e-9b0a-1c2d3e4f5a6b"}),
-        (VERIFIED, {"auth": "ok"}),
+        *[(VERIFIED, {key: "robot"}) for key in ("auth", "initiated_by")],
         (REJECTED | NO_TOKEN, {"reason": "because"}),
         (VERIFIED, {"request_id": "a\nb"}),
         (VERIFIED, {"trace_id": "4BF92F3577B34DA6A3CE929D0E0E4736"}),
         (VERIFIED, {"client_ip": None}),
-        (VERIFIED, {"user_agent": "a" * 257}),
+        *[(VERIFIED, {key: "a" * 257}) for key in ("authorized_party", "user_agent")],
     ],
     "user_logout_everywhere": [
         (VERIFIED, {"scope": "mine"}),
         (VERIFIED, {"revoked_sessions": -1}),
         *[(VERIFIED, {"failed_sessions": value}) for value in (1.5, None)],
-        *[(VERIFIED, {"initiated_by": value}) for value in (None, "robot")],
         (VERIFIED, {"actor_id": "user_2support"}),
-        (VERIFIED, {"token_issued_at": None}),
         (VERIFIED, {"dedupe_key": "user_logout_everywhere:sess_2abcDEF"}),
     ],
     "session_ended": [
         (VERIFIED, {"event_id": EVENT_ID}),
         (VERIFIED, {"dedupe_key": OWN["session_ended"]["event_id"]}),
         (VERIFIED, {"origin": "https://app.example.com"}),
-        *[(VERIFIED, {"cause": value}) for value in ("expired", None)],
-        *[(VERIFIED, {"ended_at": value}) for value in (None, 1716883200, "2026-11-21T09:44:18Z")],
-        *[(VERIFIED, {"initiated_by": value}) for value in (None, "robot")],
+        (VERIFIED, {"cause": "expired"}),
+        (VERIFIED, {"ended_at": 1716883200}),
         (VERIFIED | {"cause": "revoked"}, {"initiated_by": "user"}),
         *[(IMPERSONATED, {"initiated_by": value}) for value in (None, "user")],
-        (VERIFIED, {"source": "frontend"}),
     ],
     "session_used_after_logout": [
         (VERIFIED, {"initiated_by": "user"}),
         (VERIFIED, {"dedupe_key": EVENT_ID}),
         (VERIFIED, {"logged_out_at": None}),
-        (VERIFIED, {"token_issued_at": "2026-11-21T09:44:18Z"}),
-        *[(VERIFIED, {"issued_after_logout": value}) for value in (None, 1)],
-        (VERIFIED, {"request_id": "a b"}),
+        (VERIFIED, {"issued_after_logout": 1}),
     ],
     "user_logout_suppressed": [
-        *[(VERIFIED, {"count": value}) for value in (0, 1.5, None)],
-        (VERIFIED, {"window_start": None}),
+        *[(VERIFIED, {"count": value}) for value in (0, 1.5)],
         (VERIFIED, {"window_end": "2026-11-21T09:44:18Z"}),
         *[(VERIFIED, {key: "r"}) for key in ("auth", "user_id", "request_id")],
-        (VERIFIED, {"source": "clerk_webhook"}),
     ],
 }
-ABOUT_A_PROVEN_SESSION = ("user_logout_everywhere", "session_ended", "session_used_after_logout")
+FOR_ANY = [{"event": "user_login"}, {"source": "cron"}]
+FOR_A_PROVEN_SESSION = [{"user_id": None}, {"session_id": None}, {"auth": "expired"}, {"reason": "token-expired"}]
 
 
 @pytest.mark.parametrize(
     ("name", "values", "change"),
     [
         *[(name, values, change) for name, changes in NEVER_EMITTED.items() for values, change in changes],
-        *[(name, VERIFIED, {"event": "user_login"}) for name in schemas()],
-        *[(name, VERIFIED, {"source": "cron"}) for name in schemas()],
-        *[(name, VERIFIED, {key: None}) for name in ABOUT_A_PROVEN_SESSION for key in ("user_id", "session_id")],
-        *[(name, VERIFIED, {"auth": "expired"}) for name in ABOUT_A_PROVEN_SESSION],
-        *[(name, VERIFIED, {"reason": "token-expired"}) for name in ABOUT_A_PROVEN_SESSION],
-        *[(name, VERIFIED, {"dedupe_key": "user_logout:sess_2abcDEF"}) for name in schemas() if name != "user_logout"],
+        *[(name, VERIFIED, change) for name in schemas() for change in FOR_ANY],
+        *[
+            (name, VERIFIED, change)
+            for name in ("user_logout_everywhere", "session_ended", "session_used_after_logout")
+            for change in FOR_A_PROVEN_SESSION
+        ],
     ],
 )
 def test_a_line_that_is_never_emitted_is_refused(name: str, values: dict[str, Any], change: dict[str, Any]) -> None:
     assert not is_valid(emitted(name, values) | change, name)
-
-
-# --- Any event within its bounds -------------------------------------------------------------------------------------
-
-_identifiers = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
-_identities = st.fixed_dictionaries(
-    {
-        "auth": st.just("verified"),
-        "reason": st.none(),
-        "user_id": _identifiers,
-        "session_id": _identifiers,
-        "authorized_party": st.none() | _identifiers,
-        "token_issued_at": st.builds(now),
-    },
-    optional={"org_id": _identifiers, "actor_id": _identifiers},
-)
-_nobodies = st.fixed_dictionaries({"auth": st.just("rejected"), "reason": st.sampled_from(Reason).map(str)}).map(
-    lambda keys: keys | NO_TOKEN
-)
-_surroundings = st.fixed_dictionaries(
-    {"event_id": st.builds(new_event_id), "timestamp": st.builds(now), "request_id": _identifiers},
-    optional={
-        "trace_id": st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
-        "origin": st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=256),
-        "client_ip": st.ip_addresses().map(str),
-        "user_agent": st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=256),
-    },
-)
-
-
-@given(_identities | _nobodies, _surroundings)
-def test_every_logout_within_its_bounds_is_one_valid_line(who: dict[str, Any], around: dict[str, Any]) -> None:
-    read_line(line_of(UserLogout(**told(who | around))))
 
 
 @pytest.mark.parametrize("character", ['"', "\\"])
@@ -343,7 +268,7 @@ def test_the_longest_line_is_within_the_limit(name: str, character: str) -> None
     read_line(line)
 
 
-def test_the_wheel_holds_the_schemas_and_what_else_is_read_from_the_package(tmp_path: Path) -> None:
+def test_the_wheel_holds_whatever_is_read_from_the_package(tmp_path: Path) -> None:
     command = ["pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--quiet", "-w", str(tmp_path)]
     subprocess.run([sys.executable, "-m", *command], check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
@@ -354,3 +279,24 @@ def test_the_wheel_holds_the_schemas_and_what_else_is_read_from_the_package(tmp_
     pages = {"service/sandbox/page.html", "service/report/page.html"}
     assert set(shipped) == documents | pages | {"service/endpoints/openapi.json"}
     assert all((ROOT / name).read_bytes() == shipped[name] for name in shipped)
+
+
+# --- The AsyncAPI document -------------------------------------------------------------------------------------------
+
+
+def test_the_document_holds_to_asyncapi_3() -> None:
+    jsonschema_rs.Draft7Validator(STANDARD).validate(asyncapi())
+    wrong = asyncapi() | {"operations": {"record": {"action": "emit"}}}
+    assert not jsonschema_rs.Draft7Validator(STANDARD).is_valid(wrong)
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_a_message_takes_its_events_and_no_others(name: str) -> None:
+    message = asyncapi()["components"]["messages"][name]
+    assert asyncapi()["channels"]["events"]["messages"][name] == {"$ref": f"#/components/messages/{name}"}
+    validator = jsonschema_rs.Draft7Validator(message["payload"], validate_formats=True)
+    assert [other for other in EVENTS if validator.is_valid(emitted(other, EVERYTHING))] == [name]
+
+
+def test_the_command_prints_the_document() -> None:
+    assert orjson.loads(CliRunner().invoke(main, ["asyncapi"]).output) == asyncapi()

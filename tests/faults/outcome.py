@@ -67,11 +67,6 @@ class Outcome:
         return [answer.event_id for answer in self.answers if answer.recorded and answer.event_id is not None]
 
     @property
-    def p50(self) -> float:
-        """Milliseconds."""
-        return self._percentile(0.5)
-
-    @property
     def p99(self) -> float:
         """Milliseconds."""
         return self._percentile(0.99)

@@ -67,7 +67,7 @@ def all_cases() -> list[Case]:
 
 
 @pytest.mark.fault
-def test_a_clerk_in_trouble_slows_no_logout_and_takes_no_good_key(tmp_path: Path, figure: Figure) -> None:
+def test_a_clerk_in_trouble_slows_nobody_and_takes_no_good_key(tmp_path: Path, figure: Figure) -> None:
     known = valid(30)
     new = valid(10, kid=NEW_KID, key=private_key("rotated"))
     tokens = [new[number // UNKNOWN] if is_unknown(number) else known[number % len(known)] for number in range(40)]

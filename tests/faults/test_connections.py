@@ -1,17 +1,15 @@
 """Clients that send nothing, slowly or far too much, or that do not read: direct, and through nginx."""
 
 import contextlib
-import http.client
-import json
 import resource
 import selectors
 import signal
 import socket
-import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
@@ -19,9 +17,11 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.faults.conftest import Figure
-from tests.support.processes import TIMEOUT, request_under_way, serve
+from tests.faults.load import Request, RunningLoad, running, steady
+from tests.faults.outcome import Outcome
+from tests.faults.requests import get, logouts, valid
+from tests.support.processes import TIMEOUT, Server, request_under_way, serve
 from tests.support.proxies import nginx
-from tests.support.signing import token
 from tests.support.webhooks import SECRET
 
 Address = tuple[str, int]
@@ -30,6 +30,8 @@ ATTACKER = "127.0.0.2"
 """Another address than the users', because nginx bounds what one address has under way."""
 CLOSED_WITHIN = 20
 """Seconds."""
+RATE = 100
+"""Logouts per second, of other people."""
 STALL = 0.050
 """Seconds that the event loop may stand still at the most."""
 MAX_STOP = 10
@@ -49,25 +51,16 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def logouts(address: Address, *, until: Callable[[int], bool]) -> list[float]:
-    """Log out again and again until told to stop; give the milliseconds that each took."""
-    connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
-    taken: list[float] = []
-    while not until(len(taken)):
-        started = time.perf_counter()
-        connection.request("DELETE", "/v1/auth/session", headers={"Authorization": f"Bearer {token()}"})
-        response = connection.getresponse()
-        body = response.read()
-        taken.append(1000 * (time.perf_counter() - started))
-        assert response.status == 200
-        assert json.loads(body)["recorded"] is True
-        time.sleep(0.005)
-    connection.close()
-    return taken
+def real_calls() -> Request:
+    """What everybody else sends: logouts of many sessions."""
+    return logouts(valid(500))
 
 
-def p99(taken: list[float]) -> float:
-    return statistics.quantiles(taken, n=100)[98]
+def p99(outcome: Outcome) -> float:
+    """That of real calls, each of which was answered and recorded."""
+    assert len(outcome.recorded) == len(outcome.answers) > 0
+    assert not outcome.unanswered
+    return outcome.p99
 
 
 class Crowd:
@@ -130,14 +123,6 @@ class Crowd:
             self._dripping.remove(connection)
 
 
-def logouts_beside(address: Address, watch: Callable[[], None]) -> list[float]:
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    taken = logouts(address, until=lambda _: not watcher.is_alive())
-    watcher.join()
-    return taken
-
-
 SILENT = (1000, b"", False)
 DRIPPING_HEADS = (200, DELETE + b"X-Slow: ", True)
 DRIPPING_BODIES = (300, DELETE + b"Content-Length: 100000\r\n\r\n", True)
@@ -145,9 +130,13 @@ DRIPPING_BODIES = (300, DELETE + b"Content-Length: 100000\r\n\r\n", True)
 
 def test_silent_and_dripping_connections_are_closed(figure: Figure) -> None:
     with serve() as server:
-        before = p99(logouts(server.address, until=lambda count: count >= 1500))
-        with Crowd(server.address, SILENT, DRIPPING_HEADS) as crowd:
-            beside = p99(logouts_beside(server.address, crowd.watch))
+        before = p99(steady(server.url, real_calls(), rate=RATE, seconds=10))
+        with (
+            Crowd(server.address, SILENT, DRIPPING_HEADS) as crowd,
+            running(server.url, real_calls(), rate=RATE) as load,
+        ):
+            crowd.watch()
+            beside = p99(load.stop())
         files = psutil.Process(server.process.pid).num_fds()
         assert server.stop() == 0
     assert len(crowd.lived) == 1200
@@ -161,9 +150,13 @@ def test_nginx_holds_slow_clients_off(tmp_path: Path, figure: Figure) -> None:
     """1,000 silent ones, 200 whose head drips, 300 whose body does: none has a connection of the service."""
     with serve() as server, nginx(tmp_path, server) as proxy:
         process = psutil.Process(server.process.pid)
-        before = p99(logouts(proxy.address, until=lambda count: count >= 1500))
-        with Crowd(proxy.address, SILENT, DRIPPING_HEADS, DRIPPING_BODIES) as crowd:
-            beside = p99(logouts_beside(proxy.address, lambda: crowd.watch(CLOSED_WITHIN)))
+        before = p99(steady(proxy.url, real_calls(), rate=RATE, seconds=10))
+        with (
+            Crowd(proxy.address, SILENT, DRIPPING_HEADS, DRIPPING_BODIES) as crowd,
+            running(proxy.url, real_calls(), rate=RATE) as load,
+        ):
+            crowd.watch(CLOSED_WITHIN)
+            beside = p99(load.stop())
             figure("still open through nginx, bodies that drip", crowd.open, bound=200)
             figure("connections of the service meanwhile", len(process.net_connections("tcp")) - 1, bound=64)
         assert server.stop() == 0
@@ -173,32 +166,9 @@ def test_nginx_holds_slow_clients_off(tmp_path: Path, figure: Figure) -> None:
     figure("p99 of logouts through nginx beside them", beside, "ms", bound=2 * before + 10)
 
 
-class Pulse:
-    """Asks for ``/healthz`` every 2 ms and notes how long the slowest answer took, in milliseconds."""
-
-    def __init__(self, address: Address) -> None:
-        self._connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
-        self._connection.connect()
-        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.slowest = 0.0
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.002):
-            started = time.perf_counter()
-            self._connection.request("GET", "/healthz")
-            self._connection.getresponse().read()
-            self.slowest = max(self.slowest, 1000 * (time.perf_counter() - started))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._connection.close()
+def pulse(server: Server) -> AbstractContextManager[RunningLoad]:
+    """Ask for ``/healthz`` again and again: the slowest answer tells how long the event loop stood still."""
+    return running(server.url, get("/healthz"), rate=300, connections=1)
 
 
 HEADS = {
@@ -229,20 +199,21 @@ def test_heads_of_any_size_stall_nobody(tmp_path: Path, through: str, figure: Fi
             address = stack.enter_context(nginx(tmp_path, server)).address
         for head in [*HEADS.values()] * 20:  # what is allocated once is allocated now
             send(address, head)
-        with Pulse(server.address) as noise:
+        with pulse(server) as load:
             time.sleep(5)
+            noise = load.stop().max
         memory = process.memory_info().rss
-        with Pulse(server.address) as pulse:
+        with pulse(server) as load:
             statuses = {name: {send(address, head) for _ in range(100)} for name, head in HEADS.items()}
+            slowest = load.stop().max
         memory_after = process.memory_info().rss
         assert server.stop() == 0
     assert statuses["8 KB in one header"] == statuses["8 KB in the URL"] == {b"200"}
     assert statuses["8 KB in many headers"] == {b"431"}
     large = {status for name in HEADS if name.startswith(("512", "8192")) for status in statuses[name]}
     assert large == ({b"431"} if through == "direct" else {b"431", b"414"})
-    figure(f"slowest /healthz without the heads, {through}", noise.slowest, "ms")
-    bound = max(1000 * STALL, 2 * noise.slowest)
-    figure(f"slowest /healthz beside the heads, {through}", pulse.slowest, "ms", bound=bound)
+    figure(f"slowest /healthz without the heads, {through}", noise, "ms")
+    figure(f"slowest /healthz beside the heads, {through}", slowest, "ms", bound=max(1000 * STALL, 2 * noise))
     figure(f"memory afterwards, of that before, {through}", memory_after / memory, bound=1.1)
 
 
@@ -282,17 +253,18 @@ def test_pipelined_requests_fill_no_memory(tmp_path: Path, through: str, figure:
         clients = [threading.Thread(target=pour, args=[address]) for _ in range(8)]
         for client in clients:
             client.start()
-        with Pulse(server.address) as pulse:
+        with pulse(server) as load:
             for _ in range(100):
                 peak = max(peak, process.memory_info().rss)
                 time.sleep(0.1)
+            slowest = load.stop().max
         started = time.monotonic()
         assert server.stop(signal.SIGTERM) == 0
         seconds = time.monotonic() - started
         stop.set()
         for client in clients:
             client.join(TIMEOUT)
-    figure(f"slowest /healthz beside pipelined requests, {through}", pulse.slowest, "ms", bound=1000)
+    figure(f"slowest /healthz beside pipelined requests, {through}", slowest, "ms", bound=1000)
     figure(f"memory gained, {through}", (peak - before) / 2**20, "MiB", bound=32)
     figure(f"end meanwhile, {through}", seconds, "s", bound=MAX_STOP)
 
@@ -319,7 +291,7 @@ def test_nginx_cuts_clients_that_do_not_read(tmp_path: Path, figure: Figure) -> 
                     selector.unregister(key.fileobj)
                     stuck.remove(key.fileobj)
         seconds = time.monotonic() - started
-        beside = p99(logouts(proxy.address, until=lambda count: count >= 200))
+        beside = p99(steady(proxy.url, real_calls(), rate=RATE, seconds=2))
         assert server.stop() == 0
     assert not stuck
     figure("clients that do not read: cut after", seconds, "s", bound=CLOSED_WITHIN)

@@ -55,7 +55,7 @@ def test_a_stall_counts_for_all_who_were_due_in_it() -> None:
     # One connection: while the eleventh request stalls, some forty more become due and wait.
     assert sum(answer.latency > 0.1 for answer in outcome.answers) > 15
     assert outcome.max >= 200
-    assert outcome.p50 <= outcome.p99 <= outcome.max
+    assert outcome.p99 <= outcome.max
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,6 @@ def test_a_stall_counts_for_all_who_were_due_in_it() -> None:
         (lambda number: ANSWER if number == 0 else None, Failure.STALE),
         (lambda _: b"HTTP/1.1 200 OK\r\n", Failure.TIMEOUT),
     ],
-    ids=["reset", "stale", "timeout"],
 )
 def test_what_got_no_answer_says_why(behaviour: Behaviour, failure: Failure) -> None:
     with answering(behaviour) as url:
@@ -83,22 +82,12 @@ def test_what_nobody_listens_to_was_never_sent() -> None:
     assert [request.sent for request in outcome.unanswered] == [None] * 3
 
 
-def test_a_connection_that_the_server_will_close_is_not_used_again() -> None:
-    last = ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    with answering(lambda number: last if number == 0 else None) as url:
-        outcome = burst(url, REQUEST, count=5, connections=2)
-    assert outcome.statuses == {200: 5}
-
-
 def test_a_load_beside_the_test_ends_when_it_is_told_to() -> None:
     with answering(lambda _: ANSWER) as url, running(url, REQUEST, rate=1000) as load:
         time.sleep(0.1)
         outcome = load.stop()
         assert load.stop() is outcome
     assert 0 < len(outcome.answers) < 1000
-    evens = outcome.only(lambda number: number % 2 == 0)
-    odds = outcome.only(lambda number: number % 2 == 1)
-    assert (evens + odds).statuses == outcome.statuses
 
 
 def test_a_paused_reader_takes_nothing() -> None:

@@ -1,15 +1,13 @@
 """Redis is killed or frozen under load, and comes back: no logout notices, and none is forgotten."""
 
-import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import httpx
 import pytest
 
 from tests.faults.conftest import Figure
-from tests.faults.load import running, steady
+from tests.faults.load import burst, running, steady
 from tests.faults.requests import logouts, valid
 from tests.guard.parts import of_session
 from tests.support.processes import TIMEOUT, Server, serve
@@ -24,6 +22,7 @@ MOST_ADDED = 120.0
 """Milliseconds that an outage may add to a logout: 100 for Redis, and the machine."""
 MOST_RECOVERY = 5.0
 """Seconds from Redis's return until it is used again."""
+SESSION = "/v1/auth/session"
 BURST = 400
 BURSTS = 5
 
@@ -80,36 +79,15 @@ def test_an_outage_of_redis_slows_no_logout_and_forgets_none(outage: str, figure
 @pytest.mark.fault
 def test_a_burst_of_guarded_requests_is_no_outage_of_redis(figure: Figure) -> None:
     with redis_server() as redis, serve(settings={"REVOCATIONS_URL": redis.url}) as server:
-        statuses = asyncio.run(bursts(server))
+        tokens = [of_session(f"sess_{number}") for number in range(BURST)]
+        requests = [f"GET {SESSION} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {one}\r\n\r\n" for one in tokens]
+        raw = [request.encode() for request in requests]
+        outcome = burst(server.url, lambda number: raw[number % BURST], count=BURST * BURSTS, connections=BURST)
         assert problem_of(server) is None
         assert server.stop() == 0
     assert said(server, "cannot be used") == 0
-    assert statuses == {200: BURST * BURSTS}
-    figure(f"guarded requests, {BURST} at once, that were answered 200", statuses[200])
-
-
-async def bursts(server: Server) -> Counter[int]:
-    """Send so many requests at the same moment over as many connections, a few times."""
-    connections = [await asyncio.open_connection(*server.address) for _ in range(BURST)]
-    requests = [
-        f"GET /v1/auth/session HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {of_session(f'sess_{number}')}\r\n\r\n"
-        for number in range(BURST)
-    ]
-    statuses: Counter[int] = Counter()
-
-    async def ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: str) -> None:
-        reader, writer = connection
-        writer.write(request.encode())
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
-        statuses[int(head.split()[1])] += 1
-
-    for _ in range(BURSTS):
-        await asyncio.gather(*map(ask, connections, requests))
-        await asyncio.sleep(0.5)
-    for _, writer in connections:
-        writer.close()
-    return statuses
+    assert outcome.statuses == {200: BURST * BURSTS}
+    figure(f"guarded requests, {BURST} at once, that were answered 200", len(outcome.answers))
 
 
 def wait_until_up(server: Server, *, up: bool) -> None:

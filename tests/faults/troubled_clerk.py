@@ -4,11 +4,12 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
+from tests.support.processes import TIMEOUT
 from tests.support.signing import jwk
 
 
@@ -53,7 +54,7 @@ class TroubledClerk:
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         self.url = "http://{}:{}".format(*self._server.sockets[0].getsockname())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Listen no more."""
         assert self._server is not None
         self._server.close()
@@ -91,27 +92,22 @@ class TroubledClerk:
 @contextmanager
 def stand_in(*clerks: TroubledClerk) -> Iterator[None]:
     """Serve them all from one thread."""
-    ready, ended = threading.Event(), threading.Event()
-    loops: list[Callable[[], object]] = []
+    ready, done = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        finished = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loops.append(lambda: loop.call_soon_threadsafe(finished.set))
         for clerk in clerks:
             await clerk.open()
         ready.set()
-        await finished.wait()
+        await asyncio.to_thread(done.wait)
         for clerk in clerks:
-            await clerk.close()
-        ended.set()
+            clerk.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="stand-in for Clerk")
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(TIMEOUT)
     try:
         yield
     finally:
-        loops[0]()
-        thread.join(10)
-        assert ended.is_set()
+        done.set()
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()

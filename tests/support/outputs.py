@@ -31,10 +31,7 @@ class FakeOutput:
         self.threads: set[str] = set()
         self._takes = iter(takes)
 
-    def fileno(self) -> int:
-        raise AssertionError("nothing waits for this output")
-
-    def write(self, lines: bytes) -> int:
+    def write(self, lines: bytes, timeout: float = 0.0) -> int:  # noqa: ARG002 - it does at once what it does
         self.writes.append(lines)
         self.threads.add(threading.current_thread().name)
         takes = self.refuses or next(self._takes, len(lines))
@@ -61,9 +58,9 @@ class HangingOutput(FakeOutput):
         super().__init__(takes, may_block=True)
         self._free = threading.Event()
 
-    def write(self, lines: bytes) -> int:
+    def write(self, lines: bytes, timeout: float = 0.0) -> int:
         assert self._free.wait(TIMEOUT)
-        return super().write(lines)
+        return super().write(lines, timeout)
 
     def hang(self) -> None:
         self._free.clear()
@@ -78,7 +75,7 @@ class Pipe:
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
         self.output = Stream(self._writer, "a pipe")
-        os.close(self._writer)
+        os.set_blocking(self._writer, False)
         os.set_blocking(self.reader, False)
 
     def fill(self) -> bytes:
@@ -86,7 +83,7 @@ class Pipe:
         filling = b""
         while True:
             try:
-                os.write(self.output.fileno(), b"#" * 4095 + b"\n")
+                os.write(self._writer, b"#" * 4095 + b"\n")
             except BlockingIOError:
                 return filling
             filling += b"#" * 4095 + b"\n"
@@ -105,3 +102,4 @@ class Pipe:
 
     def close(self) -> None:
         os.close(self.reader)
+        os.close(self._writer)
