@@ -250,20 +250,16 @@ def describe_revocations(settings: Settings) -> str:
 async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:
     """Open the revocation list. Redis need not be there yet."""
     url = settings.revocations_url.get_secret_value()
-    dropped = metrics.revocations.labels("dropped").inc
-    if url == "memory://":
-        metrics.revocations_up.set(1)
-        yield RevocationList(MemoryStore(on_dropped=dropped), metrics, clock_skew=settings.clerk_clock_skew_seconds)
-        return
-    # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
-    from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
-    from service.revocations.redis_store import RedisStore  # noqa: PLC0415
+    store = MemoryStore(metrics)
+    if url != "memory://":
+        # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
+        from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
+        from service.revocations.redis_store import RedisStore  # noqa: PLC0415
 
-    try:
-        redis = RedisCommands(url)
-    except ValueError as error:
-        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
-    store = RedisStore(redis, on_dropped=dropped, on_change=metrics.revocations_up.set)
+        try:
+            store = RedisStore(RedisCommands(url), metrics)
+        except ValueError as error:
+            raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
     await store.start()
     try:
         yield RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)

@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from service.revocations.revocation_list import RevocationsUnavailableError
 from service.telemetry.diagnostics import where
 
-MAX_CONNECTIONS = 8
-"""Beside one for ``probe``."""
+MAX_CONNECTIONS = 9
+"""One for each round trip that the store makes at the same time."""
 CONNECT_TIMEOUT = 0.5
 """Seconds for TCP and TLS: more than a request has, and the connection is there for those that come later."""
 REPLY_TIMEOUT = 0.07
@@ -108,100 +108,91 @@ class Entry(NamedTuple):
 class RedisCommands:
     """The commands. Each raises ``RevocationsUnavailableError``, whose text says in words what is wrong.
 
+    Attributes:
+        has_new_connection: set with each connection that is made: perhaps to another server. Whoever looks resets it.
+
     Raises:
         ValueError: an option in the URL cannot be used; the text is one line without a secret.
     """
 
     def __init__(self, url: str, *, reply_timeout: float = REPLY_TIMEOUT) -> None:
-        # One retry over a fresh connection: an idle one may have been closed, or dropped by the network in silence.
-        self._redis = _client(url, reply_timeout, max_connections=MAX_CONNECTIONS, retries=1)
-        # None for a probe: whoever looks at Redis is to know of each failure.
-        options = {"redis_connect_func": self._on_connect}
-        self._probing = _client(url, reply_timeout, max_connections=1, retries=0, **options)
-        self._is_new_connection = False
-        self.host: str = self._redis.connection_pool.connection_kwargs.get("host", "localhost")
-        """A name or an address; of no meaning for a Unix socket."""
+        self.has_new_connection = False
         self._name = secrets.token_hex(8)
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=None,
+                protocol=2,
+                decode_responses=True,
+                encoding_errors="replace",  # a value that somebody else wrote is no reason to lose all the others
+                # Over a fresh connection: an idle one may have been closed, or dropped by the network in silence.
+                retry=Retry(NoBackoff(), 1),
+                socket_timeout=reply_timeout,
+                socket_connect_timeout=CONNECT_TIMEOUT,
+                redis_connect_func=self._on_connect,
+            )
+            connection = pool.make_connection()  # type: ignore[no-untyped-call] # redis-py's has no types
+            if isinstance(connection, SSLConnection):
+                connection.ssl_context.get()
+        except ssl.SSLError:
+            raise ValueError("a certificate or key that it names cannot be used") from None
+        except OSError as error:
+            raise ValueError(f"a certificate or key that it names cannot be read: {error.strerror}") from None
+        except (exceptions.RedisError, TypeError, ValueError):
+            raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
+        self._redis = Redis.from_pool(pool)
 
     async def put(self, entries: Sequence[Entry]) -> None:
         """Put sessions on the list; one that is there keeps the earlier ``at`` and the later end."""
         for start in range(0, len(entries), MAX_ENTRIES):
             some = entries[start : start + MAX_ENTRIES]
             values = [value for one in some for value in (repr(one.at), max(1, round(one.seconds * 1000)))]
-            await _eval(self._redis, PUT, [REVOKED + one.session_id for one in some], values, replies=0)
+            await self._eval(PUT, [REVOKED + one.session_id for one in some], values, replies=0)
 
     async def find(self, session_ids: Sequence[str]) -> tuple[str | None, Sequence[str | None]]:
         """Give the marker, and when each session was signed out, as Redis has it; None where it was not."""
         keys = [MARKER, *(REVOKED + session_id for session_id in session_ids)]
-        marker, *times = await _eval(self._redis, FIND, keys, [], replies=len(keys))
+        marker, *times = await self._eval(FIND, keys, [], replies=len(keys))
         return marker, times
 
     async def claim(self, claims: Sequence[tuple[str, int]]) -> list[bool]:
         """Claim each session for so many seconds, and say which of them nobody else has claimed."""
         keys, seconds = [REPORTED + session_id for session_id, _ in claims], [seconds for _, seconds in claims]
-        claimed = await _eval(self._redis, CLAIM, keys, [self._name, *seconds], replies=len(keys))
+        claimed = await self._eval(CLAIM, keys, [self._name, *seconds], replies=len(keys))
         return [one == 1 for one in claimed]
 
-    async def probe(self) -> tuple[str, bool]:
-        """Do what the others do; give the marker, and whether the connection is new: perhaps to another server."""
-        (marker,) = await _eval(self._probing, LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
-        is_new_connection, self._is_new_connection = self._is_new_connection, False
-        return str(marker), is_new_connection
+    async def probe(self) -> str:
+        """Do what the others do, and give the marker."""
+        (marker,) = await self._eval(LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
+        return str(marker)
 
     async def eviction_problem(self) -> str | None:
         """Say why sessions may be lost when Redis is full; None where none is, or this user may not ask."""
         with suppress(Exception):  # no question that anything depends on; managed servers refuse it
-            policy = (await self._probing.info("memory"))["maxmemory_policy"]
+            policy = (await self._redis.info("memory"))["maxmemory_policy"]
             if policy != "noeviction":
                 return f"Redis: its maxmemory-policy is {policy}, so it may forget signed-out sessions; set noeviction"
         return None
 
     async def disconnect(self) -> None:
         """Close all connections: what comes after goes over new ones, to where the host's name leads then."""
-        for client in (self._redis, self._probing):
-            with suppress(exceptions.RedisError, OSError):
-                await client.connection_pool.disconnect()
+        with suppress(exceptions.RedisError, OSError):
+            await self._redis.connection_pool.disconnect()
+
+    async def _eval(self, script: str, keys: list[str], values: Sequence[str | int], *, replies: int) -> list[Any]:
+        try:
+            arguments = ("EVAL", script, len(keys), *keys, *values)
+            answer = await self._redis.execute_command(*arguments)  # type: ignore[no-untyped-call] # as above
+        except Exception as error:  # noqa: BLE001 - whatever redis-py makes of what the server says
+            raise RevocationsUnavailableError(f"Redis: {describe_error(error)}") from None
+        if not isinstance(answer, list) or len(answer) != replies:
+            raise RevocationsUnavailableError(f"Redis: {NOT_REDIS}")
+        return answer
 
     async def _on_connect(self, connection: Connection) -> None:
         await connection.on_connect()
-        self._is_new_connection = True
-
-
-def _client(url: str, reply_timeout: float, *, max_connections: int, retries: int, **options: object) -> Redis:
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=None,
-            protocol=2,
-            decode_responses=True,
-            encoding_errors="replace",  # a value that somebody else wrote is no reason to lose all the others
-            retry=Retry(NoBackoff(), retries),
-            socket_timeout=reply_timeout,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            **options,
-        )
-        connection = pool.make_connection()  # type: ignore[no-untyped-call] # redis-py's has no types
-        if isinstance(connection, SSLConnection):
-            connection.ssl_context.get()
-    except ssl.SSLError:
-        raise ValueError("a certificate or key that it names cannot be used") from None
-    except OSError as error:
-        raise ValueError(f"a certificate or key that it names cannot be read: {error.strerror}") from None
-    except (exceptions.RedisError, TypeError, ValueError):
-        raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
-    return Redis.from_pool(pool)
-
-
-async def _eval(client: Redis, script: str, keys: list[str], values: Sequence[str | int], *, replies: int) -> list[Any]:
-    try:
-        arguments = ("EVAL", script, len(keys), *keys, *values)
-        answer = await client.execute_command(*arguments)  # type: ignore[no-untyped-call] # as above
-    except Exception as error:  # noqa: BLE001 - whatever redis-py makes of what the server says
-        raise RevocationsUnavailableError(f"Redis: {describe_error(error)}") from None
-    if not isinstance(answer, list) or len(answer) != replies:
-        raise RevocationsUnavailableError(f"Redis: {NOT_REDIS}")
-    return answer
+        self.has_new_connection = True
 
 
 def describe_error(error: BaseException) -> str:
