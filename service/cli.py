@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 import os
+import reprlib
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn
+from urllib.parse import urlsplit
 
 import click
 from prometheus_client import disable_created_metrics
@@ -30,11 +31,8 @@ from service.resources import (
     check_clerk_api,
     check_event_log,
     check_spool,
-    describe_revocations,
     load_pem_key,
-    open_clerk_api,
-    open_keys,
-    open_revocations,
+    open_backends,
     verifier_of,
 )
 from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
@@ -46,8 +44,8 @@ from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.cli")
 
-MAX_SHOWN = 120
-"""Characters of a claim."""
+_claims = reprlib.Repr()
+_claims.maxstring = 120
 
 _WHEN_NOT_SET = {
     "clerk_publishable_key": "session cookies of any Clerk application are looked at",
@@ -66,21 +64,21 @@ _WRONG_KEY = (
 _HINTS = {Reason.TOKEN_INVALID_SIGNATURE: _WRONG_KEY, Reason.JWK_KID_MISMATCH: _WRONG_KEY}
 
 
-@contextmanager
-def _one_line_for_mistakes() -> Iterator[None]:
-    """Turn an unusable setting into one line on stderr and exit code 2."""
-    try:
-        yield
-    except ConfigurationError as error:
-        _fail(error)
-
-
 def _fail(problem: object) -> NoReturn:
     click.echo(f"clerk-logout: {problem}", err=True)
     sys.exit(2)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; a setting that cannot be used becomes one line on stderr and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            _fail(error)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="clerk-logout")
 def main() -> None:
     """Record the logouts of applications that use Clerk."""
@@ -92,25 +90,19 @@ def main() -> None:
 
 def _keep_standard_streams() -> None:
     """See to it that no file of ours gets the number of a standard stream that is closed."""
-    for number in (0, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-    try:
-        os.fstat(1)
-    except OSError:
-        _fail("standard output is closed; redirect it to /dev/null if you do not need it")
+    while (number := os.open(os.devnull, os.O_RDWR)) in {0, 1, 2}:
+        if number == 1:
+            _fail("standard output is closed; redirect it to /dev/null if you do not need it")
+    os.close(number)
 
 
 @main.command()
 def serve() -> None:
     """Run the service, configured by environment variables and .env."""
-    with _one_line_for_mistakes():
-        settings = load_settings()
-        for problem in mistyped_names():
-            logger.warning(problem)
-        run_server(settings)
+    settings = load_settings()
+    for problem in mistyped_names():
+        logger.warning(problem)
+    run_server(settings)
 
 
 @main.command()
@@ -174,20 +166,19 @@ def check(token: str | None) -> None:
     Exit code 0 when all is well; 1 when there are no keys, Redis or the port cannot be used, a variable looks mistyped,
     or the token is not accepted; 2 when a setting is unusable.
     """
-    with _one_line_for_mistakes():
-        settings = load_settings()
-        pem_key = load_pem_key(settings)
-        check_event_log(settings)
-        check_spool(settings)
-        check_clerk_api(settings)
-        mistyped = mistyped_names()
+    settings = load_settings()
+    load_pem_key(settings)
+    check_event_log(settings)
+    check_spool(settings)
+    check_clerk_api(settings)
+    mistyped = mistyped_names()
     configure_logging("critical")
     for name in Settings.model_fields:
         click.echo(f"{name.upper()}: {_setting_shown(settings, name)}")
     for problem in mistyped:
         click.echo(f"warning: {problem}")
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
-    is_well = asyncio.run(_try_out(settings, pem_key, sent))
+    is_well = asyncio.run(_try_out(settings, sent))
     sys.exit(0 if is_well and not mistyped else 1)
 
 
@@ -206,11 +197,8 @@ def sandbox(port: int, clerk_port: int, packages: Path | None) -> None:
         # Here, because only who tries it out needs the stand-in and the HTTP client.
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        click.echo(
-            f"clerk-logout: {error.name} is missing: the production image has no sandbox; run it in the clone", err=True
-        )
-        sys.exit(2)
-    with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
+        _fail(f"{error.name} is missing: the production image has no sandbox; run it in the clone")
+    with tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
         run_sandbox(port, clerk_port, Path(directory), packages)
 
 
@@ -261,14 +249,9 @@ def _setting_shown(settings: Settings, name: str) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
+async def _try_out(settings: Settings, sent: bytes | None) -> bool:
     """Try keys and revocation list, then judge a token with them, or try the port; say whether all is well."""
-    metrics = Metrics()
-    async with (
-        open_clerk_api(settings, metrics) as api,
-        open_keys(pem_key, api, metrics) as keys,
-        open_revocations(settings, metrics) as revocations,
-    ):
+    async with open_backends(settings, Metrics()) as (_, keys, revocations):
         is_well = await _try_keys(settings, keys)
         is_well = await _try_revocations(settings, revocations) and is_well
         if sent is None:
@@ -301,7 +284,9 @@ async def _try_revocations(settings: Settings, revocations: RevocationList) -> b
     for _ in range(4):
         if revocations.problem is not None:
             await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
-    click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
+    url = urlsplit(settings.revocations_url.get_secret_value())
+    where = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"  # without a password, which may be an option
+    click.echo(f"revocation list: {where}; {revocations.problem or 'ok'}")
     if revocations.warning is not None:
         click.echo(f"warning: {revocations.warning}")
     return revocations.problem is None
@@ -347,8 +332,5 @@ def _explain_verdict(verdict: Verdict) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    """A claim or header member as one line of printable ASCII; of a list or an object only that it is one."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    """A claim or header member as one line of printable ASCII."""
+    return _claims.repr(value).encode("ascii", "backslashreplace").decode()
