@@ -27,8 +27,8 @@ from service.events.flood import FloodControl
 from service.events.outputs import Output
 from service.resources import load_pem_key, open_resources
 from service.settings import Settings
+from service.telemetry.diagnostics import LogThrottle
 from service.telemetry.metrics import Metrics
-from service.telemetry.throttle import LogThrottle
 
 ROUTES = (
     Route(SESSION, logout, methods=["DELETE"]),

@@ -10,8 +10,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from service.telemetry.diagnostics import LogThrottle
 from service.telemetry.metrics import Metrics
-from service.telemetry.throttle import LogThrottle
 
 logger = logging.getLogger("service.revocations")
 
