@@ -4,64 +4,27 @@ import asyncio
 import json
 import logging
 import os
-import reprlib
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
-from urllib.parse import urlsplit
 
 import click
 from prometheus_client import disable_created_metrics
-from pydantic import SecretStr
 
 from service import __version__
-from service.clerk.credentials import read_credentials
-from service.clerk.keys import KeyRing, PemKey
-from service.clerk.verdict import Auth, Reason, Verdict
+from service.check import findings
 from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
 from service.events.asyncapi import asyncapi
 from service.events.schemas import schemas
 from service.events.spool_command import print_waiting
-from service.events.types import timestamp_of
-from service.resources import (
-    check_clerk_api,
-    check_event_log,
-    check_spool,
-    load_pem_key,
-    open_backends,
-    verifier_of,
-)
-from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
-from service.server import listen_on_all
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
 from service.telemetry.diagnostics import configure_logging
-from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.cli")
-
-_claims = reprlib.Repr()
-_claims.maxstring = 120
-
-_WHEN_NOT_SET = {
-    "clerk_publishable_key": "session cookies of any Clerk application are looked at",
-    "clerk_secret_key": "sign out everywhere is off",
-    "clerk_authorized_parties": "any azp counts, and browsers on other origins cannot call; set it in production",
-    "clerk_audience": "aud is not looked at",
-    "clerk_issuer": "any iss counts",
-    "clerk_webhook_signing_secret": "webhooks are off",
-    "reverification_max_age_minutes": "signing out everywhere asks for no fresh proof",
-    "forwarded_allow_ips": "no proxy is believed",
-}
-_WRONG_KEY = (
-    "the token is of another key: look whether one is a test and the other a live key, "
-    "whether both are of the same Clerk instance, and whether its keys were rotated"
-)
-_HINTS = {Reason.TOKEN_INVALID_SIGNATURE: _WRONG_KEY, Reason.JWK_KID_MISMATCH: _WRONG_KEY}
 
 
 def _fail(problem: object) -> NoReturn:
@@ -167,19 +130,17 @@ def check(token: str | None) -> None:
     or the token is not accepted; 2 when a setting is unusable.
     """
     settings = load_settings()
-    load_pem_key(settings)
-    check_event_log(settings)
-    check_spool(settings)
-    check_clerk_api(settings)
-    mistyped = mistyped_names()
     configure_logging("critical")
-    for name in Settings.model_fields:
-        click.echo(f"{name.upper()}: {_setting_shown(settings, name)}")
-    for problem in mistyped:
-        click.echo(f"warning: {problem}")
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
-    is_well = asyncio.run(_try_out(settings, sent))
-    sys.exit(0 if is_well and not mistyped else 1)
+    sys.exit(0 if asyncio.run(_check(settings, sent)) else 1)
+
+
+async def _check(settings: Settings, token: bytes | None) -> bool:
+    is_well = True
+    async for line, is_as_it_should_be in findings(settings, token):
+        click.echo(line)
+        is_well = is_well and is_as_it_should_be
+    return is_well
 
 
 @main.command()
@@ -236,101 +197,3 @@ def report(
         run_report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
     except UnusableInputError as error:
         _fail(error)
-
-
-def _setting_shown(settings: Settings, name: str) -> str:
-    value = getattr(settings, name)
-    if value in {None, ()}:
-        return "not set" + (f" ({_WHEN_NOT_SET[name]})" if name in _WHEN_NOT_SET else "")
-    if isinstance(value, SecretStr):
-        return value.get_secret_value() if value == Settings.model_fields[name].default else "set"
-    if isinstance(value, tuple):
-        return ", ".join("set" if isinstance(entry, SecretStr) else entry for entry in value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-async def _try_out(settings: Settings, sent: bytes | None) -> bool:
-    """Try keys and revocation list, then judge a token with them, or try the port; say whether all is well."""
-    async with open_backends(settings, Metrics()) as (_, keys, revocations):
-        is_well = await _try_keys(settings, keys)
-        is_well = await _try_revocations(settings, revocations) and is_well
-        if sent is None:
-            return _try_port(settings) and is_well
-        # What the endpoint would see, whether the header's value or the token alone was given.
-        sent = sent.strip()
-        header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
-        verdict = await verifier_of(settings, keys, azp_required=settings.clerk_azp_required).verify(
-            read_credentials({b"authorization": [header]}).tokens
-        )
-        click.echo("\n".join(_explain_verdict(verdict)))
-        if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
-            return False
-        is_active = verdict.identity.status == "active"
-        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_active and is_well
-
-
-async def _try_keys(settings: Settings, keys: PemKey | KeyRing) -> bool:
-    if isinstance(keys, PemKey):
-        click.echo(f"keys: one RSA key of {keys.bits} bits from CLERK_JWT_KEY; Clerk is not asked")
-        return True
-    if await keys.refresh():
-        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.kids))}")
-        return True
-    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
-    return False
-
-
-async def _try_revocations(settings: Settings, revocations: RevocationList) -> bool:
-    for _ in range(4):
-        if revocations.problem is not None:
-            await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
-    url = urlsplit(settings.revocations_url.get_secret_value())
-    where = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"  # without a password, which may be an option
-    click.echo(f"revocation list: {where}; {revocations.problem or 'ok'}")
-    if revocations.warning is not None:
-        click.echo(f"warning: {revocations.warning}")
-    return revocations.problem is None
-
-
-def _try_port(settings: Settings) -> bool:
-    try:
-        for listener in listen_on_all(settings.host, settings.port):
-            listener.close()
-    except ConfigurationError as error:
-        click.echo(f"warning: {error}")
-        return False
-    return True
-
-
-async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
-    """Say whether a session is on the shared revocation list; one in memory is the running service's own."""
-    try:
-        at = await revocations.signed_out_at(session_id)
-    except RevocationsUnavailableError:
-        return False  # said already
-    if at is not None:
-        click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
-    return at is not None
-
-
-def _explain_verdict(verdict: Verdict) -> Iterator[str]:
-    yield f"token: {verdict.auth}" + (f" ({verdict.reason})" if verdict.reason else "")
-    if (finding := verdict.finding) is not None:
-        yield f"  check:    {finding.check}"
-        yield f"  found:    {_shown(finding.found)}"
-        yield f"  expected: {finding.expected}"
-        if finding.check == "azp" and finding.found is None:
-            yield "  hint:     its logout is recorded as verified; CLERK_AZP_REQUIRED=false lets it pass elsewhere too"
-    if verdict.reason in _HINTS:
-        yield f"  hint:     {_HINTS[verdict.reason]}"
-    if (identity := verdict.identity) is not None:
-        yield f"  user:     {identity.user_id}"
-        yield f"  session:  {identity.session_id}"
-        if identity.status != "active":
-            yield f"  status:   {_shown(identity.status)}, so the guard refuses it (session-pending)"
-        yield f"  organisation: {identity.org_id or 'none'}, actor: {identity.actor_id or 'none'}"
-
-
-def _shown(value: object) -> str:
-    """A claim or header member as one line of printable ASCII."""
-    return _claims.repr(value).encode("ascii", "backslashreplace").decode()

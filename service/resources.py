@@ -134,17 +134,6 @@ def open_event_log(settings: Settings) -> Output:
         raise ConfigurationError("EVENT_LOG", problem) from None
 
 
-def check_event_log(settings: Settings) -> None:
-    """Check that the event log could be opened, without creating it (as another user?) or disturbing who reads it."""
-    path = Path(settings.event_log)
-    exists = os.path.exists(path)  # noqa: PTH110 - never raises
-    if settings.event_log == "-" or (exists and not path.is_fifo()):
-        open_event_log(settings).close()
-    elif not os.access(path if exists else f"{path.absolute().parent}/.", os.W_OK):
-        problem = f"cannot be opened for writing: {path}: no such directory, or this user may not write there"
-        raise ConfigurationError("EVENT_LOG", problem)
-
-
 def check_spool(settings: Settings) -> None:
     """Check that the spool's directory is there or could be made, without making it."""
     path = wanted = Path(settings.event_spool_dir).absolute()
