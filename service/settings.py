@@ -5,6 +5,7 @@ import os
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -100,35 +101,24 @@ def _api_url(value: str) -> str:
 
 
 def _publishable_key(value: str) -> str:
-    try:
-        is_one = b64decode(value[8:] + "==").endswith(b"$")
-    except ValueError:
-        is_one = False
-    if not is_one or not value.startswith(("pk_test_", "pk_live_")):
-        raise ValueError(
-            "is not a publishable key; copy the one of the Clerk dashboard (API keys), pk_test_… or pk_live_…"
-        )
-    return value
+    with suppress(ValueError):
+        if value.startswith(("pk_test_", "pk_live_")) and b64decode(value[8:] + "==").endswith(b"$"):
+            return value
+    raise ValueError("is not a publishable key; copy the one of the Clerk dashboard (API keys), pk_test_… or pk_live_…")
 
 
 def _secret_key(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not re.fullmatch(r"sk_[!-~]+", text):
-        raise ValueError(
-            "is not a Clerk secret key; copy one of the Clerk dashboard (API keys), sk_test_… or sk_live_…"
-        )
+    if not re.fullmatch(r"sk_[!-~]+", value.get_secret_value()):
+        raise ValueError("is not a secret key; copy that of the Clerk dashboard (API keys), sk_test_… or sk_live_…")
     return value
 
 
 def _signing_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
-    try:
-        key = b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not text.startswith("whsec_") or len(key) < MIN_SIGNING_KEY_BYTES:
-        raise ValueError("is not a signing secret; copy that of the Clerk dashboard (Webhooks, your endpoint), whsec_…")
-    return value
+    with suppress(ValueError):
+        if text.startswith("whsec_") and len(b64decode(text[6:], validate=True)) >= MIN_SIGNING_KEY_BYTES:
+            return value
+    raise ValueError("is not a signing secret; copy that of the Clerk dashboard (Webhooks, your endpoint), whsec_…")
 
 
 def _revocations_url(value: SecretStr) -> SecretStr:
@@ -146,13 +136,10 @@ def _revocations_url(value: SecretStr) -> SecretStr:
 def _issuer(value: str) -> str:
     value = value.rstrip("/")
     match = _ISSUER.fullmatch(value)
-    try:
-        _origin(match["origin"] if match else "")
-    except ValueError:
-        match = None
-    if match is None or "/.well-known/" in value:
-        raise ValueError("is not an issuer; write the iss of your tokens, such as https://clerk.example.com, no more")
-    return value
+    with suppress(ValueError):
+        if match is not None and "/.well-known/" not in value and _origin(match["origin"]):
+            return value
+    raise ValueError("is not an issuer; write the iss of your tokens, such as https://clerk.example.com, no more")
 
 
 def _log_level(value: object) -> str:
@@ -237,16 +224,6 @@ SERVED_BY = frozenset({"host", "port", "keep_alive_seconds", "log_level"})
 GUARD_SPOOL_DIR = "/var/tmp/clerk-logout-guard"  # noqa: S108 - as above
 """A guard's default: with the service's spool it would deliver the service's lines."""
 
-_MESSAGES = {
-    "bool_parsing": "must be true or false",
-    "int_parsing": "must be a whole number",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "too_long": "must have at most {max_length} entries",
-}
-"""For pydantic's kinds of problems that have a plainer wording."""
-
 
 def load_settings(*, for_guard: bool = False) -> Settings:
     """Read the environment; what is not there, from files in ``SECRETS_DIR``, then from ``.env``.
@@ -322,6 +299,5 @@ def _first_problem(error: ValidationError) -> ConfigurationError:
     variable, *place = problem["loc"] or ("clerk_jwt_key",)  # without a place: the one rule over several fields
     # The value itself is never shown: it may be a secret that went into the wrong variable.
     entry = f"entry {int(place[0]) + 1} " if place else ""
-    text = _MESSAGES.get(problem["type"], "{message}")
-    message = problem["msg"].removeprefix("Value error, ")
-    return ConfigurationError(str(variable).upper(), entry + text.format(message=message, **problem.get("ctx", {})))
+    message = problem["msg"].removeprefix("Value error, ").partition(", unable")[0].replace("Input should", "must")
+    return ConfigurationError(str(variable).upper(), entry + message.replace("a valid boolean", "true or false"))
