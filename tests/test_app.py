@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import respx
 from asgi_lifespan import LifespanManager
 
 from service.app import create_app
@@ -18,19 +17,19 @@ from service.telemetry.diagnostics import configure_logging
 from tests.conftest import OpenClient
 from tests.support.clerk import SECRET_KEY
 from tests.support.lines import EventFile
-from tests.support.signing import ORIGIN, jwk, token
+from tests.support.signing import ORIGIN, token
 
 SESSION = "/v1/auth/session"
-JWKS = "https://api.clerk.com/v1/jwks"
 PREFLIGHT = {
     "Origin": ORIGIN,
     "Access-Control-Request-Method": "DELETE",
     "Access-Control-Request-Headers": "authorization",
 }
-
-
-def listed(response: httpx.Response, header: str) -> set[str]:
-    return {name.strip().lower() for name in response.headers[header].split(",")}
+READABLE = {
+    "access-control-allow-origin": ORIGIN,
+    "access-control-allow-credentials": "true",
+    "access-control-expose-headers": "X-Request-ID, WWW-Authenticate, Retry-After",
+}
 
 
 # --- Paths and methods -----------------------------------------------------------------------------------------------
@@ -56,13 +55,6 @@ async def test_another_method_is_405_and_names_the_paths_own(
     assert response.headers["content-type"] == "application/json"
     assert response.json() == {"success": False, "message": "Method Not Allowed"}
     assert events.new() == []
-
-
-@pytest.mark.parametrize(("method", "path"), [("DELETE", SESSION), ("POST", SESSION), ("GET", "/no")])
-async def test_every_response_carries_the_common_headers(client: httpx.AsyncClient, method: str, path: str) -> None:
-    response = await client.request(method, path, headers={"X-Request-ID": "r-1"})
-    names = ("cache-control", "x-content-type-options", "x-request-id")
-    assert [response.headers[name] for name in names] == ["no-store", "nosniff", "r-1"]
 
 
 # --- CORS ------------------------------------------------------------------------------------------------------------
@@ -103,11 +95,8 @@ async def test_a_preflight_may_ask_for_any_header(
 
 @pytest.mark.parametrize("origin", ["https://evil.example.com", "null", f"{ORIGIN}.evil.com", f"{ORIGIN}:8443"])
 async def test_an_origin_that_is_not_allowed_gets_nothing(client: httpx.AsyncClient, origin: str) -> None:
-    for response in (
-        await client.options(SESSION, headers=PREFLIGHT | {"Origin": origin}),
-        await client.delete(SESSION, headers={"Origin": origin}),
-    ):
-        assert "access-control-allow-origin" not in response.headers
+    response = await client.options(SESSION, headers=PREFLIGHT | {"Origin": origin})
+    assert "access-control-allow-origin" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -130,13 +119,6 @@ async def test_a_refused_preflight_is_told_once_and_counted(
     assert told == [f"a preflight from {(PREFLIGHT | asked)['Origin']} was refused: {problem}"]
 
 
-async def test_a_request_from_an_allowed_origin_may_be_read(client: httpx.AsyncClient) -> None:
-    response = await client.delete(SESSION, headers={"Origin": ORIGIN})
-    assert response.headers["access-control-allow-origin"] == ORIGIN
-    assert response.headers["access-control-allow-credentials"] == "true"
-    assert listed(response, "access-control-expose-headers") == {"x-request-id", "www-authenticate", "retry-after"}
-
-
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"], ids=["none", "allowed", "another"])
 async def test_every_response_varies_by_origin(client: httpx.AsyncClient, origin: str | None) -> None:
     """A cache must not serve one origin's answer to another (Fetch standard, "CORS protocol and HTTP caches")."""
@@ -144,7 +126,8 @@ async def test_every_response_varies_by_origin(client: httpx.AsyncClient, origin
         response = await client.request(method, SESSION, headers={"Origin": origin} if origin else {})
         assert response.status_code == status
         assert response.headers.get_list("vary") == ["Origin"]
-        assert response.headers.get("access-control-allow-origin") == (origin if origin == ORIGIN else None)
+        cors = {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
+        assert cors == (READABLE if origin == ORIGIN else {})
 
 
 async def test_of_two_origins_the_first_counts(open_client: OpenClient) -> None:
@@ -224,36 +207,6 @@ async def test_a_token_of_somebody_else_is_rejected(
 
 
 # --- With a secret key -----------------------------------------------------------------------------------------------
-
-WITH_SECRET_KEY = {"clerk_jwt_key": None, "clerk_secret_key": "sk_test_abc"}
-
-
-async def test_with_a_secret_key_published_keys_verify(
-    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
-) -> None:
-    jwks = respx_mock.get(JWKS, headers={"Authorization": "Bearer sk_test_abc"}).respond(json={"keys": [jwk()]})
-    async with open_client(**WITH_SECRET_KEY) as client:
-        for _ in range(3):
-            await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
-    assert [event["auth"] for event in events.new()] == ["verified"] * 3
-    assert jwks.call_count == 1
-
-
-async def test_while_clerk_hangs_a_request_waits_for_a_moment(
-    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
-) -> None:
-    """0.25 s for one with a token, not the 2 s of a fetch; not at all for one without."""
-
-    async def hang(_: httpx.Request) -> httpx.Response:
-        await asyncio.Event().wait()
-        raise AssertionError("never")
-
-    respx_mock.get(JWKS).mock(side_effect=hang)
-    async with open_client(**WITH_SECRET_KEY) as client:
-        async with asyncio.timeout(1.9):
-            await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
-        await client.delete(SESSION)
-    assert [event["auth"] for event in events.new()] == ["unverifiable", "absent"]
 
 
 async def test_the_warm_up_holds_up_neither_start_nor_end(
