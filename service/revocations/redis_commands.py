@@ -55,8 +55,8 @@ return values
 CLAIM = """
 local claimed = {}
 for i, key in ipairs(KEYS) do
-  redis.pcall('SET', key, ARGV[1], 'NX', 'EX', ARGV[i + 1])
-  claimed[i] = redis.pcall('GET', key) == ARGV[1] and 1 or 0
+  redis.call('SET', key, ARGV[1], 'NX', 'EX', ARGV[i + 1])
+  claimed[i] = redis.call('GET', key) == ARGV[1] and 1 or 0
 end
 return claimed
 """
@@ -69,32 +69,33 @@ return {redis.call('GET', KEYS[1])}
 """
 
 NOT_REDIS = "what answers there is not Redis, or not as Redis does"
+NOT_ALLOWED = "its user may not run EVAL, GET, PTTL and SET on clerk-logout:*"
+REFUSED = "it refused a command"
+UNREACHABLE = "it cannot be reached"
 CLUSTER = "it is part of a Redis Cluster, which is not supported"
-_DESCRIPTIONS: tuple[tuple[type[Exception], str], ...] = (
+_DESCRIPTIONS: tuple[tuple[str | type[Exception], str], ...] = (
+    ("The user executing the script", NOT_ALLOWED),
+    ("ACL failure in script", NOT_ALLOWED),
+    ("DB index is out of range", "it does not have the database whose number REVOCATIONS_URL names"),
+    ("max number of clients reached", "it has as many clients as it allows"),
     (exceptions.BusyLoadingError, "it is still loading its data"),
     (exceptions.AuthenticationError, "it does not accept the user name or the password in REVOCATIONS_URL"),
-    (exceptions.NoPermissionError, "its user may not run EVAL, GET, PTTL and SET on clerk-logout:*"),
+    (exceptions.NoPermissionError, NOT_ALLOWED),
     (exceptions.ReadOnlyError, "it is a replica, which takes no writes"),
     (exceptions.OutOfMemoryError, "it has no memory left"),
     (exceptions.AskError, CLUSTER),
     (exceptions.ClusterCrossSlotError, CLUSTER),
     (exceptions.TimeoutError, "it did not answer in time"),
-    (exceptions.ResponseError, "it refused a command"),
+    (exceptions.ResponseError, REFUSED),
     (socket.gaierror, "its host name cannot be resolved"),
     (ssl.SSLError, "TLS with it failed; look at the certificates, and whether it speaks TLS at all"),
-    (OSError, "it cannot be reached"),
+    (OSError, UNREACHABLE),
     (exceptions.InvalidResponse, NOT_REDIS),
     (exceptions.ConnectionError, "the connection to it was lost"),
     (ValueError, NOT_REDIS),
 )
-"""The first that fits. What the server said is not shown: it may quote what it was sent."""
-_DESCRIPTIONS_BY_TEXT = {
-    "The user executing the script": _DESCRIPTIONS[2][1],
-    "ACL failure in script": _DESCRIPTIONS[2][1],
-    "DB index is out of range": "it does not have the database whose number REVOCATIONS_URL names",
-    "max number of clients reached": "it has as many clients as it allows",
-}
-"""By how the error starts, for those that have no class of their own."""
+"""By how the error starts or of what class it is; the first that fits. What the server said is not shown: it may quote
+what it was sent."""
 
 
 class Entry(NamedTuple):
@@ -197,14 +198,15 @@ class RedisCommands:
 
 def describe_error(error: BaseException) -> str:
     """Say in one line without a secret what an error of redis-py means, or of the network below it."""
-    for text, description in _DESCRIPTIONS_BY_TEXT.items():
-        if str(error).startswith(text):
-            return description
     if isinstance(error, exceptions.ConnectionError) and isinstance(error.__context__, OSError):
         error = error.__context__  # redis-py wraps the operating system's, which says more
-    description = next((words for kind, words in _DESCRIPTIONS if isinstance(error, kind)), None) or where(error)
-    if type(error) is exceptions.ResponseError and (code := str(error).partition(" ")[0]).isalpha() and code.isupper():
-        return f"{description} ({code})"
-    if isinstance(error, OSError) and description == "it cannot be reached" and error.errno:
-        return f"{description}: {os.strerror(error.errno).lower()}"
-    return description
+    words = next((words for of, words in _DESCRIPTIONS if _is(error, of)), None) or where(error)
+    if words == REFUSED and (code := str(error).partition(" ")[0]).isalpha() and code.isupper():
+        return f"{words} ({code})"
+    if words == UNREACHABLE and isinstance(error, OSError) and error.errno:
+        return f"{words}: {os.strerror(error.errno).lower()}"
+    return words
+
+
+def _is(error: BaseException, of: str | type[Exception]) -> bool:
+    return str(error).startswith(of) if isinstance(of, str) else isinstance(error, of)

@@ -10,9 +10,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
-from service.revocations.batcher import Batcher, cancel
+from service.revocations.batcher import Answer, Batcher, Question, cancel
 from service.revocations.redis_commands import MAX_CONNECTIONS, MAX_ENTRIES, Entry, RedisCommands
 from service.revocations.revocation_list import (
     MAX_SESSIONS,
@@ -31,9 +30,6 @@ REFILL = 2.0
 """Seconds after which every other process has looked too, and brought what it knows to a Redis that had lost it."""
 LAST_LOOK_TIMEOUT = 0.2
 LOST = "Redis: it has lost the list; each process is bringing back what it knows"
-
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
 
 
 class RedisStore(MemoryStore):
@@ -55,12 +51,9 @@ class RedisStore(MemoryStore):
 
     Args:
         redis: the commands.
-        metrics: show whether the list can be used.
+        metrics: show whether the list can be used, too.
         refill: seconds for which a list that was lost is not believed to be complete.
-        timeout: seconds in which it answers.
-        max_sessions: as ``MemoryStore`` has it, for the sessions that this process signs out.
-        clock: seconds that never go back.
-        wall_clock: seconds that may.
+        timeout: seconds in which it answers. The rest is as ``MemoryStore`` has it, for what this process signs out.
     """
 
     def __init__(

@@ -1,15 +1,14 @@
 """What an operator is told about a Redis that cannot be used."""
 
 import asyncio
-import socket
 import ssl
 
 import pytest
 from redis import exceptions
 
-from service.revocations.redis_commands import REPORTED, REVOKED, describe_error
+from service.revocations.redis_commands import REVOKED, describe_error
 from service.revocations.revocation_list import RevocationsUnavailableError
-from tests.revocations.conftest import AT, opened, until_up
+from tests.revocations.conftest import AT, opened
 from tests.support.redis_server import RedisServer, redis_server, until
 
 
@@ -41,16 +40,6 @@ async def test_a_user_who_may_not_do_what_is_needed_is_told(redis: RedisServer) 
         await store.add(["sess_1"], at=AT, seconds=75)
         assert await store.find("sess_1") == AT
         assert await store.claim("sess_1", seconds=60)
-
-
-async def test_with_too_many_clients_it_waits_until_some_have_gone() -> None:
-    with redis_server("--maxclients", "3") as server:
-        held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
-        async with opened(server.url) as store:
-            assert store.problem is not None  # Redis says why, but its answer may be lost in the closing
-            for one in held:
-                one.close()
-            await until_up(store)
 
 
 async def test_a_redis_that_may_evict_sessions_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
@@ -93,13 +82,6 @@ async def test_a_value_of_somebody_else_fails_closed(redis: RedisServer, command
         await store.add(["sess_1"], at=AT, seconds=75)  # which replaces it
         async with opened(redis.url) as other:
             assert await other.find("sess_1") == AT
-
-
-async def test_a_claim_of_another_type_is_not_the_first(redis: RedisServer) -> None:
-    redis.do("LPUSH", REPORTED + "sess_1", "1")
-    async with opened(redis.url) as store:
-        assert not await store.claim("sess_1", seconds=60)
-        assert store.problem is None
 
 
 @pytest.mark.parametrize(
