@@ -158,14 +158,11 @@ def test_every_path_and_command_that_is_named_exists() -> None:
     assert set(column("docs/configuration.md", "## The command")) == set(main.commands)
 
 
-def test_every_variable_that_is_named_is_a_setting() -> None:
+def test_every_variable_metric_and_alert_that_is_named_exists() -> None:
     known = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
     named = re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", EVERYTHING)
     named += re.findall(r"\b(?:CLERK|EVENT|FLOOD|REVOCATIONS|REVERIFICATION|FORWARDED)_[A-Z_]+\b", EVERYTHING)
     assert set(named) - known == set()
-
-
-def test_every_metric_and_alert_that_is_named_exists() -> None:
     assert set(re.findall(r"\bclerk_logout_\w+", EVERYTHING)) <= set(metric_names())
     assert set(re.findall(r"\bClerkLogout\w+", EVERYTHING)) <= {name for name, _ in alerts()}
 
@@ -186,12 +183,9 @@ def test_readme_shows_what_the_sandbox_prints(sandbox: Sandbox) -> None:
     assert f"{sandbox.clerk_url}/" in sandbox.banner
 
 
-def test_the_event_in_readme_holds_to_its_schema() -> None:
+def test_what_readme_repeats_is_as_elsewhere() -> None:
     (event,) = blocks("README.md", "json")
     assert read_line(json.dumps(json.loads(event)).encode() + b"\n")["auth"] == "verified"
-
-
-def test_readme_shows_what_the_pages_show() -> None:
     assert blocks("README.md", "tsx") == blocks("deploy/nextjs/README.md", "tsx")
     assert blocks("deploy/README.md")[1].startswith(blocks("README.md")[-1])
 

@@ -6,7 +6,7 @@ import ssl
 import pytest
 from redis import exceptions
 
-from service.revocations.redis_commands import REVOKED, describe_error
+from service.revocations.redis_commands import REPORTED, REVOKED, describe_error
 from service.revocations.revocation_list import RevocationsUnavailableError
 from tests.revocations.conftest import AT, opened
 from tests.support.redis_server import RedisServer, redis_server, until
@@ -38,8 +38,9 @@ async def test_a_user_who_may_not_do_what_is_needed_is_told(redis: RedisServer) 
     redis.do("ACL", "SETUSER", "reader", "+set")
     async with opened(url) as store:
         await store.add(["sess_1"], at=AT, seconds=75)
-        assert await store.find("sess_1") == AT
+        assert await store.find("another") is None
         assert await store.claim("sess_1", seconds=60)
+        assert redis.left(REPORTED + "sess_1") > 0
 
 
 async def test_a_redis_that_may_evict_sessions_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:

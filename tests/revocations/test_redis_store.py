@@ -213,13 +213,6 @@ async def test_an_idle_process_brings_back_what_it_knows(redis: RedisServer, com
 # --- Claims ----------------------------------------------------------------------------------------------------------
 
 
-async def test_an_own_claim_is_asked_of_redis_once(redis: RedisServer) -> None:
-    async with opened(redis.url) as store:
-        assert await store.claim("sess_1", seconds=60)
-        redis.do("DEL", REPORTED + "sess_1")
-        assert not await store.claim("sess_1", seconds=60)
-
-
 async def test_without_an_answer_a_claim_is_the_process_own(own_redis: RedisServer) -> None:
     async with opened(own_redis.url) as store, opened(own_redis.url) as other:
         own_redis.freeze()
