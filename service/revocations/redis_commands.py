@@ -68,6 +68,7 @@ redis.call('PTTL', KEYS[2])
 return {redis.call('GET', KEYS[1])}
 """
 
+LOST = "Redis: it has lost the list; each process is bringing back what it knows"
 NOT_REDIS = "what answers there is not Redis, or not as Redis does"
 NOT_ALLOWED = "its user may not run EVAL, GET, PTTL and SET on clerk-logout:*"
 REFUSED = "it refused a command"
@@ -119,6 +120,7 @@ class RedisCommands:
     def __init__(self, url: str, *, reply_timeout: float = REPLY_TIMEOUT) -> None:
         self.has_new_connection = False
         self._name = secrets.token_hex(8)
+        self._marker: str | None = None
         try:
             pool = BlockingConnectionPool.from_url(
                 url,
@@ -144,18 +146,25 @@ class RedisCommands:
             raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
         self._redis = Redis.from_pool(pool)
 
-    async def put(self, entries: Sequence[Entry]) -> None:
+    async def put(self, batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
         """Put sessions on the list; one that is there keeps the earlier ``at`` and the later end."""
+        entries = [entry for batch in batches for entry in batch]
         for start in range(0, len(entries), MAX_ENTRIES):
             some = entries[start : start + MAX_ENTRIES]
             values = [value for one in some for value in (repr(one.at), max(1, round(one.seconds * 1000)))]
             await self._eval(PUT, [REVOKED + one.session_id for one in some], values, replies=0)
+        return [None] * len(batches)
 
-    async def find(self, session_ids: Sequence[str]) -> tuple[str | None, Sequence[str | None]]:
-        """Give the marker, and when each session was signed out, as Redis has it; None where it was not."""
+    async def find(self, session_ids: Sequence[str]) -> Sequence[str | None]:
+        """Give when each session was signed out, as Redis has it; None where it was not.
+
+        Where the list was lost since the last probe, the answer is worth nothing, and ``LOST`` is raised.
+        """
         keys = [MARKER, *(REVOKED + session_id for session_id in session_ids)]
         marker, *times = await self._eval(FIND, keys, [], replies=len(keys))
-        return marker, times
+        if marker != self._marker:
+            raise RevocationsUnavailableError(LOST)
+        return times
 
     async def claim(self, claims: Sequence[tuple[str, int]]) -> list[bool]:
         """Claim each session for so many seconds, and say which of them nobody else has claimed."""
@@ -163,10 +172,11 @@ class RedisCommands:
         claimed = await self._eval(CLAIM, keys, [self._name, *seconds], replies=len(keys))
         return [one == 1 for one in claimed]
 
-    async def probe(self) -> str:
-        """Do what the others do, and give the marker."""
+    async def probe(self) -> bool:
+        """Do what the others do, and say whether the list was lost since the last probe."""
         (marker,) = await self._eval(LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
-        return str(marker)
+        before, self._marker = self._marker, marker
+        return before not in (None, marker)
 
     async def eviction_problem(self) -> str | None:
         """Say why sessions may be lost when Redis is full; None where none is, or this user may not ask."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from service.revocations.batcher import Answer, Batcher, Question, cancel
-from service.revocations.redis_commands import MAX_CONNECTIONS, MAX_ENTRIES, Entry, RedisCommands
+from service.revocations.redis_commands import LOST, MAX_CONNECTIONS, MAX_ENTRIES, Entry, RedisCommands
 from service.revocations.revocation_list import (
     MAX_SESSIONS,
     REVOCATIONS_TIMEOUT,
@@ -29,7 +29,6 @@ LOOK_EVERY_WHILE_DOWN = 0.25
 REFILL = 2.0
 """Seconds after which every other process has looked too, and brought what it knows to a Redis that had lost it."""
 LAST_LOOK_TIMEOUT = 0.2
-LOST = "Redis: it has lost the list; each process is bringing back what it knows"
 
 
 class RedisStore(MemoryStore):
@@ -74,16 +73,14 @@ class RedisStore(MemoryStore):
         self._timeout = timeout
         self._clock = clock
         self._unsynced: set[str] = set()
-        self._marker: str | None = None
-        """The list's, as seen by the last look."""
         self._complete_at = -math.inf
         """The clock's time from which the list is believed to be complete."""
         self._down_since: float | None = None
         self._look_now = asyncio.Event()
         self._looking: list[asyncio.Task[None]] = []
         # Few round trips at the same time, so that many questions go together; more than one, in case that one hangs.
-        self._finds = Batcher(self._find_batch, max_size=500, max_concurrency=4)
-        self._puts = Batcher(self._put_batch, max_size=MAX_ENTRIES, max_concurrency=2)
+        self._finds = Batcher(redis.find, max_size=500, max_concurrency=4)
+        self._puts = Batcher(redis.put, max_size=MAX_ENTRIES, max_concurrency=2)
         self._claims = Batcher(redis.claim, max_size=MAX_ENTRIES, max_concurrency=2)
 
     async def start(self) -> None:
@@ -142,17 +139,6 @@ class RedisStore(MemoryStore):
             self._look_now.set()
             raise
 
-    async def _find_batch(self, session_ids: Sequence[str]) -> Sequence[str | None]:
-        marker, times = await self._redis.find(session_ids)
-        if marker != self._marker:  # the answer is worth nothing: the list was lost meanwhile
-            self._set_problem(LOST)
-            raise RevocationsUnavailableError(LOST)
-        return times
-
-    async def _put_batch(self, batch: Sequence[Sequence[Entry]]) -> Sequence[None]:
-        await self._redis.put([entry for entries in batch for entry in entries])
-        return [None] * len(batch)
-
     async def _keep_looking(self) -> None:
         while True:
             with suppress(TimeoutError):
@@ -163,10 +149,7 @@ class RedisStore(MemoryStore):
 
     async def _look(self) -> None:
         try:
-            marker = await self._redis.probe()
-            is_lost = self._marker not in (None, marker)
-            self._marker = marker
-            if is_lost:
+            if is_lost := await self._redis.probe():
                 self._set_problem(LOST)
                 self._complete_at = self._clock() + self._refill
             if self.problem is not None:
@@ -178,7 +161,8 @@ class RedisStore(MemoryStore):
                 self._set_warning(await self._redis.eviction_problem())
             while session_ids := list(self._unsynced):
                 entries = ((session_id, self._signed_out.get(session_id)) for session_id in session_ids)
-                await self._redis.put([Entry(session_id, *entry) for session_id, entry in entries if entry is not None])
+                waiting = [Entry(session_id, *entry) for session_id, entry in entries if entry is not None]
+                await self._redis.put([waiting])
                 self._unsynced.difference_update(session_ids)
             self._set_problem(LOST if self._clock() < self._complete_at else None)
         except RevocationsUnavailableError as error:

@@ -34,20 +34,20 @@ class Flaky(RedisCommands):
         super().__init__(url, reply_timeout=reply_timeout)
         self.lost_puts = self.finds = self.looks = 0
 
-    async def put(self, entries: Sequence[Entry]) -> None:
+    async def put(self, batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
         self.lost_puts -= 1
         if self.lost_puts >= 0:
             raise RevocationsUnavailableError("Redis: lost")
-        await super().put(entries)
+        return await super().put(batches)
 
-    async def find(self, session_ids: Sequence[str]) -> tuple[str | None, Sequence[str | None]]:
+    async def find(self, session_ids: Sequence[str]) -> Sequence[str | None]:
         self.finds += 1
         return await super().find(session_ids)
 
-    async def probe(self) -> str:
-        marker = await super().probe()
+    async def probe(self) -> bool:
+        is_lost = await super().probe()
         self.looks += 1
-        return marker
+        return is_lost
 
 
 @asynccontextmanager

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from service.revocations.batcher import cancel
-from service.revocations.redis_commands import MARKER, REPORTED, REVOKED, RedisCommands
-from service.revocations.redis_store import LOST, RedisStore
+from service.revocations.redis_commands import LOST, MARKER, REPORTED, REVOKED, RedisCommands
+from service.revocations.redis_store import RedisStore
 from service.revocations.revocation_list import RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
 from tests.revocations.conftest import AT, Clock, Flaky, opened, said, until_down, until_known, until_up
@@ -180,6 +180,7 @@ async def test_a_lost_list_is_noticed_by_the_next_question(
         lose(own_redis)
         with pytest.raises(RevocationsUnavailableError):
             await other.find("sess_1")
+        await until_down(other)
         await until_up(other)
         assert await other.find("sess_1") == AT
     assert f"{DOWN}. {LOST}" in caplog.messages
