@@ -132,12 +132,9 @@ class RedisStore(MemoryStore):
             raise RevocationsUnavailableError(self.problem)
         try:
             return await batcher.submit(question, self._timeout if within is None else within)
-        except TimeoutError:
+        except (TimeoutError, RevocationsUnavailableError) as error:
             self._look_now.set()
-            raise RevocationsUnavailableError("Redis: no answer in time") from None
-        except RevocationsUnavailableError:
-            self._look_now.set()
-            raise
+            raise RevocationsUnavailableError(str(error) or "Redis: no answer in time") from None
 
     async def _keep_looking(self) -> None:
         while True:
