@@ -163,7 +163,7 @@ def allow_open_files() -> None:
 
 
 def exit_cleanly_on_signals() -> None:
-    """Make SIGTERM, SIGINT and SIGHUP end the process with 0; SIGUSR1 and SIGUSR2, from log rotation, do nothing.
+    """Make SIGTERM, SIGINT and SIGHUP end the process with 0.
 
     uvicorn raises the signal that stopped it again when it has finished. Without a handler the process would die of it,
     and a supervisor would see a failure.
@@ -171,8 +171,6 @@ def exit_cleanly_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def serve(settings: Settings) -> None:

@@ -195,6 +195,7 @@ async def test_no_log_level_keeps_events_from_standard_output(
     ("name", "value", "reason"),
     [
         ("clerk_issuer", "https://clerk.somebody.else", "token-invalid-issuer"),
+        ("clerk_audience", "https://api.example.com", "token-invalid-audience"),
         ("clerk_authorized_parties", "https://other.example", "token-invalid-authorized-parties"),
     ],
 )
