@@ -63,14 +63,15 @@ async def findings(settings: Settings, token: bytes | None) -> AsyncIterator[Fin
         yield f"warning: {problem}", False
     async with open_backends(settings, Metrics()) as (_, keys, revocations):
         yield await _keys_found(settings, keys)
+        store = revocations.store
         for _ in range(4):
-            if revocations.problem is not None:
+            if store.problem is not None:
                 await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
         url = urlsplit(settings.revocations_url.get_secret_value())
         where = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"  # a password may be among the options, too
-        yield f"revocation list: {where}; {revocations.problem or 'ok'}", revocations.problem is None
-        if revocations.warning is not None:
-            yield f"warning: {revocations.warning}", True
+        yield f"revocation list: {where}; {store.problem or 'ok'}", store.problem is None
+        if store.warning is not None:
+            yield f"warning: {store.warning}", True
         if token is not None:
             async for finding in _token_findings(settings, keys, revocations, token.strip()):
                 yield finding

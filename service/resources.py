@@ -60,7 +60,7 @@ class Resources:
             "keys": self.keys.problem,
             "event_log": self.event_log.output_problem,
             "spool": self.event_log.problem,
-            "revocations": self.revocations.problem or self.revocations.warning,
+            "revocations": self.revocations.store.problem or self.revocations.store.warning,
         }
 
 

@@ -104,7 +104,7 @@ class RevocationList:
     """The list, over a store.
 
     Args:
-        store: keeps it.
+        store: keeps it, and says what is wrong with it.
         metrics: counts what is put on it.
         clock: seconds since 1970.
         clock_skew: seconds by which the verifier lets clocks differ.
@@ -118,7 +118,7 @@ class RevocationList:
         clock: Callable[[], float] = time.time,
         clock_skew: int = 5,
     ) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._longest = max(LEAST_SECONDS, 60 + 2 * clock_skew)
         """The longest lifetime of a token seen so far, for those who know of none, as a webhook."""
@@ -126,16 +126,6 @@ class RevocationList:
         self._ok, self._failed = revoked.labels("ok"), revoked.labels("failed")
         self.signed_out_at = store.find
         self.is_first_report = store.claim
-
-    @property
-    def problem(self) -> str | None:
-        """As the store has it."""
-        return self._store.problem
-
-    @property
-    def warning(self) -> str | None:
-        """As the store has it."""
-        return self._store.warning
 
     async def revoke(
         self, session_ids: Sequence[str], *, at: float | None = None, token_lifetime: float | None = None
@@ -160,7 +150,7 @@ class RevocationList:
             self._longest = max(self._longest, seconds)
         now = self._clock()
         try:
-            await self._store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
+            await self.store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
         except RevocationsUnavailableError:
             self._failed.inc(len(session_ids))
             return False
