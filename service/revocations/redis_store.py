@@ -108,11 +108,12 @@ class RedisStore(MemoryStore):
 
     async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
         """Say whether this is the first claim."""
-        if not await super().claim(session_id, seconds=seconds):
+        if self._claimed.get(session_id) is not None:
             return False
         with suppress(RevocationsUnavailableError):
-            return await self._ask(self._claims, (session_id, seconds), within)
-        return True
+            if not await self._ask(self._claims, (session_id, seconds), within):
+                return False
+        return await super().claim(session_id, seconds=seconds)
 
     async def close(self) -> None:
         """Stop looking, bring Redis what it may not know if that is possible at once, and close the connections."""
