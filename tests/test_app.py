@@ -25,6 +25,7 @@ PREFLIGHT = {
     "Access-Control-Request-Method": "DELETE",
     "Access-Control-Request-Headers": "authorization",
 }
+NOT_ALLOWED = "this origin is not in CLERK_AUTHORIZED_PARTIES"
 READABLE = {
     "access-control-allow-origin": ORIGIN,
     "access-control-allow-credentials": "true",
@@ -93,16 +94,12 @@ async def test_a_preflight_may_ask_for_any_header(
     assert (response.status_code, response.headers.get("access-control-allow-headers")) == (200, granted)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", f"{ORIGIN}.evil.com", f"{ORIGIN}:8443"])
-async def test_an_origin_that_is_not_allowed_gets_nothing(client: httpx.AsyncClient, origin: str) -> None:
-    response = await client.options(SESSION, headers=PREFLIGHT | {"Origin": origin})
-    assert "access-control-allow-origin" not in response.headers
-
-
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        ({"Origin": "https://evil.example.com"}, "this origin is not in CLERK_AUTHORIZED_PARTIES"),
+        ({"Origin": "null"}, NOT_ALLOWED),
+        ({"Origin": f"{ORIGIN}.evil.com"}, NOT_ALLOWED),
+        ({"Origin": f"{ORIGIN}:8443"}, NOT_ALLOWED),
         ({"Access-Control-Request-Method": "POST"}, "the method is none of DELETE, GET and HEAD"),
         ({"Access-Control-Request-Headers": "a b"}, "a name in Access-Control-Request-Headers is none"),
     ],
@@ -114,6 +111,7 @@ async def test_a_refused_preflight_is_told_once_and_counted(
         answers = [await client.options(SESSION, headers=PREFLIGHT | asked) for _ in range(3)]
         metrics = (await client.get("/metrics")).text
     assert [answer.status_code for answer in answers] == [400] * 3
+    assert "access-control-allow-origin" not in answers[0].headers
     assert "clerk_logout_preflights_refused_total 3.0" in metrics
     told = [record.getMessage() for record in caplog.records if record.name == "service.cors"]
     assert told == [f"a preflight from {(PREFLIGHT | asked)['Origin']} was refused: {problem}"]
