@@ -6,7 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. While ``serve`` is still importing, signals already do what they do later."""
+    """Run the command line. While ``serve`` is still importing, signals end it as they do later.
+
+    SIGUSR1 and SIGUSR2, from log rotation, do nothing.
+    """
     if sys.argv[1:2] == ["serve"]:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: os._exit(0))

@@ -27,8 +27,8 @@ from service.events.flood import FloodControl
 from service.events.outputs import Output
 from service.resources import load_pem_key, open_resources
 from service.settings import Settings
+from service.telemetry.diagnostics import LogThrottle
 from service.telemetry.metrics import Metrics
-from service.telemetry.throttle import LogThrottle
 
 ROUTES = (
     Route(SESSION, logout, methods=["DELETE"]),
@@ -56,15 +56,13 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
     Raises:
         ConfigurationError: a setting turns out to be unusable; its text names the variable.
     """
-    pem_key = load_pem_key(settings)
+    load_pem_key(settings)
     counted = Metrics()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[AppState]:
         async with AsyncExitStack() as stack:
-            resources = await stack.enter_async_context(
-                open_resources(settings, counted, pem_key=pem_key, event_log=event_log)
-            )
+            resources = await stack.enter_async_context(open_resources(settings, counted, event_log=event_log))
             flood = FloodControl(
                 settings.flood_per_second, settings.flood_per_session, resources.recorder.record, counted
             )

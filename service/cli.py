@@ -7,71 +7,23 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import click
 from prometheus_client import disable_created_metrics
-from pydantic import SecretStr
 
 from service import __version__
-from service.clerk.credentials import read_credentials
-from service.clerk.keys import KeyRing, PemKey
-from service.clerk.verdict import Auth, Reason, Verdict
+from service.check import findings
 from service.convert.command import STANDARDS, convert
 from service.endpoints.documents import document
 from service.events.schemas import asyncapi, schemas
 from service.events.spool_files import print_waiting
-from service.events.types import timestamp_of
-from service.resources import (
-    check_clerk_api,
-    check_event_log,
-    check_spool,
-    describe_revocations,
-    load_pem_key,
-    open_clerk_api,
-    open_keys,
-    open_revocations,
-    verifier_of,
-)
-from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
-from service.server import listen_on_all
 from service.server import serve as run_server
 from service.settings import ConfigurationError, Settings, load_settings, mistyped_names
 from service.telemetry.diagnostics import configure_logging
-from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.cli")
-
-MAX_SHOWN = 120
-"""Characters of a claim."""
-
-_WHEN_NOT_SET = {
-    "clerk_publishable_key": "session cookies of any Clerk application are looked at",
-    "clerk_secret_key": "sign out everywhere is off",
-    "clerk_authorized_parties": "any azp counts, and browsers on other origins cannot call; set it in production",
-    "clerk_audience": "aud is not looked at",
-    "clerk_issuer": "any iss counts",
-    "clerk_webhook_signing_secret": "webhooks are off",
-    "reverification_max_age_minutes": "signing out everywhere asks for no fresh proof",
-    "forwarded_allow_ips": "no proxy is believed",
-}
-_WRONG_KEY = (
-    "the token is of another key: look whether one is a test and the other a live key, "
-    "whether both are of the same Clerk instance, and whether its keys were rotated"
-)
-_HINTS = {Reason.TOKEN_INVALID_SIGNATURE: _WRONG_KEY, Reason.JWK_KID_MISMATCH: _WRONG_KEY}
-
-
-@contextmanager
-def _one_line_for_mistakes() -> Iterator[None]:
-    """Turn an unusable setting into one line on stderr and exit code 2."""
-    try:
-        yield
-    except ConfigurationError as error:
-        _fail(error)
 
 
 def _fail(problem: object) -> NoReturn:
@@ -79,7 +31,16 @@ def _fail(problem: object) -> NoReturn:
     sys.exit(2)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; a setting that cannot be used becomes one line on stderr and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            _fail(error)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="clerk-logout")
 def main() -> None:
     """Record the logouts of applications that use Clerk."""
@@ -91,25 +52,19 @@ def main() -> None:
 
 def _keep_standard_streams() -> None:
     """See to it that no file of ours gets the number of a standard stream that is closed."""
-    for number in (0, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-    try:
-        os.fstat(1)
-    except OSError:
-        _fail("standard output is closed; redirect it to /dev/null if you do not need it")
+    while (number := os.open(os.devnull, os.O_RDWR)) in {0, 1, 2}:
+        if number == 1:
+            _fail("standard output is closed; redirect it to /dev/null if you do not need it")
+    os.close(number)
 
 
 @main.command()
 def serve() -> None:
     """Run the service, configured by environment variables and .env."""
-    with _one_line_for_mistakes():
-        settings = load_settings()
-        for problem in mistyped_names():
-            logger.warning(problem)
-        run_server(settings)
+    settings = load_settings()
+    for problem in mistyped_names():
+        logger.warning(problem)
+    run_server(settings)
 
 
 @main.command()
@@ -173,21 +128,18 @@ def check(token: str | None) -> None:
     Exit code 0 when all is well; 1 when there are no keys, Redis or the port cannot be used, a variable looks mistyped,
     or the token is not accepted; 2 when a setting is unusable.
     """
-    with _one_line_for_mistakes():
-        settings = load_settings()
-        pem_key = load_pem_key(settings)
-        check_event_log(settings)
-        check_spool(settings)
-        check_clerk_api(settings)
-        mistyped = mistyped_names()
+    settings = load_settings()
     configure_logging("critical")
-    for name in Settings.model_fields:
-        click.echo(f"{name.upper()}: {_setting_shown(settings, name)}")
-    for problem in mistyped:
-        click.echo(f"warning: {problem}")
     sent = None if token is None else sys.stdin.buffer.read() if token == "-" else os.fsencode(token)
-    is_well = asyncio.run(_try_out(settings, pem_key, sent))
-    sys.exit(0 if is_well and not mistyped else 1)
+    sys.exit(0 if asyncio.run(_check(settings, sent)) else 1)
+
+
+async def _check(settings: Settings, token: bytes | None) -> bool:
+    is_well = True
+    async for line, is_as_it_should_be in findings(settings, token):
+        click.echo(line)
+        is_well = is_well and is_as_it_should_be
+    return is_well
 
 
 @main.command()
@@ -205,11 +157,8 @@ def sandbox(port: int, clerk_port: int, packages: Path | None) -> None:
         # Here, because only who tries it out needs the stand-in and the HTTP client.
         from service.sandbox.command import run_sandbox  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        click.echo(
-            f"clerk-logout: {error.name} is missing: the production image has no sandbox; run it in the clone", err=True
-        )
-        sys.exit(2)
-    with _one_line_for_mistakes(), tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
+        _fail(f"{error.name} is missing: the production image has no sandbox; run it in the clone")
+    with tempfile.TemporaryDirectory(prefix="clerk-logout-") as directory:
         run_sandbox(port, clerk_port, Path(directory), packages)
 
 
@@ -247,107 +196,3 @@ def report(
         run_report(files, window, as_json=as_json, html=html, show_bad_lines=bad_lines)
     except UnusableInputError as error:
         _fail(error)
-
-
-def _setting_shown(settings: Settings, name: str) -> str:
-    value = getattr(settings, name)
-    if value in {None, ()}:
-        return "not set" + (f" ({_WHEN_NOT_SET[name]})" if name in _WHEN_NOT_SET else "")
-    if isinstance(value, SecretStr):
-        return value.get_secret_value() if value == Settings.model_fields[name].default else "set"
-    if isinstance(value, tuple):
-        return ", ".join("set" if isinstance(entry, SecretStr) else entry for entry in value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-async def _try_out(settings: Settings, pem_key: PemKey | None, sent: bytes | None) -> bool:
-    """Try keys and revocation list, then judge a token with them, or try the port; say whether all is well."""
-    metrics = Metrics()
-    async with (
-        open_clerk_api(settings, metrics) as api,
-        open_keys(pem_key, api, metrics) as keys,
-        open_revocations(settings, metrics) as revocations,
-    ):
-        is_well = await _try_keys(settings, keys)
-        is_well = await _try_revocations(settings, revocations) and is_well
-        if sent is None:
-            return _try_port(settings) and is_well
-        # What the endpoint would see, whether the header's value or the token alone was given.
-        sent = sent.strip()
-        header = sent if sent[:7].lower() == b"bearer " else b"Bearer " + sent
-        verdict = await verifier_of(settings, keys, azp_required=settings.clerk_azp_required).verify(
-            read_credentials({b"authorization": [header]}).tokens
-        )
-        click.echo("\n".join(_explain_verdict(verdict)))
-        if verdict.auth is not Auth.VERIFIED or verdict.identity is None:
-            return False
-        is_active = verdict.identity.status == "active"
-        return not await _is_signed_out(verdict.identity.session_id, revocations) and is_active and is_well
-
-
-async def _try_keys(settings: Settings, keys: PemKey | KeyRing) -> bool:
-    if isinstance(keys, PemKey):
-        click.echo(f"keys: one RSA key of {keys.bits} bits from CLERK_JWT_KEY; Clerk is not asked")
-        return True
-    if await keys.refresh():
-        click.echo(f"keys: fetched from {settings.clerk_api_url}: {', '.join(map(_shown, keys.by_kid))}")
-        return True
-    click.echo(f"keys: none could be fetched from {settings.clerk_api_url}: {keys.fetch_problem}")
-    return False
-
-
-async def _try_revocations(settings: Settings, revocations: RevocationList) -> bool:
-    for _ in range(4):
-        if revocations.problem is not None:
-            await asyncio.sleep(0.25)  # the first connection may take longer than any later one, with TLS above all
-    click.echo(f"revocation list: {describe_revocations(settings)}; {revocations.problem or 'ok'}")
-    if revocations.warning is not None:
-        click.echo(f"warning: {revocations.warning}")
-    return revocations.problem is None
-
-
-def _try_port(settings: Settings) -> bool:
-    try:
-        for listener in listen_on_all(settings.host, settings.port):
-            listener.close()
-    except ConfigurationError as error:
-        click.echo(f"warning: {error}")
-        return False
-    return True
-
-
-async def _is_signed_out(session_id: str, revocations: RevocationList) -> bool:
-    """Say whether a session is on the shared revocation list; one in memory is the running service's own."""
-    try:
-        at = await revocations.signed_out_at(session_id)
-    except RevocationsUnavailableError:
-        return False  # said already
-    if at is not None:
-        click.echo(f"  signed out: {timestamp_of(at)}, so it is refused (session-revoked)")
-    return at is not None
-
-
-def _explain_verdict(verdict: Verdict) -> Iterator[str]:
-    yield f"token: {verdict.auth}" + (f" ({verdict.reason})" if verdict.reason else "")
-    if (finding := verdict.finding) is not None:
-        yield f"  check:    {finding.check}"
-        yield f"  found:    {_shown(finding.found)}"
-        yield f"  expected: {finding.expected}"
-        if finding.check == "azp" and finding.found is None:
-            yield "  hint:     its logout is recorded as verified; CLERK_AZP_REQUIRED=false lets it pass elsewhere too"
-    if verdict.reason in _HINTS:
-        yield f"  hint:     {_HINTS[verdict.reason]}"
-    if (identity := verdict.identity) is not None:
-        yield f"  user:     {identity.user_id}"
-        yield f"  session:  {identity.session_id}"
-        if identity.status != "active":
-            yield f"  status:   {_shown(identity.status)}, so the guard refuses it (session-pending)"
-        yield f"  organisation: {identity.org_id or 'none'}, actor: {identity.actor_id or 'none'}"
-
-
-def _shown(value: object) -> str:
-    """A claim or header member as one line of printable ASCII; of a list or an object only that it is one."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -1,13 +1,11 @@
 """Opens what the settings name, for the service and for a guard in somebody else's application."""
 
-import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 from service import __version__
 from service.clerk.credentials import session_cookies
@@ -25,8 +23,6 @@ from service.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from service.clerk.backend_api import BackendApi
-
-logger = logging.getLogger("service.resources")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,35 +60,31 @@ class Resources:
             "keys": self.keys.problem,
             "event_log": self.event_log.output_problem,
             "spool": self.event_log.problem,
-            "revocations": self.revocations.problem or self.revocations.warning,
+            "revocations": self.revocations.store.problem or self.revocations.store.warning,
         }
 
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, metrics: Metrics, *, pem_key: PemKey | None = None, event_log: Output | None = None
+    settings: Settings, metrics: Metrics, *, event_log: Output | None = None
 ) -> AsyncIterator[Resources]:
     """Open everything, and close it in the opposite order.
 
     Args:
         settings: say what.
         metrics: count what happens.
-        pem_key: that of ``CLERK_JWT_KEY``, where somebody has parsed it already.
         event_log: where the lines go, closed with the log; without it what ``EVENT_LOG`` names is opened.
 
     Raises:
         ConfigurationError: a setting turns out to be unusable.
     """
     async with AsyncExitStack() as stack:
-        pem_key = pem_key or load_pem_key(settings)
         spool = Spool(settings.event_spool_dir, settings.event_spool_max_bytes, fsync=settings.event_fsync)
         log = EventLog(event_log or open_event_log(settings), spool, metrics)
         await log.start()
         stack.push_async_callback(log.close)
         recorder = Recorder(log.append, __version__, metrics)
-        clerk = await stack.enter_async_context(open_clerk_api(settings, metrics))
-        keys = await stack.enter_async_context(open_keys(pem_key, clerk, metrics))
-        revocations = await stack.enter_async_context(open_revocations(settings, metrics))
+        clerk, keys, revocations = await stack.enter_async_context(open_backends(settings, metrics))
         verifier = verifier_of(settings, keys, azp_required=settings.clerk_azp_required)
         client_address = ClientAddress(settings.forwarded_allow_ips)
         request_facts = RequestFacts(
@@ -124,7 +116,7 @@ async def open_resources(
 
 
 def load_pem_key(settings: Settings) -> PemKey | None:
-    """Parse ``CLERK_JWT_KEY``; None where it is not set."""
+    """Give the key of ``CLERK_JWT_KEY``; None where it is not set."""
     if settings.clerk_jwt_key is None:
         return None
     try:
@@ -142,48 +134,18 @@ def open_event_log(settings: Settings) -> Output:
         raise ConfigurationError("EVENT_LOG", problem) from None
 
 
-def check_event_log(settings: Settings) -> None:
-    """Check that the event log could be opened, without creating it (as another user?) or disturbing who reads it."""
-    path = Path(settings.event_log)
-    try:
-        if settings.event_log == "-" or (path.exists() and not path.is_fifo()):
-            open_event_log(settings).close()
-            return
-        problem = _why_not_writable(path if path.exists() else path.absolute().parent)
-    except OSError as error:
-        problem = f"{path}: {error.strerror}"
-    if problem is not None:
-        raise ConfigurationError("EVENT_LOG", f"cannot be opened for writing: {problem}")
-
-
 def check_spool(settings: Settings) -> None:
     """Check that the spool's directory is there or could be made, without making it."""
     path = wanted = Path(settings.event_spool_dir).absolute()
-    try:
-        while not path.exists():
-            path = path.parent
-        problem = _why_not_writable(path)
-        if path == wanted and path.stat().st_uid not in {0, os.geteuid()}:
-            raise ConfigurationError(
-                "EVENT_SPOOL_DIR", f"{path} belongs to another user, who could put events there; name another directory"
-            )
-    except OSError as error:
-        problem = f"{wanted}: {error.strerror}"
+    while not os.path.exists(path):  # noqa: PTH110 - never raises
+        path = path.parent
+    problem = None
+    if not os.access(f"{path}/.", os.W_OK):
+        problem = f"cannot be written to: {path} is no directory that this user may write to"
+    elif path == wanted and path.stat().st_uid not in {0, os.geteuid()}:
+        problem = f"{path} belongs to another user, who could put events there"
     if problem is not None:
-        raise ConfigurationError(
-            "EVENT_SPOOL_DIR", f"cannot be written to: {problem}; name a directory on local disk that this user owns"
-        )
-
-
-def _why_not_writable(path: Path) -> str | None:
-    """Say why this user cannot write to a FIFO, or create a file in a directory."""
-    if not path.exists():
-        return f"the directory {path} does not exist"
-    if not (path.is_dir() or path.is_fifo()):
-        return f"{path} is not a directory"
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK if path.is_dir() else os.W_OK):
-        return f"this user is not allowed to write to {path}"
-    return None
+        raise ConfigurationError("EVENT_SPOOL_DIR", f"{problem}; name a directory on local disk that this user owns")
 
 
 def check_clerk_api(settings: Settings) -> None:
@@ -198,29 +160,42 @@ def check_clerk_api(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_clerk_api(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator["BackendApi | None"]:
-    """Open Clerk's Backend API, without a call; None without a secret key."""
-    if settings.clerk_secret_key is None:
-        yield None
-        return
-    from service.clerk.backend_api import backend_api  # noqa: PLC0415 - as above
+async def open_backends(
+    settings: Settings, metrics: Metrics
+) -> AsyncIterator[tuple["BackendApi | None", PemKey | KeyRing, RevocationList]]:
+    """Open what verdicts stand on, without waiting for it.
 
-    secret_key = settings.clerk_secret_key.get_secret_value()
-    async with backend_api(settings.clerk_api_url, secret_key, metrics) as api:
-        yield api
+    Returns:
+        Clerk's Backend API, None without a secret key; the PEM's key, else a key ring that keeps itself fresh from
+        Clerk; and the revocation list.
 
+    Raises:
+        ConfigurationError: the PEM, or an option in ``REVOCATIONS_URL``, cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        clerk: BackendApi | None = None
+        keys: PemKey | KeyRing | None = load_pem_key(settings)
+        if settings.clerk_secret_key is not None:
+            from service.clerk.backend_api import backend_api  # noqa: PLC0415 - as above
 
-@asynccontextmanager
-async def open_keys(
-    pem_key: PemKey | None, api: "BackendApi | None", metrics: Metrics | None = None
-) -> AsyncIterator[PemKey | KeyRing]:
-    """Open the keys that verify tokens: the PEM, else a key ring that keeps itself fresh from Clerk."""
-    if pem_key is not None:
-        yield pem_key
-        return
-    assert api is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what Settings ensure
-    async with KeyRing(api.jwks, metrics=metrics).kept_fresh() as ring:
-        yield ring
+            secret_key = settings.clerk_secret_key.get_secret_value()
+            clerk = await stack.enter_async_context(backend_api(settings.clerk_api_url, secret_key, metrics))
+        if keys is None:
+            assert clerk is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what they ensure
+            keys = await stack.enter_async_context(KeyRing(clerk.jwks, metrics=metrics).kept_fresh())
+        store = MemoryStore(metrics)
+        if (url := settings.revocations_url.get_secret_value()) != "memory://":
+            # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
+            from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
+            from service.revocations.redis_store import RedisStore  # noqa: PLC0415
+
+            try:
+                store = RedisStore(RedisCommands(url), metrics)
+            except ValueError as error:
+                raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+        stack.push_async_callback(store.close)
+        await store.start()
+        yield clerk, keys, RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)
 
 
 def verifier_of(settings: Settings, keys: PemKey | KeyRing, *, azp_required: bool) -> Verifier:
@@ -233,39 +208,3 @@ def verifier_of(settings: Settings, keys: PemKey | KeyRing, *, azp_required: boo
         issuers=settings.clerk_issuer,
         clock_skew=settings.clerk_clock_skew_seconds,
     )
-
-
-def describe_revocations(settings: Settings) -> str:
-    """Say where signed-out sessions are kept, without a user name or password."""
-    url = urlsplit(settings.revocations_url.get_secret_value())
-    if url.scheme == "memory":
-        return "in memory, of this process alone"
-    is_socket = url.scheme == "unix"
-    database = parse_qs(url.query).get("db", ["0" if is_socket else url.path.strip("/") or "0"])[0]
-    where = url.path if is_socket else f"{url.hostname}:{url.port or 6379}"
-    return f"Redis at {where}, database {database}{' with TLS' if url.scheme == 'rediss' else ''}"
-
-
-@asynccontextmanager
-async def open_revocations(settings: Settings, metrics: Metrics) -> AsyncIterator[RevocationList]:
-    """Open the revocation list. Redis need not be there yet."""
-    url = settings.revocations_url.get_secret_value()
-    dropped = metrics.revocations.labels("dropped").inc
-    if url == "memory://":
-        metrics.revocations_up.set(1)
-        yield RevocationList(MemoryStore(on_dropped=dropped), metrics, clock_skew=settings.clerk_clock_skew_seconds)
-        return
-    # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
-    from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
-    from service.revocations.redis_store import RedisStore  # noqa: PLC0415
-
-    try:
-        redis = RedisCommands(url)
-    except ValueError as error:
-        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
-    store = RedisStore(redis, on_dropped=dropped, on_change=metrics.revocations_up.set)
-    await store.start()
-    try:
-        yield RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)
-    finally:
-        await store.close()

@@ -11,7 +11,6 @@ import socket
 import sys
 from contextlib import suppress
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -76,7 +75,14 @@ def _accept_all(listener: socket.socket) -> list[socket.socket]:
 
 
 def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
-    """Open a listening socket on the first address of a host.
+    """Listen on an address; otherwise as ``listen_on_all``."""
+    return listen_on_all(host, port, setting=setting)[0]
+
+
+def listen_on_all(host: str, port: int, *, setting: str = "PORT") -> list[socket.socket]:
+    """Listen on each address that a name leads to, as ``localhost`` does to 127.0.0.1 and ::1, with the same port.
+
+    An address that this machine does not have is left out, as long as there is another.
 
     Args:
         host: an address or a name.
@@ -86,51 +92,32 @@ def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
     Raises:
         ConfigurationError: its text names HOST or where the port was set.
     """
-    family, address = _resolve(host, port)[0]
-    try:
-        return _open(family, address)
-    except OSError as error:
-        raise _problem(error, host, address[1], setting) from None
-
-
-def listen_on_all(host: str, port: int) -> list[socket.socket]:
-    """Listen on each address that a name leads to, as ``localhost`` does to 127.0.0.1 and ::1, with the same port.
-
-    An address that this machine does not have is left out, as long as there is another.
-
-    Raises:
-        ConfigurationError: as ``listen``.
-    """
-    listeners: list[socket.socket] = []
-    missing: OSError | None = None
-    for family, (address, _, *scope) in dict.fromkeys(_resolve(host, port)):
-        chosen = listeners[0].getsockname()[1] if listeners else port
-        try:
-            listeners.append(_open(family, (address, chosen, *scope)))
-        except OSError as error:
-            if error.errno != errno.EADDRNOTAVAIL:
-                raise _problem(error, host, chosen) from None
-            missing = error
-    if missing is not None and not listeners:
-        raise _problem(missing, host, port)
-    return listeners
-
-
-def _resolve(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise ConfigurationError("HOST", "cannot be resolved to an address") from None
-    return [(family, address) for family, _, _, _, address in found]
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
+    for family, (address, _, *scope) in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        chosen = listeners[0].getsockname()[1] if listeners else port
+        # `::` means "everywhere" to whoever writes it, IPv4 included.
+        dual = address == "::" and socket.has_dualstack_ipv6()
+        try:
+            listener = socket.create_server(
+                (address, chosen, *scope), family=family, backlog=BACKLOG, dualstack_ipv6=dual
+            )
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise _problem(error, host, chosen, setting) from None
+            missing = error
+        else:
+            listeners.append(listener)
+    if missing is not None and not listeners:
+        raise _problem(missing, host, port, setting)
+    return listeners
 
 
-def _open(family: int, address: tuple[Any, ...]) -> socket.socket:
-    # `::` means "everywhere" to whoever writes it, IPv4 included.
-    dual = address[0] == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=dual)
-
-
-def _problem(error: OSError, host: str, port: int, setting: str = "PORT") -> ConfigurationError:
+def _problem(error: OSError, host: str, port: int, setting: str) -> ConfigurationError:
     if error.errno == errno.EADDRINUSE:
         return ConfigurationError(setting, f"{port} on {host} is already in use")
     if error.errno == errno.EACCES:
@@ -176,7 +163,7 @@ def allow_open_files() -> None:
 
 
 def exit_cleanly_on_signals() -> None:
-    """Make SIGTERM, SIGINT and SIGHUP end the process with 0; SIGUSR1 and SIGUSR2, from log rotation, do nothing.
+    """Make SIGTERM, SIGINT and SIGHUP end the process with 0.
 
     uvicorn raises the signal that stopped it again when it has finished. Without a handler the process would die of it,
     and a supervisor would see a failure.
@@ -184,8 +171,6 @@ def exit_cleanly_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def serve(settings: Settings) -> None:

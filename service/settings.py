@@ -5,10 +5,11 @@ import os
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -17,7 +18,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    HttpUrl,
     SecretStr,
     ValidationError,
     model_validator,
@@ -37,8 +37,15 @@ REDIS_OPTIONS = {"db", "password"} | {
 
 _LOG_LEVELS = {"trace": "debug", "warn": "warning", "err": "error", "fatal": "critical"}
 _LOG_LEVELS |= {"10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical"}
-_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?")
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?"
+)
 _LOOPBACK = re.compile(r"localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\]")
+_HOST = r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])"
+_REVOCATIONS_URL = re.compile(
+    rf"memory://|(?=[!-~]+\Z)(unix:///[^?#]+|rediss?://([^@/?#]*@)?{_HOST}(:[1-9][0-9]{{0,4}})?(/[0-9]{{0,9}})?)"
+    r"(\?(?P<options>[^#]*))?"
+)
 _ISSUER = re.compile(r"(?P<origin>https?://[^/]+)(/[A-Za-z0-9._~/-]+)?")
 
 
@@ -84,85 +91,55 @@ def _network(value: str) -> str:
 
 
 def _api_url(value: str) -> str:
-    try:
-        url = HttpUrl(value)
-    except ValueError:
-        url = None
-    if url is None or not value.isprintable() or url.path != "/" or url.query or url.fragment:
-        raise ValueError("must be https://host without a path (the service adds /v1)")
-    if url.username or url.password:
-        raise ValueError("must not contain a user name or password; set CLERK_SECRET_KEY instead")
-    if url.scheme == "http" and not _LOOPBACK.fullmatch(str(url.host)):
+    value = value.rstrip("/")
+    match = _ORIGIN.fullmatch(value)
+    if match is None or match["scheme"] not in {"http", "https"} or int(match["port"] or 0) > MAX_PORT:
+        raise ValueError("must be https://host without a path (the service adds /v1), a user name or a password")
+    if match["scheme"] == "http" and not _LOOPBACK.fullmatch(match["host"]):
         raise ValueError("must be https, because the secret key is sent there (http for loopback addresses only)")
-    return str(url).rstrip("/")
-
-
-def _publishable_key(value: str) -> str:
-    try:
-        is_one = b64decode(value[8:] + "==").endswith(b"$")
-    except ValueError:
-        is_one = False
-    if not is_one or not value.startswith(("pk_test_", "pk_live_")):
-        raise ValueError(
-            "is not a publishable key; copy the one of the Clerk dashboard (API keys), pk_test_… or pk_live_…"
-        )
     return value
 
 
+def _publishable_key(value: str) -> str:
+    with suppress(ValueError):
+        if value.startswith(("pk_test_", "pk_live_")) and b64decode(value[8:] + "==").endswith(b"$"):
+            return value
+    raise ValueError("is not a publishable key; copy the one of the Clerk dashboard (API keys), pk_test_… or pk_live_…")
+
+
 def _secret_key(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not re.fullmatch(r"sk_[!-~]+", text):
-        raise ValueError(
-            "is not a Clerk secret key; copy one of the Clerk dashboard (API keys), sk_test_… or sk_live_…"
-        )
+    if not re.fullmatch(r"sk_[!-~]+", value.get_secret_value()):
+        raise ValueError("is not a secret key; copy that of the Clerk dashboard (API keys), sk_test_… or sk_live_…")
     return value
 
 
 def _signing_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
-    try:
-        key = b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not text.startswith("whsec_") or len(key) < MIN_SIGNING_KEY_BYTES:
-        raise ValueError("is not a signing secret; copy that of the Clerk dashboard (Webhooks, your endpoint), whsec_…")
-    return value
+    with suppress(ValueError):
+        if text.startswith("whsec_") and len(b64decode(text[6:], validate=True)) >= MIN_SIGNING_KEY_BYTES:
+            return value
+    raise ValueError("is not a signing secret; copy that of the Clerk dashboard (Webhooks, your endpoint), whsec_…")
 
 
 def _revocations_url(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if text == "memory://":
-        return value
-    try:
-        url = urlsplit(text)
-        is_server = url.scheme in {"redis", "rediss"} and url.hostname and url.port != 0
-        (url.hostname or "").encode("idna")
-    except ValueError:  # UnicodeError is one
-        url, is_server = urlsplit(""), False
-    is_socket = url.scheme == "unix" and url.path.startswith("/")
-    if not (is_socket or is_server) or not text.isprintable() or " " in text:
+    match = _REVOCATIONS_URL.fullmatch(value.get_secret_value())
+    if match is None:
         raise ValueError(
             "must be memory://, redis://user:password@host:6379/0 (rediss:// for TLS) or unix:///path?db=0; "
             "percent-encode special characters in the user name and password"
         )
-    options = {name for name, _ in parse_qsl(url.query, keep_blank_values=True)}
-    if options - REDIS_OPTIONS or url.fragment:
-        raise ValueError(f"the options after ? can be {', '.join(sorted(REDIS_OPTIONS))}; # must be written as %23")
-    if is_server and not re.fullmatch(r"/?[0-9]{0,9}", url.path):
-        raise ValueError("must end after the port, or with a database number such as /0")
+    if {name for name, _ in parse_qsl(match["options"] or "", keep_blank_values=True)} - REDIS_OPTIONS:
+        raise ValueError(f"the options after ? can be {', '.join(sorted(REDIS_OPTIONS))}")
     return value
 
 
 def _issuer(value: str) -> str:
     value = value.rstrip("/")
     match = _ISSUER.fullmatch(value)
-    try:
-        _origin(match["origin"] if match else "")
-    except ValueError:
-        match = None
-    if match is None or "/.well-known/" in value:
-        raise ValueError("is not an issuer; write the iss of your tokens, such as https://clerk.example.com, no more")
-    return value
+    with suppress(ValueError):
+        if match is not None and "/.well-known/" not in value and _origin(match["origin"]):
+            return value
+    raise ValueError("is not an issuer; write the iss of your tokens, such as https://clerk.example.com, no more")
 
 
 def _log_level(value: object) -> str:
@@ -247,16 +224,6 @@ SERVED_BY = frozenset({"host", "port", "keep_alive_seconds", "log_level"})
 GUARD_SPOOL_DIR = "/var/tmp/clerk-logout-guard"  # noqa: S108 - as above
 """A guard's default: with the service's spool it would deliver the service's lines."""
 
-_MESSAGES = {
-    "bool_parsing": "must be true or false",
-    "int_parsing": "must be a whole number",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "too_long": "must have at most {max_length} entries",
-}
-"""For pydantic's kinds of problems that have a plainer wording."""
-
 
 def load_settings(*, for_guard: bool = False) -> Settings:
     """Read the environment; what is not there, from files in ``SECRETS_DIR``, then from ``.env``.
@@ -332,6 +299,5 @@ def _first_problem(error: ValidationError) -> ConfigurationError:
     variable, *place = problem["loc"] or ("clerk_jwt_key",)  # without a place: the one rule over several fields
     # The value itself is never shown: it may be a secret that went into the wrong variable.
     entry = f"entry {int(place[0]) + 1} " if place else ""
-    text = _MESSAGES.get(problem["type"], "{message}")
-    message = problem["msg"].removeprefix("Value error, ")
-    return ConfigurationError(str(variable).upper(), entry + text.format(message=message, **problem.get("ctx", {})))
+    message = problem["msg"].removeprefix("Value error, ").partition(", unable")[0].replace("Input should", "must")
+    return ConfigurationError(str(variable).upper(), entry + message.replace("a valid boolean", "true or false"))

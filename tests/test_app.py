@@ -7,50 +7,37 @@ from pathlib import Path
 
 import httpx
 import pytest
-import respx
 from asgi_lifespan import LifespanManager
 
 from service.app import create_app
 from service.clerk.backend_api import BackendApi
-from service.events.schemas import schemas
-from service.resources import check_spool, open_revocations
+from service.resources import check_spool
 from service.settings import ConfigurationError, Settings
 from service.telemetry.diagnostics import configure_logging
-from service.telemetry.metrics import Metrics
 from tests.conftest import OpenClient
 from tests.support.clerk import SECRET_KEY
 from tests.support.lines import EventFile
-from tests.support.signing import ORIGIN, jwk, token
+from tests.support.signing import ORIGIN, token
 
 SESSION = "/v1/auth/session"
-JWKS = "https://api.clerk.com/v1/jwks"
 PREFLIGHT = {
     "Origin": ORIGIN,
     "Access-Control-Request-Method": "DELETE",
     "Access-Control-Request-Headers": "authorization",
 }
-
-
-def listed(response: httpx.Response, header: str) -> set[str]:
-    return {name.strip().lower() for name in response.headers[header].split(",")}
+NOT_ALLOWED = "this origin is not in CLERK_AUTHORIZED_PARTIES"
+READABLE = {
+    "access-control-allow-origin": ORIGIN,
+    "access-control-allow-credentials": "true",
+    "access-control-expose-headers": "X-Request-ID, WWW-Authenticate, Retry-After",
+}
 
 
 # --- Paths and methods -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/v1",
-        "/v1/auth/session/",
-        "/v1/auth/session/x",
-        "/v1/auth",
-        "/healthz/",
-        "/v1/auth/session%0a",
-        "/%0a",
-        "/%6detrics",
-        "/v1/auth%2fsession",
-    ],
+    "path", ["/v1/auth", "/v1/auth/session/", "/healthz/", "/%0a", "/%6detrics", "/v1/auth%2fsession"]
 )
 async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncClient, path: str) -> None:
     response = await client.delete(path)
@@ -59,8 +46,8 @@ async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncCl
     assert response.json() == {"success": False, "message": "Not Found"}
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "OPTIONS"])
-async def test_another_method_is_405_and_names_those_of_the_path(
+@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
+async def test_another_method_is_405_and_names_the_paths_own(
     client: httpx.AsyncClient, events: EventFile, method: str
 ) -> None:
     response = await client.request(method, SESSION)
@@ -71,41 +58,28 @@ async def test_another_method_is_405_and_names_those_of_the_path(
     assert events.new() == []
 
 
-async def test_the_schemas_are_served(client: httpx.AsyncClient, events: EventFile) -> None:
-    response = await client.get("/v1/events/schema")
-    assert response.status_code == 200
-    assert response.headers["content-type"] == "application/json"
-    assert response.json() == schemas()
-    assert events.new() == []
-
-
-@pytest.mark.parametrize(("method", "path"), [("DELETE", SESSION), ("POST", SESSION), ("GET", "/no"), ("POST", "/")])
-async def test_every_response_carries_the_common_headers(client: httpx.AsyncClient, method: str, path: str) -> None:
-    response = await client.request(method, path, headers={"X-Request-ID": "r-1"})
-    names = ("cache-control", "x-content-type-options", "x-request-id")
-    assert [response.headers[name] for name in names] == ["no-store", "nosniff", "r-1"]
-
-
 # --- CORS ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_preflight_from_an_allowed_origin_is_granted(client: httpx.AsyncClient, events: EventFile) -> None:
-    response = await client.options(SESSION, headers=PREFLIGHT)
+    """But no access to a private network."""
+    response = await client.options(SESSION, headers=PREFLIGHT | {"Access-Control-Request-Private-Network": "true"})
     assert response.status_code == 200
-    assert response.headers["access-control-allow-origin"] == ORIGIN
-    assert response.headers["access-control-allow-credentials"] == "true"
-    assert response.headers["access-control-max-age"] == "7200"
-    assert listed(response, "access-control-allow-methods") == {"delete", "get", "head"}
+    granted = {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
+    assert granted == {
+        "access-control-allow-origin": ORIGIN,
+        "access-control-allow-credentials": "true",
+        "access-control-allow-headers": "authorization",
+        "access-control-allow-methods": "DELETE, GET, HEAD",
+        "access-control-max-age": "7200",
+    }
     assert events.new() == []
 
 
 @pytest.mark.parametrize(
     ("asked", "granted"),
     [
-        (["authorization"], "authorization"),
-        (["authorization,traceparent,x-b3-traceid"], "authorization, traceparent, x-b3-traceid"),
-        (["Authorization , \tsentry-trace"], "Authorization, sentry-trace"),
-        (["authorization,,", ""], "authorization"),
+        (["Authorization , \tsentry-trace,,"], "Authorization, sentry-trace"),
         (["authorization", "x-datadog-tags"], "authorization, x-datadog-tags"),
         ([","], None),
         ([], None),
@@ -120,56 +94,27 @@ async def test_a_preflight_may_ask_for_any_header(
     assert (response.status_code, response.headers.get("access-control-allow-headers")) == (200, granted)
 
 
-async def test_a_preflight_is_not_granted_access_to_a_private_network(client: httpx.AsyncClient) -> None:
-    asked = PREFLIGHT | {"Access-Control-Request-Private-Network": "true"}
-    response = await client.options(SESSION, headers=asked)
-    assert response.status_code == 200
-    assert "access-control-allow-private-network" not in response.headers
-
-
-@pytest.mark.parametrize(
-    "origin",
-    [
-        pytest.param("https://evil.example.com", id="another"),
-        pytest.param("null", id="null"),
-        pytest.param(f"{ORIGIN}.evil.com", id="ours in front"),
-        pytest.param("http://app.example.com", id="another scheme"),
-        pytest.param(f"{ORIGIN}:8443", id="another port"),
-    ],
-)
-async def test_an_origin_that_is_not_allowed_gets_no_permission(client: httpx.AsyncClient, origin: str) -> None:
-    for response in (
-        await client.options(SESSION, headers=PREFLIGHT | {"Origin": origin}),
-        await client.delete(SESSION, headers={"Origin": origin}),
-    ):
-        assert "access-control-allow-origin" not in response.headers
-
-
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        ({"Origin": "https://evil.example.com"}, "this origin is not in CLERK_AUTHORIZED_PARTIES"),
+        ({"Origin": "null"}, NOT_ALLOWED),
+        ({"Origin": f"{ORIGIN}.evil.com"}, NOT_ALLOWED),
+        ({"Origin": f"{ORIGIN}:8443"}, NOT_ALLOWED),
         ({"Access-Control-Request-Method": "POST"}, "the method is none of DELETE, GET and HEAD"),
         ({"Access-Control-Request-Headers": "a b"}, "a name in Access-Control-Request-Headers is none"),
     ],
 )
-async def test_a_refused_preflight_is_told_once_a_minute_and_counted(
+async def test_a_refused_preflight_is_told_once_and_counted(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture, asked: dict[str, str], problem: str
 ) -> None:
     async with open_client() as client:
         answers = [await client.options(SESSION, headers=PREFLIGHT | asked) for _ in range(3)]
         metrics = (await client.get("/metrics")).text
     assert [answer.status_code for answer in answers] == [400] * 3
+    assert "access-control-allow-origin" not in answers[0].headers
     assert "clerk_logout_preflights_refused_total 3.0" in metrics
     told = [record.getMessage() for record in caplog.records if record.name == "service.cors"]
     assert told == [f"a preflight from {(PREFLIGHT | asked)['Origin']} was refused: {problem}"]
-
-
-async def test_a_request_from_an_allowed_origin_may_be_read(client: httpx.AsyncClient) -> None:
-    response = await client.delete(SESSION, headers={"Origin": ORIGIN})
-    assert response.headers["access-control-allow-origin"] == ORIGIN
-    assert response.headers["access-control-allow-credentials"] == "true"
-    assert listed(response, "access-control-expose-headers") == {"x-request-id", "www-authenticate", "retry-after"}
 
 
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"], ids=["none", "allowed", "another"])
@@ -179,14 +124,16 @@ async def test_every_response_varies_by_origin(client: httpx.AsyncClient, origin
         response = await client.request(method, SESSION, headers={"Origin": origin} if origin else {})
         assert response.status_code == status
         assert response.headers.get_list("vary") == ["Origin"]
-        assert response.headers.get("access-control-allow-origin") == (origin if origin == ORIGIN else None)
+        cors = {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
+        assert cors == (READABLE if origin == ORIGIN else {})
 
 
-async def test_of_two_origins_the_first_counts(client: httpx.AsyncClient) -> None:
-    evil = "https://evil.example.com"
-    first = await client.delete(SESSION, headers=[("Origin", ORIGIN), ("Origin", evil)])
-    second = await client.delete(SESSION, headers=[("Origin", evil), ("Origin", ORIGIN)])
-    assert first.headers["access-control-allow-origin"] == ORIGIN
+async def test_of_two_origins_the_first_counts(open_client: OpenClient) -> None:
+    evil, others = ("Origin", "https://evil.example.com"), "https://a.example,https://b.example"
+    async with open_client(clerk_authorized_parties=others) as client:
+        first = await client.delete(SESSION, headers=[("Origin", "https://b.example"), evil])
+        second = await client.delete(SESSION, headers=[evil, ("Origin", "https://b.example")])
+    assert first.headers["access-control-allow-origin"] == "https://b.example"
     assert "access-control-allow-origin" not in second.headers
 
 
@@ -199,13 +146,6 @@ async def test_without_origins_cors_is_off(open_client: OpenClient) -> None:
         assert not [name for name in response.headers if name.startswith(("access-control", "vary"))]
 
 
-async def test_each_of_several_origins_is_allowed(open_client: OpenClient) -> None:
-    origins = ("https://a.example", "https://b.example")
-    async with open_client(clerk_authorized_parties=origins) as client:
-        answers = [await client.delete(SESSION, headers={"Origin": origin}) for origin in origins]
-    assert tuple(answer.headers["access-control-allow-origin"] for answer in answers) == origins
-
-
 # --- What the settings lead to ---------------------------------------------------------------------------------------
 
 
@@ -215,31 +155,18 @@ def test_a_pem_that_cannot_be_used_stops_the_start(settings: Callable[..., Setti
     assert "secret" not in str(caught.value)
 
 
-async def test_an_event_log_that_cannot_be_opened_stops_the_start(
-    settings: Callable[..., Settings], tmp_path: Path
-) -> None:
-    app = create_app(settings(event_log=str(tmp_path / "missing" / "events.jsonl")))
-    says = r"^EVENT_LOG: cannot be opened for writing: .*/missing/events.jsonl: No such file or directory$"
-    with pytest.raises(ConfigurationError, match=says):
-        async with LifespanManager(app):
-            pass
-
-
-def test_building_the_app_opens_nothing(settings: Callable[..., Settings], events: EventFile) -> None:
-    create_app(settings())
-    assert not events.path.exists()
-
-
-async def test_shutting_down_closes_the_event_log(open_client: OpenClient, events: EventFile) -> None:
+async def test_the_event_log_is_open_while_the_app_runs(settings: Callable[..., Settings], events: EventFile) -> None:
     def is_open() -> bool:
         return any(link.resolve() == events.path for link in Path("/proc/self/fd").iterdir())
 
-    async with open_client():
+    app = create_app(settings())
+    assert not events.path.exists()
+    async with LifespanManager(app):
         assert is_open()
     assert not is_open()
 
 
-async def test_what_waits_in_the_spool_is_delivered_at_the_next_start(
+async def test_the_next_start_delivers_what_the_spool_holds(
     open_client: OpenClient, events: EventFile, tmp_path: Path
 ) -> None:
     async with open_client(event_log="/dev/full") as client:
@@ -252,7 +179,7 @@ async def test_what_waits_in_the_spool_is_delivered_at_the_next_start(
 
 
 @pytest.mark.usefixtures("logging_as_it_was")
-async def test_events_go_to_standard_output_whatever_the_log_level(
+async def test_no_log_level_keeps_events_from_standard_output(
     open_client: OpenClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging("critical")
@@ -266,6 +193,7 @@ async def test_events_go_to_standard_output_whatever_the_log_level(
     ("name", "value", "reason"),
     [
         ("clerk_issuer", "https://clerk.somebody.else", "token-invalid-issuer"),
+        ("clerk_audience", "https://api.example.com", "token-invalid-audience"),
         ("clerk_authorized_parties", "https://other.example", "token-invalid-authorized-parties"),
     ],
 )
@@ -279,39 +207,8 @@ async def test_a_token_of_somebody_else_is_rejected(
 
 # --- With a secret key -----------------------------------------------------------------------------------------------
 
-WITH_SECRET_KEY = {"clerk_jwt_key": None, "clerk_secret_key": "sk_test_abc"}
 
-
-async def test_with_a_secret_key_published_keys_verify(
-    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
-) -> None:
-    jwks = respx_mock.get(JWKS, headers={"Authorization": "Bearer sk_test_abc"}).respond(json={"keys": [jwk()]})
-    async with open_client(**WITH_SECRET_KEY) as client:
-        for _ in range(3):
-            await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
-    assert [event["auth"] for event in events.new()] == ["verified"] * 3
-    assert jwks.call_count == 1
-
-
-async def hang(_: httpx.Request) -> httpx.Response:
-    """A Clerk that takes the request and never answers."""
-    await asyncio.Event().wait()
-    raise AssertionError("never")
-
-
-async def test_while_clerk_hangs_a_request_waits_for_a_moment_only(
-    open_client: OpenClient, events: EventFile, respx_mock: respx.MockRouter
-) -> None:
-    """0.25 s for one with a token, not the 2 s of a fetch; not at all for one without."""
-    respx_mock.get(JWKS).mock(side_effect=hang)
-    async with open_client(**WITH_SECRET_KEY) as client:
-        async with asyncio.timeout(1.9):
-            await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
-        await client.delete(SESSION)
-    assert [event["auth"] for event in events.new()] == ["unverifiable", "absent"]
-
-
-async def test_the_warm_up_holds_up_neither_the_start_nor_the_end(
+async def test_the_warm_up_holds_up_neither_start_nor_end(
     open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
@@ -341,9 +238,9 @@ def test_a_spool_directory_of_another_user_is_refused(settings: Callable[..., Se
         check_spool(settings(event_spool_dir=str(theirs)))
 
 
-async def test_an_option_of_redis_that_cannot_be_used_stops_the_start(settings: Callable[..., Settings]) -> None:
-    changed = settings(revocations_url="redis://127.0.0.1:1/0?ssl_ca_certs=sesame")
+async def test_an_unusable_option_of_redis_stops_the_start(settings: Callable[..., Settings]) -> None:
+    app = create_app(settings(revocations_url="redis://127.0.0.1:1/0?ssl_ca_certs=sesame"))
     with pytest.raises(ConfigurationError, match=r"^REVOCATIONS_URL: ") as error:
-        async with open_revocations(changed, Metrics()):
+        async with LifespanManager(app):
             pass
     assert "sesame" not in str(error.value)

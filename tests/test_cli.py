@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import select
 import socket
 import subprocess
@@ -22,11 +21,10 @@ from service import __version__
 from service.cli import main
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
-from service.server import allow_open_files
 from service.settings import Settings
 from tests.support.processes import TIMEOUT, environment, serve
 from tests.support.redis_server import redis_server
-from tests.support.signing import ISSUER, ORIGIN, claims, header, pem, private_key, token, token_of
+from tests.support.signing import ISSUER, ORIGIN, claims, pem, private_key, token, token_of
 from tests.support.webhooks import SECRET
 
 Check = Callable[..., Result]
@@ -55,37 +53,35 @@ def refusal(result: Result) -> str:
     return line.removeprefix("clerk-logout: ")
 
 
+def in_a_shell(
+    redirections: str, *arguments: str, cwd: Path | None = None, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    command = ["sh", "-c", f'exec "$0" -m service "$@" {redirections}', sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+
+
 # --- The settings ----------------------------------------------------------------------------------------------------
 
 
 def test_check_shows_every_setting(check: Check) -> None:
-    """Of a secret only whether it is set."""
-    result = check(
-        CLERK_AUTHORIZED_PARTIES=f"{ORIGIN},https://b.example",
-        CLERK_WEBHOOK_SIGNING_SECRET=SECRET,
-        FORWARDED_ALLOW_IPS=",",
-    )
+    """Of a secret only whether it is set. With a PEM alone nothing about proxies matters."""
+    parties, proxies = f"{ORIGIN},https://b.example", {"HTTPS_PROXY": "nonsense://[", "NO_PROXY": "[::1"}
+    result = check(CLERK_AUTHORIZED_PARTIES=parties, CLERK_WEBHOOK_SIGNING_SECRET=SECRET, **proxies)
     lines = result.output.splitlines()
-    shown = dict(line.split(": ", 1) for line in lines[: len(Settings.model_fields)])
-    assert list(shown) == [name.upper() for name in Settings.model_fields]
-    assert (
-        shown.items()
-        >= {
-            "CLERK_JWT_KEY": "set",
-            "CLERK_SECRET_KEY": "not set (sign out everywhere is off)",
-            "CLERK_AUTHORIZED_PARTIES": f"{ORIGIN}, https://b.example",
-            "CLERK_ISSUER": "not set (any iss counts)",
-            "CLERK_WEBHOOK_SIGNING_SECRET": "set",
-            "EVENT_LOG": "events.jsonl",
-            "EVENT_FSYNC": "false",
-            "REVOCATIONS_URL": "memory://",
-            "FORWARDED_ALLOW_IPS": "not set (no proxy is believed)",
-            "PORT": "0",
-        }.items()
-    )
-    assert lines[len(Settings.model_fields) :] == [
+    assert [line.partition(": ")[0] for line in lines[:-2]] == [name.upper() for name in Settings.model_fields]
+    assert set(lines) >= {
+        "CLERK_JWT_KEY: set",
+        "CLERK_SECRET_KEY: not set (sign out everywhere is off)",
+        f"CLERK_AUTHORIZED_PARTIES: {ORIGIN}, https://b.example",
+        "CLERK_WEBHOOK_SIGNING_SECRET: set",
+        "EVENT_FSYNC: false",
+        "REVOCATIONS_URL: memory://",
+    }
+    assert lines[-2:] == [
         "keys: one RSA key of 2048 bits from CLERK_JWT_KEY; Clerk is not asked",
-        "revocation list: in memory, of this process alone; ok",
+        "revocation list: memory://; ok",
     ]
     assert SECRET not in result.output
     assert result.exit_code == 0
@@ -120,87 +116,51 @@ def test_check_sees_a_port_that_is_taken(check: Check) -> None:
         assert check("--token", token(), PORT=port).exit_code == 0
 
 
-def test_check_names_the_setting_that_cannot_be_used(check: Check) -> None:
-    assert refusal(check(CLERK_JWT_KEY="junk")).startswith("CLERK_JWT_KEY: is not a PEM public key")
-
-
 DOUBLED = pem().replace("\n", "\\\\n")
 
 
 @pytest.mark.parametrize(
     "written",
-    [DOUBLED, f'"{DOUBLED}"', f"'{pem()}'", b64encode(pem().encode()).decode(), f"{pem()}\r\n\r\n"],
-    ids=["doubled", "doubled in quotes", "in quotes", "base64", "newlines"],
+    [DOUBLED, f'"{DOUBLED}"', f"'{pem()}'", b64encode(pem().encode()).decode()],
+    ids=["doubled", "doubled in quotes", "in quotes", "base64"],
 )
 def test_a_pem_is_taken_as_secret_stores_hand_it_over(check: Check, written: str) -> None:
     assert "keys: one RSA key of 2048 bits" in check(CLERK_JWT_KEY=written).output
 
 
-@pytest.mark.parametrize("bypassed", ["::1", "localhost,fd00::/8", "[::1]", "*", "api.clerk.com,[fd00::1]:443"])
-def test_ipv6_in_no_proxy_does_not_stop_the_start(check: Check, bypassed: str) -> None:
-    with respx.mock as clerk:
-        clerk.get("https://api.clerk.com/v1/jwks").respond(401)
-        result = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_x", NO_PROXY=bypassed, HTTPS_PROXY="http://[::1]:1")
-    assert "Clerk does not accept CLERK_SECRET_KEY (status 401)" in result.output
-
-
-def test_with_a_pem_alone_nothing_about_proxies_matters(check: Check) -> None:
-    assert check(HTTPS_PROXY="nonsense://[", NO_PROXY="[::1").exit_code == 0
-
-
 # --- The revocation list ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("redis://user:sesame@127.0.0.1:1/3", "Redis at 127.0.0.1:1, database 3; Redis: "),
-        ("rediss://:sesame@127.0.0.1:1", "Redis at 127.0.0.1:1, database 0 with TLS; Redis: "),
-    ],
-)
-def test_check_says_where_the_list_is_without_password(check: Check, url: str, said: str) -> None:
-    result = check(REVOCATIONS_URL=url)
-    assert f"revocation list: {said}" in result.output
+def test_check_says_where_the_list_is_without_password(check: Check) -> None:
+    result = check("--token", token(), REVOCATIONS_URL="rediss://user:sesame@127.0.0.1:1/3?ssl_password=sesame")
+    assert "revocation list: rediss://127.0.0.1:1/3; Redis: it cannot be reached" in result.output
+    assert "token: verified\n" in result.output
     assert "sesame" not in result.output
+    assert "signed out" not in result.output
     assert result.exit_code == 1
 
 
-def test_check_is_content_with_a_redis_that_answers(check: Check) -> None:
-    with redis_server() as redis:
-        result = check(REVOCATIONS_URL=redis.url)
-    assert f"revocation list: Redis at 127.0.0.1:{redis.port}, database 0; ok" in result.output
-    assert result.exit_code == 0
-
-
-def test_check_warns_of_a_redis_that_may_evict_sessions(check: Check) -> None:
+def test_check_says_of_a_token_that_it_is_signed_out(check: Check) -> None:
     with redis_server("--maxmemory-policy", "volatile-lru") as redis:
-        result = check(REVOCATIONS_URL=redis.url)
-    assert "\nwarning: Redis: its maxmemory-policy is volatile-lru" in result.output
-    assert result.exit_code == 0
-
-
-def test_check_says_of_a_token_that_its_session_is_signed_out(check: Check) -> None:
-    with redis_server() as redis:
-        assert check("--token", token(), REVOCATIONS_URL=redis.url).exit_code == 0
+        result = check("--token", token(), REVOCATIONS_URL=redis.url)
+        assert f"revocation list: redis://127.0.0.1:{redis.port}/0; ok" in result.output
+        assert "\nwarning: Redis: its maxmemory-policy is volatile-lru" in result.output
+        assert result.exit_code == 0
         with serve(settings={"REVOCATIONS_URL": redis.url}) as service:
             httpx.delete(f"{service.url}/v1/auth/session", headers={"Authorization": f"Bearer {token()}"})
         result = check("--token", token(), REVOCATIONS_URL=redis.url)
-    assert "token: verified\n" in result.output
     assert re.search(r"^  signed out: \S+Z, so it is refused \(session-revoked\)$", result.output, re.MULTILINE)
     assert result.exit_code == 1
-
-
-def test_check_judges_a_token_also_where_redis_cannot_be_asked(check: Check) -> None:
-    result = check("--token", token(), REVOCATIONS_URL="redis://127.0.0.1:1")
-    assert "token: verified\n" in result.output
-    assert "signed out" not in result.output
 
 
 # --- A token ---------------------------------------------------------------------------------------------------------
 
 
-def test_check_shows_who_a_good_token_names(check: Check) -> None:
-    result = check("--token", token(claims(o={"id": "org_1"}, act={"sub": "user_admin"})))
+@pytest.mark.parametrize("scheme", ["", "BEARER  "])
+def test_check_shows_who_a_good_token_names(check: Check, scheme: str) -> None:
+    """The token alone, or the whole header's value, comes from standard input as well."""
+    good = token(claims(o={"id": "org_1"}, act={"sub": "user_admin"}))
+    result = check("--token", "-", stdin=f"{scheme}{good}\n")
     assert "token: verified\n" in result.output
     assert "user:     user_2xyzUVW" in result.output
     assert "session:  sess_2abcDEF" in result.output
@@ -208,47 +168,33 @@ def test_check_shows_who_a_good_token_names(check: Check) -> None:
     assert result.exit_code == 0
 
 
-def test_check_says_that_a_session_with_open_tasks_is_refused(check: Check) -> None:
-    result = check("--token", token(claims(sts="pending")))
-    assert "token: verified\n" in result.output
-    assert "  status:   pending, so the guard refuses it (session-pending)" in result.output
-    assert result.exit_code == 1
-
-
 @pytest.mark.parametrize(
     ("sent", "lines"),
     [
-        pytest.param(
+        (
             token(claims(azp=None)),
-            ["token-invalid-authorized-parties", "null", "its logout is recorded as verified; CLERK_AZP_REQUIRED"],
-            id="no azp",
+            ["token-invalid-authorized-parties", "None", "CLERK_AZP_REQUIRED=false"],
         ),
-        pytest.param(
+        (
             token(claims(azp="https://evil.example")),
-            ["check:    azp", "found:    https://evil.example", "expected: an origin in CLERK_AUTHORIZED_PARTIES"],
-            id="azp",
+            ["check:    azp", "found:    'https://evil.example'", "expected: an origin in CLERK_AUTHORIZED_PARTIES"],
         ),
-        pytest.param(
-            token(claims(now=1)), ["expired (token-expired)", "exp", "s behind", "at most 5 s behind"], id="exp"
+        (token(claims(now=1)), ["expired (token-expired)", "exp", "s behind", "at most 5 s behind"]),
+        (
+            token(claims(sts="pending", exp=1 << 33)),
+            ["token: verified\n", "  status:   'pending', so the guard refuses it"],
         ),
-        pytest.param(
+        (
             token(key=private_key("forger")),
             ["token-invalid-signature", "hint:     the token is of another key: look whether one is a test"],
-            id="another key",
         ),
-        pytest.param(token(head=header(kid={"a": "\x1b"})), ["rejected (token-invalid)", "kid", "an object"], id="kid"),
-        pytest.param(token(claims(sub="\x1b[31m")), ["sub", r'"\u001b[31m"', "1-128 visible ASCII"], id="escape"),
-        pytest.param(token(claims(sub="x" * 500)), ["sub", f"{'x' * 120}…\n", "1-128 visible ASCII"], id="long"),
-        pytest.param(
-            token_of(b'{"alg":"RS256","kid":' + b"[" * 1015 + b"]" * 1015 + b"}", b"{}"),
-            ["rejected (token-invalid)", "kid", "a list"],
-            id="nested",
-        ),
-        pytest.param(
-            "ak_secret", ["token-type-not-supported", "a machine token, OAuth token or API key"], id="machine"
-        ),
-        pytest.param("", ["token: absent (session-token-missing)"], id="none"),
+        (token(claims(sub="\x1b[31mé")), ["sub", r"'\x1b[31m\xe9'", "1-128 visible ASCII"]),
+        (token(claims(sub="x" * 500)), ["sub", f"'{'x' * 50}", "...", "1-128 visible ASCII"]),
+        (token_of(b'{"alg":"RS256","kid":' + b"[" * 1015 + b"]" * 1015 + b"}", b"{}"), ["kid", "[[[", "expected: a"]),
+        ("ak_secret", ["token-type-not-supported", "a machine token, OAuth token or API key"]),
+        ("", ["token: absent (session-token-missing)"]),
     ],
+    ids=["no azp", "azp", "exp", "pending", "another key", "escape", "long", "nested", "machine", "none"],
 )
 def test_check_says_which_check_failed_and_why(check: Check, sent: str, lines: list[str]) -> None:
     result = check("--token", sent, CLERK_AUTHORIZED_PARTIES=ORIGIN)
@@ -258,40 +204,29 @@ def test_check_says_which_check_failed_and_why(check: Check, sent: str, lines: l
     assert not sent or sent not in result.output
 
 
-@pytest.mark.parametrize("scheme", ["", "bearer ", "BEARER  "])
-def test_check_takes_the_token_or_the_whole_header_from_standard_input(check: Check, scheme: str) -> None:
-    assert "token: verified" in check("--token", "-", stdin=f"{scheme}{token()}\n").output
-
-
 # --- Event log and spool ---------------------------------------------------------------------------------------------
 
 
-def test_check_creates_nothing(check: Check) -> None:
+def test_check_creates_nothing(check: Check, tmp_path: Path) -> None:
     assert check(EVENT_LOG="new.jsonl", EVENT_SPOOL_DIR="new/spool").exit_code == 0
-    assert not Path("new.jsonl").exists()
-    assert not Path("new").exists()
+    assert list(tmp_path.iterdir()) == []
     Path("spool").mkdir()
     assert check().exit_code == 0
 
 
 @pytest.mark.parametrize(
-    ("path", "why"),
+    ("variable", "value", "problem"),
     [
-        ("missing/events.jsonl", "the directory /.*/missing does not exist"),
-        ("file/events.jsonl", "/.*/file is not a directory"),
-        (".", ".: Is a directory"),
-        ("x" * 256, "x+: File name too long"),
+        ("CLERK_JWT_KEY", "junk", "is not a PEM public key"),
+        ("EVENT_LOG", "missing/events.jsonl", "cannot be opened for writing: missing/events.jsonl: no such directory"),
+        ("EVENT_LOG", "file/events.jsonl", "cannot be opened for writing: file/events.jsonl: no such directory"),
+        ("EVENT_LOG", ".", "cannot be opened for writing: .: Is a directory"),
+        ("EVENT_SPOOL_DIR", "file/spool", "cannot be written to: /"),
     ],
 )
-def test_check_says_why_the_event_log_cannot_be_written(check: Check, path: str, why: str) -> None:
+def test_check_names_what_cannot_be_used(check: Check, variable: str, value: str, problem: str) -> None:
     Path("file").touch()
-    assert re.fullmatch(f"EVENT_LOG: cannot be opened for writing: {why}", refusal(check(EVENT_LOG=path)))
-
-
-def test_check_says_whose_permission_is_missing(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for anybody but root, who may do everything."""
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    assert re.search("writing: this user is not allowed to write to /.*$", refusal(check(EVENT_LOG="events.jsonl")))
+    assert refusal(check(**{variable: value})).startswith(f"{variable}: {problem}")
 
 
 def test_check_does_not_disturb_who_reads_a_fifo(check: Check) -> None:
@@ -303,30 +238,9 @@ def test_check_does_not_disturb_who_reads_a_fifo(check: Check) -> None:
     os.close(reader)
 
 
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [
-        ("file/spool", "/.*/file is not a directory"),
-        ("x" * 256, "/.*/x+: File name too long"),
-    ],
-)
-def test_check_says_why_the_spool_cannot_be_used(check: Check, path: str, why: str) -> None:
-    Path("file").touch()
-    said = refusal(check(EVENT_SPOOL_DIR=path))
-    assert re.fullmatch(f"EVENT_SPOOL_DIR: cannot be written to: {why}; name a directory .*", said)
-
-
 def test_what_a_library_says_of_the_env_file_is_json_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("this is no assignment: =\n'\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "check"],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(Path.cwd())),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=True,
-    )
+    done = in_a_shell("", "check", cwd=tmp_path, PYTHONPATH=str(Path.cwd()))
     assert {json.loads(line)["logger"] for line in done.stderr.splitlines()} == {"dotenv.main"}
 
 
@@ -337,9 +251,11 @@ def test_check_fetches_the_keys_with_a_secret_key(check: Check) -> None:
         side_effect=httpx.ASGITransport(create_sandbox(instance)).handle_async_request
     )
     right = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_right")
-    assert f"keys: fetched from https://api.clerk.com: {instance.kid}" in right.output
+    assert f"keys: fetched from https://api.clerk.com: '{instance.kid}'" in right.output
     assert right.exit_code == 0
-    wrong = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_wrong")
+    bypassed = "localhost,fd00::/8,[::1],*,[fd00::1]:443"  # IPv6 there, and in a proxy's address, is no mistake
+    proxies = {"NO_PROXY": bypassed, "HTTPS_PROXY": "http://[::1]:1"}
+    wrong = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_wrong", **proxies)
     assert "none could be fetched" in wrong.output
     assert "Clerk does not accept CLERK_SECRET_KEY (status 401)" in wrong.output
     assert wrong.exit_code == 1
@@ -355,36 +271,8 @@ def test_schema_prints_every_schema_or_one() -> None:
     assert json.loads(CliRunner().invoke(main, ["schema", "user_logout"]).output) == printed["user_logout"]
 
 
-@pytest.mark.parametrize(("files", "warned"), [(199, True), (200, False)])
-def test_a_limit_of_open_files_that_stays_low_is_a_warning(
-    files: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As where a sandbox lets nobody raise it."""
-
-    def refuse(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(resource, "setrlimit", refuse)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, 4096))
-    allow_open_files()
-    assert (f"only {files} files may be open" in caplog.text) is warned
-
-
-def in_a_shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = f'exec "$0" -m service "$@" {redirections}'
-    return subprocess.run(
-        ["sh", "-c", command, sys.executable, *arguments],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("command", ["serve", "schema"])
-def test_a_closed_standard_output_is_one_line(command: str) -> None:
-    done = in_a_shell(">&-", command)
+def test_a_closed_standard_output_is_one_line() -> None:
+    done = in_a_shell(">&-", "serve")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("clerk-logout: standard output is closed")
 
@@ -394,6 +282,4 @@ def test_a_closed_stderr_changes_nothing() -> None:
 
 
 def test_the_module_is_the_command() -> None:
-    command = [sys.executable, "-m", "service", "--version"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=TIMEOUT, check=True)
-    assert done.stdout == f"clerk-logout, version {__version__}\n"
+    assert in_a_shell("", "--version").stdout == f"clerk-logout, version {__version__}\n"

@@ -67,6 +67,10 @@ def table(page: str, heading: str) -> list[list[str]]:
     return [[cell.strip().strip("`") for cell in line[1:-1].split("|")] for line in lines[2:]]
 
 
+def column(page: str, heading: str) -> list[str]:
+    return [row[0] for row in table(page, heading)]
+
+
 def blocks(page: str, language: str = "") -> list[str]:
     """The code blocks of a page in one language."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL)
@@ -76,10 +80,6 @@ def blocks(page: str, language: str = "") -> list[str]:
 def run(command: str, directory: Path | None = None) -> str:
     done = subprocess.run(command, shell=True, cwd=directory, capture_output=True, timeout=TIMEOUT, check=True)  # noqa: S602 - the documents' words
     return done.stdout.decode().replace("\r\n", "\n")
-
-
-def column(page: str, heading: str) -> list[str]:
-    return [row[0] for row in table(page, heading)]
 
 
 def without_code(text: str) -> str:
@@ -148,30 +148,21 @@ def test_every_link_leads_somewhere(path: str) -> None:
             assert not anchor or anchor in anchors(target), link
 
 
-def test_every_path_that_is_named_exists() -> None:
+def test_every_path_and_command_that_is_named_exists() -> None:
     named = re.findall(r"`((?:service|tests|deploy|docs|\.ci)/[\w./-]*)`", EVERYTHING)
     assert [path for path in named if not Path(path).exists()] == []
-
-
-def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", Path("Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z-]+)", EVERYTHING, re.MULTILINE)) <= targets
-
-
-def test_every_subcommand_that_is_named_exists() -> None:
-    named = re.findall(r"(?:-m service|`clerk-logout|bin/clerk-logout) ([a-z]+)", EVERYTHING)
-    assert set(named) <= set(main.commands)
+    commands = re.findall(r"(?:-m service|`clerk-logout|bin/clerk-logout) ([a-z]+)", EVERYTHING)
+    assert set(commands) <= set(main.commands)
     assert set(column("docs/configuration.md", "## The command")) == set(main.commands)
 
 
-def test_every_variable_that_is_named_is_a_setting() -> None:
+def test_every_variable_metric_and_alert_that_is_named_exists() -> None:
     known = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
     named = re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", EVERYTHING)
     named += re.findall(r"\b(?:CLERK|EVENT|FLOOD|REVOCATIONS|REVERIFICATION|FORWARDED)_[A-Z_]+\b", EVERYTHING)
     assert set(named) - known == set()
-
-
-def test_every_metric_and_alert_that_is_named_exists() -> None:
     assert set(re.findall(r"\bclerk_logout_\w+", EVERYTHING)) <= set(metric_names())
     assert set(re.findall(r"\bClerkLogout\w+", EVERYTHING)) <= {name for name, _ in alerts()}
 
@@ -192,12 +183,9 @@ def test_readme_shows_what_the_sandbox_prints(sandbox: Sandbox) -> None:
     assert f"{sandbox.clerk_url}/" in sandbox.banner
 
 
-def test_the_event_in_readme_holds_to_its_schema() -> None:
+def test_what_readme_repeats_is_as_elsewhere() -> None:
     (event,) = blocks("README.md", "json")
     assert read_line(json.dumps(json.loads(event)).encode() + b"\n")["auth"] == "verified"
-
-
-def test_readme_shows_what_the_pages_show() -> None:
     assert blocks("README.md", "tsx") == blocks("deploy/nextjs/README.md", "tsx")
     assert blocks("deploy/README.md")[1].startswith(blocks("README.md")[-1])
 
@@ -238,9 +226,10 @@ def test_the_table_of_checks_names_every_reason() -> None:
 # --- events.md --------------------------------------------------------------------------------------------------------
 
 
-def test_the_event_page_lists_every_event() -> None:
+def test_the_event_page_lists_every_event_and_verdict() -> None:
     listed = re.findall(r"\(#(\w+)\)", str(column("docs/events.md", "# Events")))
     assert sorted(listed) == sorted(schemas())
+    assert set(column("docs/events.md", "## The verdict")) == set(Auth)
 
 
 @pytest.mark.parametrize("event", schemas())
@@ -250,31 +239,20 @@ def test_the_event_page_lists_every_key_in_its_order(event: str) -> None:
     assert column("docs/events.md", f"## `{event}`") == keys
 
 
-def test_the_event_page_lists_every_verdict() -> None:
-    assert set(column("docs/events.md", "## The verdict")) == set(Auth)
-
-
 # --- configuration.md and .env.example --------------------------------------------------------------------------------
 
 
-def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
-    shown = [(row[0], row[1]) for row in table("docs/configuration.md", "# Configuration")]
-    assert shown == [(name.upper(), as_written(field.default)) for name, field in Settings.model_fields.items()]
-
-
-def test_the_env_example_explains_every_setting_with_its_default() -> None:
-    shown = re.findall(r"^# .+\n(?:# )?([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE)
-    assert shown == [(name.upper(), as_written(field.default)) for name, field in Settings.model_fields.items()]
+def test_every_setting_is_listed_with_its_default() -> None:
+    settings = [(name.upper(), as_written(field.default)) for name, field in Settings.model_fields.items()]
+    assert [(row[0], row[1]) for row in table("docs/configuration.md", "# Configuration")] == settings
+    assert re.findall(r"^# .+\n(?:# )?([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE) == settings
 
 
 # --- operations.md, performance.md, development.md --------------------------------------------------------------------
 
 
-def test_the_operations_page_lists_every_metric() -> None:
+def test_the_operations_page_lists_every_metric_and_alert() -> None:
     assert {row[0]: row[1] for row in table("docs/operations.md", "## Metrics")} == metric_names()
-
-
-def test_the_operations_page_lists_every_alert_with_its_severity() -> None:
     assert [(row[0], row[1]) for row in table("docs/operations.md", "## Alerts")] == alerts()
 
 

@@ -1,6 +1,5 @@
 """A real uvicorn, as ``python -m service serve`` starts it."""
 
-import contextlib
 import http.client
 import json
 import os
@@ -10,27 +9,27 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.server import listen, listen_on_all, url_of
+from service.server import allow_open_files, listen, listen_on_all, url_of
 from service.settings import ConfigurationError
-from service.telemetry.nonblocking import InheritedDescriptor
 from tests.support.lines import EventFile, read_line, read_lines
 from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve
 from tests.support.served_clerk import serve_clerk
 from tests.support.signing import token
 from tests.support.webhooks import SECRET
 
+SERVE = [sys.executable, "-m", "service", "serve"]
 CLIENTS = 16
-REQUESTS = 4_000
+REQUESTS = 1_000
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def logout(server: Server, session_token: str | None = None, **headers: str) -> httpx.Response:
@@ -44,30 +43,19 @@ def logout(server: Server, session_token: str | None = None, **headers: str) -> 
 
 def test_every_request_is_one_whole_line_of_the_pipe() -> None:
     """Every other one carries a token, so that lines of different lengths meet in the pipe."""
-    read_end, write_end = os.pipe()
-    lines: list[bytes] = []
-    with os.fdopen(read_end, "rb") as pipe:
-        reader = threading.Thread(target=lambda: lines.extend(pipe))
-        reader.start()
-        with serve(write_end) as server:
-            os.close(write_end)
-            bearer = {"Authorization": f"Bearer {token()}"}
+    bearer = {"Authorization": f"Bearer {token()}"}
+    with serve(subprocess.PIPE) as server, httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
 
-            def client(_: int) -> list[str]:
-                connection, ids = http.client.HTTPConnection(*server.address, timeout=TIMEOUT), []
-                for count in range(REQUESTS // CLIENTS):
-                    connection.request("DELETE", "/v1/auth/session", headers=bearer if count % 2 else {})
-                    answer = json.loads(connection.getresponse().read())
-                    assert answer["recorded"] is True
-                    ids.append(answer["event_id"])
-                connection.close()
-                return ids
+        def call(number: int) -> dict[str, Any]:
+            answer: dict[str, Any] = client.delete("/v1/auth/session", headers=bearer if number % 2 else {}).json()
+            return answer
 
-            with ThreadPoolExecutor(CLIENTS) as clients:
-                acknowledged = [one for some in clients.map(client, range(CLIENTS)) for one in some]
-            assert server.stop() == 0
-        reader.join(TIMEOUT)
-    events = read_lines(lines)
+        assert server.process.stdout is not None
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            reading = pool.submit(server.process.stdout.readlines)
+            acknowledged = [answer["event_id"] for answer in pool.map(call, range(REQUESTS)) if answer["recorded"]]
+            server.process.terminate()
+        events = read_lines(reading.result())
     assert Counter(event["event_id"] for event in events) == Counter(acknowledged)
     assert Counter(event["auth"] for event in events) == {"verified": REQUESTS // 2, "absent": REQUESTS // 2}
 
@@ -113,15 +101,6 @@ def test_a_client_that_hangs_up_is_recorded(tmp_path: Path) -> None:
     assert "hasty" in {event["request_id"] for event in events.new()}
 
 
-def test_the_client_address_comes_from_a_trusted_proxy_only(tmp_path: Path) -> None:
-    events = EventFile(tmp_path / "events.jsonl")
-    for trusted, seen in {"127.0.0.1": "203.0.113.0", "192.0.2.1": "127.0.0.0"}.items():
-        settings = {"EVENT_LOG": str(events.path), "EVENT_CLIENT_IP": "true", "FORWARDED_ALLOW_IPS": trusted}
-        with serve(settings=settings) as server:
-            logout(server, **{"X-Forwarded-For": "203.0.113.77"})
-        assert events.one()["client_ip"] == seen
-
-
 # --- Connections -----------------------------------------------------------------------------------------------------
 
 
@@ -135,11 +114,19 @@ def test_the_limit_of_open_files_is_raised() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_the_server_does_not_name_itself() -> None:
-    with serve() as server:
-        headers = logout(server).headers
-    assert "server" not in headers
-    assert "date" in headers
+@pytest.mark.parametrize(("files", "warned"), [(199, True), (200, False)])
+def test_a_limit_of_open_files_that_stays_low_is_a_warning(
+    files: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a sandbox lets nobody raise it."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, 4096))
+    allow_open_files()
+    assert (f"only {files} files may be open" in caplog.text) is warned
 
 
 def test_malformed_requests_do_not_fill_the_log() -> None:
@@ -155,57 +142,20 @@ def test_malformed_requests_do_not_fill_the_log() -> None:
     assert not [line for line in server.diagnostics if line["level"] != "info"]
 
 
-def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
-    """Events and diagnostics often go to one reader; it must not be able to hold the service, or its end."""
-    reader, writer = os.pipe()
-    fill = InheritedDescriptor(writer)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            fill.write(b"#" * 4095 + b"\n")
-    event_log = tmp_path / "events.jsonl"
-    with listen("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve"],
-        env=environment(PORT=str(port), EVENT_LOG=str(event_log), EVENT_SPOOL_DIR=str(tmp_path / "spool")),
-        stderr=writer,
-    )
-    try:
-        deadline = time.monotonic() + TIMEOUT
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.ConnectError):
-                assert httpx.delete(f"http://127.0.0.1:{port}/v1/auth/session").status_code == 200
-                break
-        process.terminate()
-        assert process.wait(TIMEOUT) == 0
-        assert len(EventFile(event_log).new()) == 1
-    finally:
-        process.kill()
-        process.wait()
-        os.close(reader)
-        os.close(writer)
-        fill.close()
-
-
 # --- The end ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals) -> None:
+    """Those of log rotation do not."""
     with serve() as server:
+        for ignored in (signal.SIGUSR1, signal.SIGUSR2):
+            server.process.send_signal(ignored)
         assert logout(server).status_code == 200
         assert server.stop(number) == 0
 
 
-def test_the_signals_of_log_rotation_end_nothing() -> None:
-    with serve() as server:
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
-            server.process.send_signal(number)
-        assert logout(server).status_code == 200
-        assert server.stop() == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 def test_a_signal_during_the_imports_ends_it_with_0(tmp_path: Path, number: signal.Signals) -> None:
     """A module that every import of the service meets says that it is importing, and waits."""
     (tmp_path / "click.py").write_text("import sys, time\nprint('importing', flush=True)\ntime.sleep(60)\n", "utf-8")
@@ -218,11 +168,10 @@ def test_a_signal_during_the_imports_ends_it_with_0(tmp_path: Path, number: sign
         assert process.wait(TIMEOUT) == 0
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_second_signal_ends_it_at_once(first: signal.Signals, second: signal.Signals) -> None:
+@pytest.mark.parametrize("second", ENDING, ids=lambda number: number.name)
+def test_a_second_signal_ends_it_at_once(second: signal.Signals) -> None:
     with serve(settings={"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}) as server, request_under_way(server):
-        server.process.send_signal(first)
+        server.process.send_signal(signal.SIGTERM)
         server.wait_for("Waiting for connections to close")
         expected = signal.SIGTERM if second is signal.SIGHUP else second
         assert server.stop(second) == 128 + expected
@@ -257,41 +206,25 @@ def test_a_shutdown_answers_a_sign_out_with_how_far_it_got(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        pytest.param({"CLERK_JWT_KEY": ""}, "CLERK_JWT_KEY: set this or CLERK_SECRET_KEY", id="no key"),
-        pytest.param({"CLERK_JWT_KEY": "junk"}, "CLERK_JWT_KEY: is not a PEM public key", id="no PEM"),
-        pytest.param({"EVENT_LOG": "/no/such/place"}, "EVENT_LOG: cannot be opened", id="no directory"),
-        pytest.param({"EVENT_SPOOL_DIR": "/dev/null/spool"}, "EVENT_SPOOL_DIR: cannot be written to", id="no spool"),
-        pytest.param({"PORT": "http"}, "PORT: ", id="no number"),
-        pytest.param(
+        ({"CLERK_JWT_KEY": ""}, "CLERK_JWT_KEY: set this or CLERK_SECRET_KEY"),
+        ({"CLERK_JWT_KEY": "junk"}, "CLERK_JWT_KEY: is not a PEM public key"),
+        ({"EVENT_LOG": "/no/such/place"}, "EVENT_LOG: cannot be opened for writing: /no/such/place: No such file"),
+        ({"EVENT_SPOOL_DIR": "/dev/null/spool"}, "EVENT_SPOOL_DIR: cannot be written to"),
+        (
             {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_x", "HTTPS_PROXY": "foo://proxy"},
             "CLERK_API_URL: no client can be created (ValueError); check HTTPS_PROXY",
-            id="an unusable proxy",
         ),
-        pytest.param({"HOST": "no host"}, "HOST: ", id="no host"),
+        ({"HOST": "no host"}, "HOST: cannot be resolved to an address"),
+        ({"HOST": "fe80::7%lo"}, "HOST: cannot listen on fe80::7%lo: Cannot assign"),
     ],
 )
 def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, str], line: str) -> None:
-    command = [sys.executable, "-m", "service", "serve"]
-    done = subprocess.run(
-        command, env=environment(**settings), capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
+    variables = environment(**settings)
+    done = subprocess.run(SERVE, env=variables, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"clerk-logout: {line}")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
-
-
-def test_a_port_in_use_is_named() -> None:
-    with (
-        listen("127.0.0.1", 0) as taken,
-        pytest.raises(ConfigurationError, match=r"^PORT: \d+ on 127\.0\.0\.1 is already in use"),
-    ):
-        listen("127.0.0.1", taken.getsockname()[1])
-
-
-def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"^HOST: cannot listen on 192\.0\.2\.1"):
-        listen("192.0.2.1", 0)
 
 
 def test_a_port_that_needs_privileges_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,8 +242,7 @@ def test_every_address_includes_ipv4_and_ipv6() -> None:
     with listen("::", 0) as listener:
         port = listener.getsockname()[1]
         assert url_of(listener) == f"http://[::]:{port}"
-        with socket.create_connection(("127.0.0.1", port), TIMEOUT):
-            pass
+        socket.create_connection(("127.0.0.1", port), TIMEOUT).close()
 
 
 def test_a_name_is_listened_on_at_each_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,18 +263,12 @@ def test_a_name_is_listened_on_at_each_of_its_addresses(monkeypatch: pytest.Monk
             listen_on_all("both", 0)
 
 
-def test_an_address_may_have_a_zone() -> None:
-    """Without such an address here, what is refused is the address, not its form."""
-    with pytest.raises(ConfigurationError, match=r"^HOST: cannot listen on fe80::7%lo: Cannot assign"):
-        listen_on_all("fe80::7%lo", 0)
-
-
-@pytest.mark.parametrize(("seconds", "closed"), [("1", True), ("75", False)])
-def test_an_idle_connection_lives_as_long_as_it_is_told(seconds: str, closed: bool) -> None:
-    with serve(settings={"KEEP_ALIVE_SECONDS": seconds}) as server:
+def test_an_idle_connection_lives_as_long_as_it_is_told() -> None:
+    with serve(settings={"KEEP_ALIVE_SECONDS": "1"}) as server:
         connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
         connection.request("GET", "/healthz")
-        connection.getresponse().read()
-        readable, _, _ = select.select([connection.sock], [], [], 3)
-        assert bool(readable) is closed
+        answer = connection.getresponse()
+        assert "server" not in answer.headers  # it does not name itself
+        answer.read()
+        assert select.select([connection.sock], [], [], 3)[0]
         connection.close()

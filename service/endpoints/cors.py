@@ -9,8 +9,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.events.request import printable
+from service.telemetry.diagnostics import LogThrottle
 from service.telemetry.metrics import Metrics
-from service.telemetry.throttle import LogThrottle
 
 logger = logging.getLogger("service.cors")
 

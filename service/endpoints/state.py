@@ -12,7 +12,7 @@ from service.endpoints.single_flight import SingleFlight
 from service.events.flood import FloodControl
 from service.events.request import RequestHead
 from service.resources import Resources
-from service.telemetry.throttle import LogThrottle
+from service.telemetry.diagnostics import LogThrottle
 
 
 class AppState(TypedDict):

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from service.events.outputs import MAX_LINE, Output
 from service.events.spool import Spool
 from service.events.types import now
-from service.telemetry.diagnostics import where
+from service.telemetry.diagnostics import LogThrottle, where
 from service.telemetry.metrics import Metrics
-from service.telemetry.throttle import LogThrottle
 
 logger = logging.getLogger("service.events")
 

@@ -1,9 +1,8 @@
 """Questions that are asked at about the same time make one round trip."""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 TIMEOUT_TICKS = 10
 """Parts in which a timeout is counted. An event loop that is busy, as with the first of 400 requests at once, runs late
@@ -29,9 +28,8 @@ class Batcher(Generic[Question, Answer]):
     ) -> None:
         self._ask = ask
         self._max_size = max_size
-        self._max_concurrency = max_concurrency
-        self._waiting: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
-        self._round_trips: set[asyncio.Task[None]] = set()
+        self._waiting: asyncio.Queue[tuple[Question, asyncio.Future[Answer]]] = asyncio.Queue()
+        self._workers = [asyncio.create_task(self._work(), name="batcher") for _ in range(max_concurrency)]
 
     def submit(self, question: Question, timeout: float) -> asyncio.Future[Answer]:
         """Ask, and give the future answer, or what the round trip raises. Cancel it to take the question back.
@@ -40,36 +38,23 @@ class Batcher(Generic[Question, Answer]):
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._start)  # after those who are to run before it, and may ask as well
-        self._waiting.append((question, future))
+        self._waiting.put_nowait((question, future))
         _tick(loop, future, timeout / TIMEOUT_TICKS, TIMEOUT_TICKS)
         return future
 
     async def close(self) -> None:
         """Cancel all questions."""
-        for _, future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-        for round_trip in self._round_trips:
-            round_trip.cancel()
-        await asyncio.gather(*self._round_trips, return_exceptions=True)
+        while not self._waiting.empty():
+            self._waiting.get_nowait()[1].cancel()
+        await cancel(self._workers)
 
-    def _start(self) -> None:
-        while self._waiting and len(self._round_trips) < self._max_concurrency:
-            batch: list[tuple[Question, asyncio.Future[Answer]]] = []
-            while self._waiting and len(batch) < self._max_size:
-                question, future = self._waiting.popleft()
-                if not future.done():
-                    batch.append((question, future))
-            if batch:
-                round_trip = asyncio.create_task(self._make_round_trip(batch))
-                self._round_trips.add(round_trip)
-                round_trip.add_done_callback(self._finish)
-
-    def _finish(self, round_trip: asyncio.Task[None]) -> None:
-        self._round_trips.discard(round_trip)
-        self._start()
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._waiting.get()]
+            while len(batch) < self._max_size and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            if batch := [(question, future) for question, future in batch if not future.done()]:
+                await self._make_round_trip(batch)
 
     async def _make_round_trip(self, batch: Sequence[tuple[Question, asyncio.Future[Answer]]]) -> None:
         try:
@@ -84,6 +69,14 @@ class Batcher(Generic[Question, Answer]):
         finally:
             for _, future in batch:
                 future.cancel()  # where this task is cancelled; else it has its answer
+
+
+async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended: asyncio.wait_for of Python 3.11, in redis-py, may swallow one attempt."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=0.1)
 
 
 def _tick(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Answer], seconds: float, ticks_left: int) -> None:

@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from service.revocations.revocation_list import RevocationsUnavailableError
 from service.telemetry.diagnostics import where
 
-MAX_CONNECTIONS = 8
-"""Beside one for ``probe``."""
+MAX_CONNECTIONS = 9
+"""One for each round trip that the store makes at the same time."""
 CONNECT_TIMEOUT = 0.5
 """Seconds for TCP and TLS: more than a request has, and the connection is there for those that come later."""
 REPLY_TIMEOUT = 0.07
@@ -55,8 +55,8 @@ return values
 CLAIM = """
 local claimed = {}
 for i, key in ipairs(KEYS) do
-  redis.pcall('SET', key, ARGV[1], 'NX', 'EX', ARGV[i + 1])
-  claimed[i] = redis.pcall('GET', key) == ARGV[1] and 1 or 0
+  redis.call('SET', key, ARGV[1], 'NX', 'EX', ARGV[i + 1])
+  claimed[i] = redis.call('GET', key) == ARGV[1] and 1 or 0
 end
 return claimed
 """
@@ -68,33 +68,35 @@ redis.call('PTTL', KEYS[2])
 return {redis.call('GET', KEYS[1])}
 """
 
+LOST = "Redis: it has lost the list; each process is bringing back what it knows"
 NOT_REDIS = "what answers there is not Redis, or not as Redis does"
+NOT_ALLOWED = "its user may not run EVAL, GET, PTTL and SET on clerk-logout:*"
+REFUSED = "it refused a command"
+UNREACHABLE = "it cannot be reached"
 CLUSTER = "it is part of a Redis Cluster, which is not supported"
-_DESCRIPTIONS: tuple[tuple[type[Exception], str], ...] = (
+_DESCRIPTIONS: tuple[tuple[str | type[Exception], str], ...] = (
+    ("The user executing the script", NOT_ALLOWED),
+    ("ACL failure in script", NOT_ALLOWED),
+    ("DB index is out of range", "it does not have the database whose number REVOCATIONS_URL names"),
+    ("max number of clients reached", "it has as many clients as it allows"),
     (exceptions.BusyLoadingError, "it is still loading its data"),
     (exceptions.AuthenticationError, "it does not accept the user name or the password in REVOCATIONS_URL"),
-    (exceptions.NoPermissionError, "its user may not run EVAL, GET, PTTL and SET on clerk-logout:*"),
+    (exceptions.NoPermissionError, NOT_ALLOWED),
     (exceptions.ReadOnlyError, "it is a replica, which takes no writes"),
     (exceptions.OutOfMemoryError, "it has no memory left"),
     (exceptions.AskError, CLUSTER),
     (exceptions.ClusterCrossSlotError, CLUSTER),
     (exceptions.TimeoutError, "it did not answer in time"),
-    (exceptions.ResponseError, "it refused a command"),
+    (exceptions.ResponseError, REFUSED),
     (socket.gaierror, "its host name cannot be resolved"),
     (ssl.SSLError, "TLS with it failed; look at the certificates, and whether it speaks TLS at all"),
-    (OSError, "it cannot be reached"),
+    (OSError, UNREACHABLE),
     (exceptions.InvalidResponse, NOT_REDIS),
     (exceptions.ConnectionError, "the connection to it was lost"),
     (ValueError, NOT_REDIS),
 )
-"""The first that fits. What the server said is not shown: it may quote what it was sent."""
-_DESCRIPTIONS_BY_TEXT = {
-    "The user executing the script": _DESCRIPTIONS[2][1],
-    "ACL failure in script": _DESCRIPTIONS[2][1],
-    "DB index is out of range": "it does not have the database whose number REVOCATIONS_URL names",
-    "max number of clients reached": "it has as many clients as it allows",
-}
-"""By how the error starts, for those that have no class of their own."""
+"""By how the error starts or of what class it is; the first that fits. What the server said is not shown: it may quote
+what it was sent."""
 
 
 class Entry(NamedTuple):
@@ -108,112 +110,113 @@ class Entry(NamedTuple):
 class RedisCommands:
     """The commands. Each raises ``RevocationsUnavailableError``, whose text says in words what is wrong.
 
+    Attributes:
+        has_new_connection: set with each connection that is made: perhaps to another server. Whoever looks resets it.
+
     Raises:
         ValueError: an option in the URL cannot be used; the text is one line without a secret.
     """
 
     def __init__(self, url: str, *, reply_timeout: float = REPLY_TIMEOUT) -> None:
-        # One retry over a fresh connection: an idle one may have been closed, or dropped by the network in silence.
-        self._redis = _client(url, reply_timeout, max_connections=MAX_CONNECTIONS, retries=1)
-        # None for a probe: whoever looks at Redis is to know of each failure.
-        options = {"redis_connect_func": self._on_connect}
-        self._probing = _client(url, reply_timeout, max_connections=1, retries=0, **options)
-        self._is_new_connection = False
-        self.host: str = self._redis.connection_pool.connection_kwargs.get("host", "localhost")
-        """A name or an address; of no meaning for a Unix socket."""
+        self.has_new_connection = False
         self._name = secrets.token_hex(8)
+        self._marker: str | None = None
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=None,
+                protocol=2,
+                decode_responses=True,
+                encoding_errors="replace",  # a value that somebody else wrote is no reason to lose all the others
+                # Over a fresh connection: an idle one may have been closed, or dropped by the network in silence.
+                retry=Retry(NoBackoff(), 1),
+                socket_timeout=reply_timeout,
+                socket_connect_timeout=CONNECT_TIMEOUT,
+                redis_connect_func=self._on_connect,
+            )
+            connection = pool.make_connection()  # type: ignore[no-untyped-call] # redis-py's has no types
+            if isinstance(connection, SSLConnection):
+                connection.ssl_context.get()
+        except ssl.SSLError:
+            raise ValueError("a certificate or key that it names cannot be used") from None
+        except OSError as error:
+            raise ValueError(f"a certificate or key that it names cannot be read: {error.strerror}") from None
+        except (exceptions.RedisError, TypeError, ValueError):
+            raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
+        self._redis = Redis.from_pool(pool)
 
-    async def put(self, entries: Sequence[Entry]) -> None:
+    async def put(self, batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
         """Put sessions on the list; one that is there keeps the earlier ``at`` and the later end."""
+        entries = [entry for batch in batches for entry in batch]
         for start in range(0, len(entries), MAX_ENTRIES):
             some = entries[start : start + MAX_ENTRIES]
             values = [value for one in some for value in (repr(one.at), max(1, round(one.seconds * 1000)))]
-            await _eval(self._redis, PUT, [REVOKED + one.session_id for one in some], values, replies=0)
+            await self._eval(PUT, [REVOKED + one.session_id for one in some], values, replies=0)
+        return [None] * len(batches)
 
-    async def find(self, session_ids: Sequence[str]) -> tuple[str | None, Sequence[str | None]]:
-        """Give the marker, and when each session was signed out, as Redis has it; None where it was not."""
+    async def find(self, session_ids: Sequence[str]) -> Sequence[str | None]:
+        """Give when each session was signed out, as Redis has it; None where it was not.
+
+        Where the list was lost since the last probe, the answer is worth nothing, and ``LOST`` is raised.
+        """
         keys = [MARKER, *(REVOKED + session_id for session_id in session_ids)]
-        marker, *times = await _eval(self._redis, FIND, keys, [], replies=len(keys))
-        return marker, times
+        marker, *times = await self._eval(FIND, keys, [], replies=len(keys))
+        if marker != self._marker:
+            raise RevocationsUnavailableError(LOST)
+        return times
 
     async def claim(self, claims: Sequence[tuple[str, int]]) -> list[bool]:
         """Claim each session for so many seconds, and say which of them nobody else has claimed."""
         keys, seconds = [REPORTED + session_id for session_id, _ in claims], [seconds for _, seconds in claims]
-        claimed = await _eval(self._redis, CLAIM, keys, [self._name, *seconds], replies=len(keys))
+        claimed = await self._eval(CLAIM, keys, [self._name, *seconds], replies=len(keys))
         return [one == 1 for one in claimed]
 
-    async def probe(self) -> tuple[str, bool]:
-        """Do what the others do; give the marker, and whether the connection is new: perhaps to another server."""
-        (marker,) = await _eval(self._probing, LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
-        is_new_connection, self._is_new_connection = self._is_new_connection, False
-        return str(marker), is_new_connection
+    async def probe(self) -> bool:
+        """Do what the others do, and say whether the list was lost since the last probe."""
+        (marker,) = await self._eval(LOOK, [MARKER, PROBE], [secrets.token_hex(8)], replies=1)
+        before, self._marker = self._marker, marker
+        return before not in (None, marker)
 
     async def eviction_problem(self) -> str | None:
         """Say why sessions may be lost when Redis is full; None where none is, or this user may not ask."""
         with suppress(Exception):  # no question that anything depends on; managed servers refuse it
-            policy = (await self._probing.info("memory"))["maxmemory_policy"]
+            policy = (await self._redis.info("memory"))["maxmemory_policy"]
             if policy != "noeviction":
                 return f"Redis: its maxmemory-policy is {policy}, so it may forget signed-out sessions; set noeviction"
         return None
 
     async def disconnect(self) -> None:
         """Close all connections: what comes after goes over new ones, to where the host's name leads then."""
-        for client in (self._redis, self._probing):
-            with suppress(exceptions.RedisError, OSError):
-                await client.connection_pool.disconnect()
+        with suppress(exceptions.RedisError, OSError):
+            await self._redis.connection_pool.disconnect()
+
+    async def _eval(self, script: str, keys: list[str], values: Sequence[str | int], *, replies: int) -> list[Any]:
+        try:
+            arguments = ("EVAL", script, len(keys), *keys, *values)
+            answer = await self._redis.execute_command(*arguments)  # type: ignore[no-untyped-call] # as above
+        except Exception as error:  # noqa: BLE001 - whatever redis-py makes of what the server says
+            raise RevocationsUnavailableError(f"Redis: {describe_error(error)}") from None
+        if not isinstance(answer, list) or len(answer) != replies:
+            raise RevocationsUnavailableError(f"Redis: {NOT_REDIS}")
+        return answer
 
     async def _on_connect(self, connection: Connection) -> None:
         await connection.on_connect()
-        self._is_new_connection = True
-
-
-def _client(url: str, reply_timeout: float, *, max_connections: int, retries: int, **options: object) -> Redis:
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=None,
-            protocol=2,
-            decode_responses=True,
-            encoding_errors="replace",  # a value that somebody else wrote is no reason to lose all the others
-            retry=Retry(NoBackoff(), retries),
-            socket_timeout=reply_timeout,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            **options,
-        )
-        connection = pool.make_connection()  # type: ignore[no-untyped-call] # redis-py's has no types
-        if isinstance(connection, SSLConnection):
-            connection.ssl_context.get()
-    except ssl.SSLError:
-        raise ValueError("a certificate or key that it names cannot be used") from None
-    except OSError as error:
-        raise ValueError(f"a certificate or key that it names cannot be read: {error.strerror}") from None
-    except (exceptions.RedisError, TypeError, ValueError):
-        raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
-    return Redis.from_pool(pool)
-
-
-async def _eval(client: Redis, script: str, keys: list[str], values: Sequence[str | int], *, replies: int) -> list[Any]:
-    try:
-        arguments = ("EVAL", script, len(keys), *keys, *values)
-        answer = await client.execute_command(*arguments)  # type: ignore[no-untyped-call] # as above
-    except Exception as error:  # noqa: BLE001 - whatever redis-py makes of what the server says
-        raise RevocationsUnavailableError(f"Redis: {describe_error(error)}") from None
-    if not isinstance(answer, list) or len(answer) != replies:
-        raise RevocationsUnavailableError(f"Redis: {NOT_REDIS}")
-    return answer
+        self.has_new_connection = True
 
 
 def describe_error(error: BaseException) -> str:
     """Say in one line without a secret what an error of redis-py means, or of the network below it."""
-    for text, description in _DESCRIPTIONS_BY_TEXT.items():
-        if str(error).startswith(text):
-            return description
     if isinstance(error, exceptions.ConnectionError) and isinstance(error.__context__, OSError):
         error = error.__context__  # redis-py wraps the operating system's, which says more
-    description = next((words for kind, words in _DESCRIPTIONS if isinstance(error, kind)), None) or where(error)
-    if type(error) is exceptions.ResponseError and (code := str(error).partition(" ")[0]).isalpha() and code.isupper():
-        return f"{description} ({code})"
-    if isinstance(error, OSError) and description == "it cannot be reached" and error.errno:
-        return f"{description}: {os.strerror(error.errno).lower()}"
-    return description
+    words = next((words for of, words in _DESCRIPTIONS if _is(error, of)), None) or where(error)
+    if words == REFUSED and (code := str(error).partition(" ")[0]).isalpha() and code.isupper():
+        return f"{words} ({code})"
+    if words == UNREACHABLE and isinstance(error, OSError) and error.errno:
+        return f"{words}: {os.strerror(error.errno).lower()}"
+    return words
+
+
+def _is(error: BaseException, of: str | type[Exception]) -> bool:
+    return str(error).startswith(of) if isinstance(of, str) else isinstance(error, of)

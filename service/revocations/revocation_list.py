@@ -9,8 +9,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
+from service.telemetry.diagnostics import LogThrottle
 from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.revocations")
@@ -30,41 +30,81 @@ class RevocationsUnavailableError(Exception):
     """The store could not be asked, or did not answer in time. Its text is one line without a secret."""
 
 
-class RevocationStore(Protocol):
-    """Keeps, for each signed-out session, when that was; forgets it when its time is over.
+class MemoryStore:
+    """Keeps for each signed-out session when that was, and forgets it when its time is over: here, with this process.
 
-    ``add`` and ``find`` raise ``RevocationsUnavailableError`` after ``REVOCATIONS_TIMEOUT``, or ``within`` seconds.
+    ``RedisStore`` shares it. There ``add`` and ``find`` raise ``RevocationsUnavailableError``, after
+    ``REVOCATIONS_TIMEOUT`` or ``within`` seconds at the latest.
+
+    Args:
+        metrics: count the sessions that are forgotten before their time.
+        max_sessions: how many are kept, and as many claims. Those that end soonest go first.
+        clock: seconds that never go back.
+        wall_clock: seconds that may.
     """
 
-    @property
-    def problem(self) -> str | None:
-        """Why it cannot be used at the moment, in one line without a secret; None while it can. Asks nobody."""
+    problem: str | None = None
+    """Why it cannot be used at the moment, in one line without a secret."""
+    warning: str | None = None
+    """What may go wrong with it, although it can be used."""
 
-    @property
-    def warning(self) -> str | None:
-        """What may go wrong with it, although it can be used; in one line without a secret."""
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        *,
+        max_sessions: int = MAX_SESSIONS,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics = metrics or Metrics()
+        self._drops = self._metrics.revocations.labels("dropped")
+        self._max_sessions = max_sessions
+        self._throttle = LogThrottle(clock=clock)
+        self._signed_out = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock, on_dropped=self._dropped)
+        self._claimed = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock)
 
-    async def add(self, session_ids: Sequence[str], *, at: float, seconds: int) -> None:
+    async def start(self) -> None:
+        """Say that it can be used."""
+        self._metrics.revocations_up.set(1)
+
+    async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
         """Put sessions on the list for so many seconds; one that is there keeps its earlier ``at`` and later end."""
+        for session_id in session_ids:
+            self._signed_out.put(session_id, at, seconds)
 
-    async def find(self, session_id: str, *, within: float | None = None) -> float | None:
+    async def find(self, session_id: str, *, within: float | None = None) -> float | None:  # noqa: ARG002 - never waits
         """Give when the session was signed out, in seconds since 1970, or None where it is not on the list."""
+        entry = self._signed_out.get(session_id)
+        return None if entry is None else entry[0]
 
-    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:
+    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:  # noqa: ARG002
         """Say whether this is the first claim for the session within so many seconds, over all who share the store.
 
         Where they cannot be asked in time, it is the first of this process: better claimed twice than by nobody.
         """
+        if self._claimed.get(session_id) is not None:
+            return False
+        self._claimed.put(session_id, 0.0, seconds)
+        return True
 
     async def close(self) -> None:
         """Let go of what it holds."""
+
+    def _dropped(self) -> None:
+        self._drops.inc()
+        if self._throttle.may_say("full"):
+            logger.error(
+                "the revocation list of this process is full (%s sessions): those that end soonest are forgotten "
+                "before their time, and their tokens pass for the rest of it",
+                f"{self._max_sessions:,}",
+            )
 
 
 class RevocationList:
     """The list, over a store.
 
     Args:
-        store: keeps it.
+        store: keeps it, and says what is wrong with it.
         metrics: counts what is put on it.
         clock: seconds since 1970.
         clock_skew: seconds by which the verifier lets clocks differ.
@@ -72,13 +112,13 @@ class RevocationList:
 
     def __init__(
         self,
-        store: RevocationStore,
+        store: MemoryStore,
         metrics: Metrics | None = None,
         *,
         clock: Callable[[], float] = time.time,
         clock_skew: int = 5,
     ) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._longest = max(LEAST_SECONDS, 60 + 2 * clock_skew)
         """The longest lifetime of a token seen so far, for those who know of none, as a webhook."""
@@ -86,16 +126,6 @@ class RevocationList:
         self._ok, self._failed = revoked.labels("ok"), revoked.labels("failed")
         self.signed_out_at = store.find
         self.is_first_report = store.claim
-
-    @property
-    def problem(self) -> str | None:
-        """As ``RevocationStore`` has it."""
-        return self._store.problem
-
-    @property
-    def warning(self) -> str | None:
-        """As ``RevocationStore`` has it."""
-        return self._store.warning
 
     async def revoke(
         self, session_ids: Sequence[str], *, at: float | None = None, token_lifetime: float | None = None
@@ -120,7 +150,7 @@ class RevocationList:
             self._longest = max(self._longest, seconds)
         now = self._clock()
         try:
-            await self._store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
+            await self.store.add(session_ids, at=now if at is None else min(at, now), seconds=seconds)
         except RevocationsUnavailableError:
             self._failed.inc(len(session_ids))
             return False
@@ -194,66 +224,3 @@ class ExpiringDict:
             del self._entries[key]
             if now < end:
                 self._on_dropped()
-
-
-class MemoryStore:
-    """A ``RevocationStore`` in memory of ``max_sessions``, and as many claims. It ends with the process."""
-
-    problem: str | None = None
-    warning: str | None = None
-
-    def __init__(
-        self,
-        *,
-        max_sessions: int = MAX_SESSIONS,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        on_dropped: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._max_sessions = max_sessions
-        self._on_dropped = on_dropped
-        self._was_full = False
-        self._signed_out = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock, on_dropped=self._dropped)
-        self._claimed = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock)
-
-    async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
-        """Put sessions on the list."""
-        for session_id in session_ids:
-            self._signed_out.put(session_id, at, seconds)
-
-    async def find(self, session_id: str, *, within: float | None = None) -> float | None:  # noqa: ARG002 - never waits
-        """Give when the session was signed out."""
-        entry = self._signed_out.get(session_id)
-        return None if entry is None else entry[0]
-
-    async def claim(self, session_id: str, *, seconds: int, within: float | None = None) -> bool:  # noqa: ARG002
-        """Say whether this is the first claim."""
-        if self.is_claimed(session_id):
-            return False
-        self._claimed.put(session_id, 0.0, seconds)
-        return True
-
-    async def close(self) -> None:
-        """Close nothing."""
-
-    def is_claimed(self, session_id: str) -> bool:
-        """Say whether there is a claim, without making one."""
-        return self._claimed.get(session_id) is not None
-
-    def session_ids(self) -> list[str]:
-        """Give all sessions on the list; some of them may have ended."""
-        return self._signed_out.keys()
-
-    def entry(self, session_id: str) -> tuple[float, float] | None:
-        """Give when the session was signed out, and for how many seconds more it is kept; None if it is not here."""
-        return self._signed_out.get(session_id)
-
-    def _dropped(self) -> None:
-        self._on_dropped()
-        if not self._was_full:
-            self._was_full = True
-            logger.error(
-                "the revocation list of this process is full (%s sessions): those that end soonest are forgotten "
-                "before their time, and their tokens pass for the rest of it",
-                f"{self._max_sessions:,}",
-            )

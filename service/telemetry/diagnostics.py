@@ -1,7 +1,11 @@
 """What the service says about itself: lines on stderr, in JSON, which escapes every control character."""
 
 import logging
+import math
+import os
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import PurePath
@@ -9,63 +13,55 @@ from queue import Full, Queue
 
 import structlog
 
-from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+from service.telemetry.nonblocking import ATOMIC_WRITE
 
 MAX_MESSAGE = 400
 """Characters, of six bytes at the most as JSON escapes."""
 MAX_TRACEBACK = 1500
 """Characters, counted from its end."""
 MAX_WAITING = 1000
-"""Lines that wait for a file on a disk that hangs; more are dropped."""
+"""Lines that wait to be written; more are dropped."""
 CLOSE_TIMEOUT = 0.25
-"""Seconds to wait for such a disk at the end."""
+"""Seconds to wait at the end for a reader who stopped, or a disk that hangs."""
+LOG_INTERVAL = 60.0
+"""Seconds between two diagnostics for the same reason."""
 
 _ABOUT_STRANGERS = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
 """What uvicorn says about malformed requests: any stranger could fill the log with it."""
 
 
 class StderrHandler(logging.Handler):
-    """Writes to stderr and never waits for its reader: a line that does not fit is dropped."""
-
-    _write: Callable[[bytes], object] | None
-    """Takes a line, or raises; None once this is closed."""
+    """Writes to stderr in a thread, so that nobody waits for its reader or its disk; what does not fit is dropped."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._stderr = InheritedDescriptor(2)
-        self._write = self._stderr.write
-        self._thread: threading.Thread | None = None
-        if self._stderr.may_block:  # a file: a disk that hangs shall hold a thread, not the event loop
-            self._lines: Queue[bytes | None] = Queue(MAX_WAITING)
-            self._write = self._lines.put_nowait
-            self._thread = threading.Thread(target=self._write_lines, name="stderr", daemon=True)
-            self._thread.start()
+        self._stderr = os.dup(2)
+        self._lines: Queue[bytes | None] = Queue(MAX_WAITING)
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._write_lines, name="stderr", daemon=True)
+        self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, or drop it: no log call may fail a request."""
+        """Have one line written, or drop it: no log call may fail a request."""
         with suppress(Exception):
-            line = self.format(record).encode("utf-8", "backslashreplace")[: ATOMIC_WRITE - 1] + b"\n"
-            if self._write is not None:
-                self._write(line)
+            if not self._is_closed:
+                line = self.format(record).encode("utf-8", "backslashreplace")[: ATOMIC_WRITE - 1]
+                self._lines.put_nowait(line + b"\n")
 
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
             with suppress(OSError):
-                self._stderr.write(line)
+                os.write(self._stderr, line)
+        os.close(self._stderr)
 
     def close(self) -> None:
-        """Close our own description of stderr; ``logging`` may call this twice."""
+        """Have what waits written, and our own descriptor closed; ``logging`` may call this twice."""
         super().close()
-        if self._write is None:
-            return
-        self._write = None
-        if self._thread is not None:
+        if not self._is_closed:
+            self._is_closed = True
             with suppress(Full):
                 self._lines.put_nowait(None)
-            self._thread.join(CLOSE_TIMEOUT)
-            if self._thread.is_alive():
-                return  # it hangs in a write, and still has the descriptor
-        self._stderr.close()
+            self._thread.join(CLOSE_TIMEOUT)  # longer, and it hangs in a write
 
 
 def configure_logging(level: str) -> None:
@@ -102,11 +98,26 @@ def _bound(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
     return event
 
 
+class LogThrottle:
+    """Keeps callers from filling the diagnostics: the same thing is said once a minute."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said_at: dict[str, float] = {}
+
+    def may_say(self, reason: str) -> bool:
+        """Tell whether to log for a reason now; reasons are remembered, so they are never text from outside."""
+        now = self._clock()
+        if now < self._said_at.get(reason, -math.inf) + LOG_INTERVAL:
+            return False
+        self._said_at[reason] = now
+        return True
+
+
 def where(error: BaseException) -> str:
     """Name an unexpected error as ``ValueError in verifier.py:120``; its message may quote a token."""
-    trace = error.__traceback__
-    if trace is None:
+    frames = [*traceback.walk_tb(error.__traceback__)]
+    if not frames:
         return type(error).__name__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{type(error).__name__} in {PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    frame, line = frames[-1]
+    return f"{type(error).__name__} in {PurePath(frame.f_code.co_filename).name}:{line}"

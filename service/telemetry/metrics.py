@@ -45,11 +45,7 @@ class Metrics:
         self.spooled = count("events_spooled", "Events written to the spool, because the event log took none.")
         self.replayed = count("events_replayed", "Events delivered from the spool to the event log.")
         self.suppressed = count("calls_suppressed", "Calls that flood control counted instead of recording.", "auth")
-        self.revocations = count(
-            "revocations",
-            "Sessions put on the revocation list (ok), not put (failed), or dropped because full.",
-            "result",
-        )
+        self.revocations = count("revocations", "Sessions put on the revocation list, or dropped from it.", "result")
         self.revocations_up = gauge("revocations_up", "1 while the revocation list can be asked, else 0.")
         self.session_checks = count("session_checks", "Requests that the guard looked at.", "result")
         self.clerk_requests = count("clerk_requests", "Calls to Clerk's Backend API about sessions.", "call", "result")

@@ -24,7 +24,7 @@ from service.endpoints.single_flight import SingleFlight
 from service.events.request import ClientAddress, RequestFacts, read_head
 from service.events.types import UserLogoutEverywhere
 from service.revocations.revocation_list import MemoryStore, RevocationList
-from service.telemetry.throttle import LogThrottle
+from service.telemetry.diagnostics import LogThrottle
 from tests.clerk.test_bad_input import A_FEW
 from tests.clerk.test_sign_out import OWN, FakeClerk
 from tests.conftest import OpenClient

@@ -22,7 +22,7 @@ from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY
 from service.events.types import Event
 from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
 from service.settings import Settings
-from service.telemetry.throttle import LOG_INTERVAL, LogThrottle
+from service.telemetry.diagnostics import LOG_INTERVAL, LogThrottle
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT, serve

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from service.revocations.batcher import Batcher
-from tests.revocations.conftest import SECONDS, cancel
+from service.revocations.batcher import Batcher, cancel
+from tests.revocations.conftest import SECONDS
 from tests.support.redis_server import until
 
 
@@ -37,9 +37,9 @@ def trips() -> RoundTrips:
 
 
 @pytest.fixture
-async def batcher(trips: RoundTrips) -> AsyncIterator[Batcher[int, int]]:
-    """Asks for at most four at once, in one round trip."""
-    batcher = Batcher(trips, max_size=4, max_concurrency=1)
+async def batcher(trips: RoundTrips, request: pytest.FixtureRequest) -> AsyncIterator[Batcher[int, int]]:
+    """Asks for at most four at once, in one round trip unless the test says how many."""
+    batcher = Batcher(trips, max_size=4, max_concurrency=getattr(request, "param", 1))
     yield batcher
     await batcher.close()
 
@@ -54,24 +54,19 @@ async def test_questions_of_one_moment_go_together(trips: RoundTrips, batcher: B
     assert trips.asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
-async def test_a_question_joins_no_round_trip_under_way(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
+@pytest.mark.parametrize(("batcher", "together"), [(1, False), (2, True)], indirect=["batcher"])
+async def test_a_question_joins_no_round_trip_under_way(
+    trips: RoundTrips, batcher: Batcher[int, int], together: bool
+) -> None:
+    """It waits for its end, unless another one may begin beside it."""
     answers = ask(batcher, 1)
     await until(lambda: trips.asked == [[1]])
     answers += ask(batcher, 1, 2)
-    trips.end()
+    if not together:
+        trips.end()
     await until(lambda: trips.asked == [[1], [1, 2]])
-    trips.end()
-    assert await asyncio.gather(*answers) == [2, 2, 4]
-
-
-async def test_beside_a_round_trip_that_hangs_there_is_another(trips: RoundTrips) -> None:
-    batcher = Batcher(trips, max_size=4, max_concurrency=2)
-    answers = ask(batcher, 0)
-    await until(lambda: trips.asked == [[0]])
-    answers += ask(batcher, 1, 2)
-    await until(lambda: trips.asked == [[0], [1, 2]])
     trips.end(2)
-    assert await asyncio.gather(*answers) == [0, 2, 4]
+    assert await asyncio.gather(*answers) == [2, 2, 4]
 
 
 async def test_a_failure_is_that_of_all_in_the_round_trip(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
@@ -90,29 +85,18 @@ async def test_a_failure_is_that_of_all_in_the_round_trip(trips: RoundTrips, bat
 async def test_who_is_cancelled_takes_nobody_along(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
     first, second = ask(batcher, 1, 2)
     await until(lambda: trips.asked == [[1, 2]])
-    third, fourth = ask(batcher, 3, 4)
-    first.cancel()  # under way
-    third.cancel()  # waiting
-    trips.end(2)
-    assert [await second, await fourth] == [4, 8]
-    assert trips.asked == [[1, 2], [4]]
-
-
-async def test_a_round_trip_of_nobody_is_not_made(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
-    for answer in ask(batcher, 1, 2, 3, 4):
+    waiting = ask(batcher, 3, 4, 5, 6, 7)
+    for answer in (first, *waiting[:4]):  # one under way, and a round trip that nobody needs any more
         answer.cancel()
-    trips.end()
-    assert await batcher.submit(5, SECONDS) == 10
-    assert trips.asked == [[5]]
+    trips.end(2)
+    assert [await second, await waiting[4]] == [4, 14]
+    assert trips.asked == [[1, 2], [7]]
 
 
-@pytest.mark.parametrize("begun", [False, True])
-async def test_closing_cancels_all(trips: RoundTrips, batcher: Batcher[int, int], begun: bool) -> None:
+async def test_closing_cancels_all(trips: RoundTrips, batcher: Batcher[int, int]) -> None:
     answers = ask(batcher, *range(6))
-    if begun:
-        await until(lambda: trips.asked == [[0, 1, 2, 3]])
+    await until(lambda: trips.asked == [[0, 1, 2, 3]])
     await batcher.close()
-    await asyncio.wait(answers, timeout=SECONDS)
     assert all(answer.cancelled() for answer in answers)
 
 
@@ -134,5 +118,5 @@ async def test_while_the_loop_is_busy_an_answer_is_still_seen() -> None:
     assert await batcher.submit(1, 0.01) == 1
     with pytest.raises(TimeoutError):  # but there is an end
         await batcher.submit(2, 0.01)
-    await cancel(busy)
+    await cancel([busy])
     await batcher.close()

@@ -1,11 +1,20 @@
+"""How long a session is kept, and what is kept in memory."""
+
 import math
+import time
 from collections.abc import Sequence
 
 import pytest
-from prometheus_client import generate_latest
 
-from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
+from service.revocations.revocation_list import (
+    MOST_SECONDS,
+    ExpiringDict,
+    MemoryStore,
+    RevocationList,
+    RevocationsUnavailableError,
+)
 from service.telemetry.metrics import Metrics
+from tests.revocations.conftest import Clock
 
 NOW = 1_790_000_000.5
 
@@ -16,60 +25,139 @@ class Asked(MemoryStore):
     def __init__(self, problem: str | None = None) -> None:
         super().__init__()
         self.problem = problem
-        self.added: list[tuple[Sequence[str], float, float]] = []
+        self.added: list[tuple[float, float]] = []
 
     async def add(self, session_ids: Sequence[str], *, at: float, seconds: float) -> None:
         if self.problem is not None:
             raise RevocationsUnavailableError(self.problem)
-        self.added.append((session_ids, at, seconds))
+        await super().add(session_ids, at=at, seconds=seconds)
+        self.added.append((at, seconds))
 
 
-def counted(metrics: Metrics, result: str) -> float:
-    return metrics.registry.get_sample_value("clerk_logout_revocations_total", {"result": result}) or 0.0
+@pytest.fixture
+def store() -> Asked:
+    return Asked()
 
 
-@pytest.mark.parametrize(
-    ("lifetime", "seconds"),
-    [(-5, 75), (75.0, 75), (75.001, 76), (24 * 3600, 86400), (math.inf, 86400)],
-)
-async def test_a_session_is_kept_until_no_token_can_pass_within_bounds(lifetime: float, seconds: int) -> None:
-    store = Asked()
-    assert await RevocationList(store, clock=lambda: NOW).revoke(["a"], token_lifetime=lifetime)
-    assert store.added == [(["a"], NOW, seconds)]
+def counted(metrics: Metrics, result: str) -> float | None:
+    return metrics.registry.get_sample_value("clerk_logout_revocations_total", {"result": result})
 
 
-async def test_where_no_lifetime_is_known_the_longest_that_was_told_of_counts() -> None:
+# --- The list --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lifetime", "seconds"), [(-5, 75), (75.001, 76), (24 * 3600, 86400), (math.inf, 86400)])
+async def test_a_session_is_kept_until_no_token_can_pass(store: Asked, lifetime: float, seconds: int) -> None:
+    assert await RevocationList(store).revoke(["a"], at=NOW, token_lifetime=lifetime)
+    assert store.added == [(NOW, seconds)]
+
+
+async def test_without_a_lifetime_the_longest_seen_counts(store: Asked) -> None:
     """A webhook brings no token, and Clerk can be set to tokens that live longer than a minute."""
-    store = Asked()
     revocations = RevocationList(store)
     for lifetime in (None, 610, None, 70, None):
         await revocations.revoke(["a"], token_lifetime=lifetime)
-    assert [seconds for _, _, seconds in store.added] == [75, 610, 610, 75, 610]
+    assert [seconds for _, seconds in store.added] == [75, 610, 610, 75, 610]
 
 
-async def test_where_clocks_may_differ_by_more_it_is_kept_for_longer() -> None:
-    store = Asked()
-    await RevocationList(store, clock_skew=60).revoke(["a"])
-    assert [seconds for _, _, seconds in store.added] == [180]
+async def test_where_clocks_may_differ_more_it_is_kept_longer(store: Asked) -> None:
+    await RevocationList(store, clock_skew=60).revoke(["a"], at=NOW)
+    assert store.added == [(NOW, 180)]
 
 
 @pytest.mark.parametrize(("at", "kept"), [(None, NOW), (NOW - 30, NOW - 30), (NOW + 30, NOW)])
-async def test_nobody_is_signed_out_in_the_future(at: float | None, kept: float) -> None:
-    store = Asked()
+async def test_nobody_is_signed_out_in_the_future(store: Asked, at: float | None, kept: float) -> None:
     await RevocationList(store, clock=lambda: NOW).revoke(["a"], at=at)
-    assert store.added[0][1] == kept
+    assert store.added == [(kept, 75)]
 
 
-async def test_what_is_put_on_it_is_counted() -> None:
+@pytest.mark.parametrize(("problem", "counts"), [(None, [3, 0]), ("it is down", [0, 3])])
+async def test_sign_outs_are_counted_and_raise_nothing(problem: str | None, counts: list[float]) -> None:
     metrics = Metrics()
-    assert await RevocationList(Asked(), metrics).revoke(["a", "b", "c"])
-    assert (counted(metrics, "ok"), counted(metrics, "failed")) == (3, 0)
+    revocations = RevocationList(Asked(problem), metrics)
+    outcome = await revocations.revoke(["a", "b", "c"])
+    assert outcome == (problem is None)
+    assert [counted(metrics, result) for result in ("ok", "failed")] == counts
 
 
-async def test_an_unavailable_store_is_told_and_counted_and_raises_nothing_at_a_sign_out() -> None:
+# --- In memory -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_full_list_counts_what_it_drops_and_says_so(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
     metrics = Metrics()
-    revocations = RevocationList(Asked("it is down"), metrics)
-    assert not await revocations.revoke(["a", "b"])
-    assert (counted(metrics, "ok"), counted(metrics, "failed")) == (0, 2)
-    assert revocations.problem == "it is down"
-    assert b"it is down" not in generate_latest(metrics.registry)
+    store = MemoryStore(metrics, max_sessions=2, clock=clock, wall_clock=clock)
+    assert counted(metrics, "dropped") == 0
+    for number in range(5):
+        await store.add([f"sess_{number}"], at=1.0, seconds=75 + number)
+    assert [await store.find(f"sess_{number}") for number in range(5)] == [None, None, None, 1.0, 1.0]
+    assert counted(metrics, "dropped") == 3
+    (said,) = caplog.messages
+    assert said.startswith("the revocation list of this process is full (2 sessions)")
+
+
+@pytest.fixture
+def entries(clock: Clock) -> ExpiringDict:
+    return ExpiringDict(1000, clock=clock, wall_clock=clock)
+
+
+def test_what_has_ended_leaves_memory(clock: Clock, entries: ExpiringDict) -> None:
+    for number in range(1000):
+        entries.put(str(number), 0.0, 1)
+    clock.now += 10
+    for _ in range(20):
+        entries.put("new", 0.0, 1)
+    assert entries.keys() == ["new"]
+
+
+def test_an_ended_entry_leaves_nothing_to_the_new_one(clock: Clock, entries: ExpiringDict) -> None:
+    for number in range(150):
+        entries.put(str(number), 1.0, 1 + number / 1000)
+    clock.now += 10
+    entries.put("149", 2.0, 40)
+    assert entries.get("149") == (2.0, 40)
+
+
+def test_when_it_is_full_the_entry_that_ends_soonest_goes(clock: Clock) -> None:
+    entries = ExpiringDict(3, clock=clock, wall_clock=clock)
+    for key, seconds in [("a", 30), ("b", 10), ("c", 20), ("b", 40), ("d", 50)]:
+        entries.put(key, 5.0, seconds)
+    assert entries.keys() == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_no_call_takes_long_however_many_end_at_once(clock: Clock, moved: bool) -> None:
+    size = 100_000
+    entries = ExpiringDict(size, clock=clock, wall_clock=clock)
+    for seconds in (1, 75) if moved else (1,):
+        for number in range(size):
+            entries.put(str(number), 0.0, seconds)
+    times = []
+    for number in range(2000):
+        clock.now += 0.001
+        began = time.thread_time()
+        entries.put(f"new {number}", 0.0, 75)
+        times.append(time.thread_time() - began)
+    assert sorted(times)[-3] < 0.005  # the garbage collector comes by too
+    assert len(entries.keys()) <= 1.01 * size
+
+
+@pytest.mark.parametrize("back", [-7200, 40, 7200])
+def test_a_wall_clock_that_is_set_ends_nothing_early(clock: Clock, back: float) -> None:
+    """Where it is set back, the token that the entry refuses is valid for longer by as much."""
+    wall = Clock()
+    entries = ExpiringDict(1000, clock=clock, wall_clock=wall)
+    entries.put("ours", 1.0, 75)
+    wall.now -= back
+    for passed, lasts in ((74, True), (75 + max(0, back), False)):
+        clock.now, wall.now = 1000 + passed, 1000 - back + passed
+        entries.put("another", 1.0, 1)
+        assert (entries.get("ours") is not None) is lasts
+
+
+def test_a_wall_clock_that_stands_still_keeps_it_for_a_day(clock: Clock) -> None:
+    entries = ExpiringDict(1000, clock=clock, wall_clock=lambda: 0.0)
+    entries.put("ours", 1.0, 75)
+    clock.now += 75 + MOST_SECONDS - 1
+    assert entries.get("ours") == (1.0, 1)
+    clock.now += 1
+    assert entries.get("ours") is None

@@ -4,16 +4,20 @@ import json
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
-from service.telemetry import diagnostics
-from service.telemetry.diagnostics import MAX_WAITING, StderrHandler, configure_logging, where
-from service.telemetry.nonblocking import InheritedDescriptor
+from service.telemetry.diagnostics import (
+    LOG_INTERVAL,
+    MAX_WAITING,
+    LogThrottle,
+    StderrHandler,
+    configure_logging,
+    where,
+)
 
 logger = logging.getLogger("service.test")
 pytestmark = pytest.mark.usefixtures("logging_as_it_was")
@@ -63,77 +67,39 @@ def test_of_a_long_traceback_the_end_is_kept(said: Any) -> None:
     assert said(fail)["exception"].endswith("the end")
 
 
-def test_strangers_and_clients_fill_no_log(said: Any) -> None:
+def test_strangers_and_mistakes_fill_no_log(said: Any) -> None:
     def talk() -> None:
         logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
         logging.getLogger("httpx").info("HTTP Request: GET …")
         logging.getLogger("httpcore.connection").debug("connect_tcp.started")
+        logger.debug("below the level")
+        logger.warning("%d", "three")
         logger.warning("said")
 
     assert said(talk)["message"] == "said"
 
 
-def test_a_log_call_that_is_wrong_fails_nobody(said: Any) -> None:
-    def mistake() -> None:
-        logger.warning("%d", "three")
-        logger.warning("said")
-
-    assert said(mistake)["message"] == "said"
-
-
-def test_a_pipe_that_nobody_reads_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit is dropped; what is written is whole lines."""
+def test_a_reader_who_stopped_holds_nobody_up() -> None:
+    """What does not fit is dropped, the end does not wait, and what is written is whole lines."""
     reader, writer = os.pipe()
-    monkeypatch.setattr(diagnostics, "InheritedDescriptor", lambda _: InheritedDescriptor(writer))
-    configure_logging("info")
-    for _ in range(1000):
-        logger.warning("x" * 300)
-    close_handlers()
+    stderr = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        configure_logging("info")
+    finally:
+        os.dup2(stderr, 2)
+    os.close(stderr)
     os.close(writer)
-    with open(reader, "rb") as pipe:  # noqa: PTH123 - a descriptor
-        lines = pipe.read().splitlines()
-    assert 0 < len(lines) < 1000
-    assert all(json.loads(line)["message"] == "x" * 300 for line in lines)
-
-
-def test_a_closed_handler_says_nothing_and_can_be_closed_again(capfd: pytest.CaptureFixture[str]) -> None:
-    """`logging` closes its handlers when it is configured anew and once more at the end."""
-    handler = StderrHandler()
-    handler.close()
-    handler.close()
-    handler.emit(logging.makeLogRecord({"msg": "late"}))
-    assert capfd.readouterr().err == ""
-
-
-def test_a_file_that_does_not_answer_holds_nobody_up(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More is said than is kept for it, and the end does not wait for it either."""
-    writing, answer = threading.Event(), threading.Event()
-
-    def hang(_: InheritedDescriptor, line: bytes) -> int:
-        writing.set()
-        assert answer.wait(30)
-        return len(line)
-
-    monkeypatch.setattr(InheritedDescriptor, "write", hang)
-    monkeypatch.setattr(diagnostics, "CLOSE_TIMEOUT", 0)
-    handler = StderrHandler()
-    handler.emit(logging.makeLogRecord({"msg": "first"}))
-    assert writing.wait(30)
-    for _ in range(MAX_WAITING + 1):
-        handler.emit(logging.makeLogRecord({"msg": "another"}))
-    handler.close()
-    answer.set()
-    assert capfd.readouterr().err == ""
-
-
-def test_what_is_below_the_level_is_not_said(capfd: pytest.CaptureFixture[str]) -> None:
-    configure_logging("error")
-    logger.warning("not said")
-    logger.error("said")
+    for number in range(3 * MAX_WAITING):
+        logger.warning("%d %s", number, "x" * 300)
     close_handlers()
-    assert json.loads(capfd.readouterr().err)["message"] == "said"
+    close_handlers()  # `logging` does that when it is configured anew, and once more at the end
+    logger.warning("late")
+    with open(reader, "rb") as pipe:  # noqa: PTH123 - a descriptor
+        os.set_blocking(reader, False)
+        lines = pipe.read().splitlines()
+    assert 0 < len(lines) < 2 * MAX_WAITING
+    assert [json.loads(line)["message"] for line in lines[:-1]] == [f"{n} {'x' * 300}" for n in range(len(lines) - 1)]
 
 
 def test_an_error_is_named_by_type_and_place_only() -> None:
@@ -141,3 +107,10 @@ def test_an_error_is_named_by_type_and_place_only() -> None:
         orjson.loads(b"eyJ.secret.token")
     assert re.fullmatch(r"JSONDecodeError in test_diagnostics\.py:\d+", where(caught.value))
     assert where(ValueError("never raised")) == "ValueError"
+
+
+def test_the_same_is_said_once_a_minute() -> None:
+    times = iter([5.0, 6.0, 6.0, 4.9 + LOG_INTERVAL, 5.0 + LOG_INTERVAL])
+    throttle = LogThrottle(clock=lambda: next(times))
+    reasons = ["no answer", "no answer", "too large", "no answer", "no answer"]
+    assert [throttle.may_say(reason) for reason in reasons] == [True, False, True, False, True]

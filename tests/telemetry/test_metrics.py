@@ -5,14 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.telemetry.metrics import TEXT_MAX_AGE, Children, Metrics
-
-
-def test_a_child_is_the_one_that_the_library_gives() -> None:
-    metrics = Metrics()
-    children = Children(metrics.key_fetches)
-    children["ok",].inc()
-    assert children["ok",] is children["ok",] is metrics.key_fetches.labels("ok")
+from service.telemetry.metrics import TEXT_MAX_AGE, Metrics
 
 
 def test_a_text_is_rendered_once_a_second_for_each_format() -> None:
@@ -37,27 +30,27 @@ from prometheus_client import multiprocess
 from service.telemetry.metrics import Metrics
 
 prometheus_client.Counter("orders", "What the application counts.").inc()
-registry = prometheus_client.REGISTRY
+print(prometheus_client.generate_latest().decode())
 """
 TOGETHER = """
 Metrics().session_checks.labels("admitted").inc()
 registry = prometheus_client.CollectorRegistry()
 multiprocess.MultiProcessCollector(registry)
+print(prometheus_client.generate_latest(registry).decode())
 """
-SHOW = "print(prometheus_client.generate_latest(registry).decode())"
-
-
-def shown_by(program: str, **environment: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | environment, capture_output=True, text=True, check=True
-    ).stdout
-
-
-def test_importing_the_guard_changes_no_other_counter() -> None:
-    assert "orders_created" in shown_by(APPLICATION + SHOW)
 
 
 def test_a_guard_in_workers_counts_as_its_application_does(tmp_path: Path) -> None:
-    shown = shown_by(APPLICATION + TOGETHER + SHOW, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
-    assert "orders_total 1.0" in shown
-    assert 'clerk_logout_session_checks_total{result="admitted"} 1.0' in shown
+    """And importing it changes no counter of the application."""
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | variables, capture_output=True, text=True, check=True
+        ).stdout
+        for program, variables in (
+            (APPLICATION, {}),
+            (APPLICATION + TOGETHER, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}),
+        )
+    ]
+    assert "orders_created" in shown[0]
+    assert "orders_total 1.0" in shown[1]
+    assert 'clerk_logout_session_checks_total{result="admitted"} 1.0' in shown[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+from service.telemetry.nonblocking import InheritedDescriptor
 
 LINE = b"#" * 4000 + b"\n"
 
@@ -78,7 +78,3 @@ def test_a_file_is_written_where_the_inherited_one_stands(tmp_path: Path) -> Non
         file.write(b"after\n")
         output.close()
     assert path.read_bytes() == b"before\nline\nafter\n"
-
-
-def test_what_is_atomic_is_what_the_kernel_says() -> None:
-    assert os.pathconf("/", "PC_PIPE_BUF") == ATOMIC_WRITE
