@@ -3,8 +3,7 @@
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,16 +15,6 @@ from tests.support.processes import ROOT, TIMEOUT
 
 CONFIGURATION = Path("deploy/pipeline/syslog-ng/clerk-logout.conf")
 STANZA = Path("deploy/pipeline/logrotate/clerk-logout")
-
-
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
-    """Wait for something that another process does."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if holds():
-            return
-        pause.wait(0.05)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import pytest
 
 from tests.faults.load import steady
 from tests.faults.requests import logouts, valid
-from tests.pipeline.shipping import consumer, kafka, rotate, syslog_ng, wait_until
+from tests.pipeline.shipping import consumer, kafka, rotate, syslog_ng
 from tests.pipeline.warehouse import Warehouse
-from tests.support.processes import serve
+from tests.support.processes import serve, wait_until
 
 COUNT = 20_000
 RATE = 1000

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.shipping import kafka, rotate, syslog_ng, values, wait_until
+from tests.pipeline.shipping import kafka, rotate, syslog_ng, values
 from tests.support.lines import MAX_LINE
+from tests.support.processes import wait_until
 
 LINES = [
     b'{"event":"user_logout"}',
