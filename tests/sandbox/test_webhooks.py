@@ -25,18 +25,12 @@ class Service:
     """Stands where webhooks are delivered."""
 
     def __init__(self) -> None:
-        self.received: list[tuple[Mapping[str, str], bytes]] = []
+        self.ids: list[str] = []
+        self.events: list[dict[str, Any]] = []
 
     async def __call__(self, headers: Mapping[str, str], body: bytes) -> None:
-        self.received.append((headers, body))
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.received]
-
-    @property
-    def ids(self) -> list[str]:
-        return [headers["svix-id"] for headers, _ in self.received]
+        self.ids.append(headers["svix-id"])
+        self.events.append(json.loads(body))
 
 
 @pytest.fixture
@@ -92,21 +86,7 @@ async def test_a_session_can_be_ended_without_a_logout(
     answer = await browser.post(f"/sandbox/sessions/{session_id}/end{query}")
     assert (answer.status_code, answer.json()["status"]) == (200, cause)
     (event,) = service.events
-    assert (event["type"], event["data"]["id"], event["data"]["user_id"]) == (
-        f"session.{cause}",
-        session_id,
-        "user_bob",
-    )
-
-
-async def test_without_a_peer_and_a_user_agent_both_are_empty(instance: Instance, service: Service) -> None:
-    app = create_sandbox(instance, deliver=service)
-    transport = httpx.ASGITransport(app, client=None)  # type: ignore[arg-type] # ASGI allows it
-    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as client:
-        del client.headers["user-agent"]
-        await client.post(f"/sandbox/sessions/{(await client.post('/sandbox/sessions')).text}/end")
-    (event,) = service.events
-    assert event["event_attributes"] == {"http_request": {"client_ip": "", "user_agent": ""}}
+    assert (event["type"], event["data"]["id"]) == (f"session.{cause}", session_id)
 
 
 async def test_the_newest_webhook_is_sent_again_with_its_id(browser: httpx.AsyncClient, service: Service) -> None:
@@ -117,11 +97,6 @@ async def test_the_newest_webhook_is_sent_again_with_its_id(browser: httpx.Async
     assert (await browser.post("/sandbox/webhooks/redeliver")).json() == {"redelivered": second}
     assert service.ids == [first, second, second]
     assert service.events[2] == service.events[1]
-
-
-async def test_without_a_service_webhooks_go_to_nobody(instance: Instance) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_sandbox(instance)), base_url=ORIGIN) as browser:
-        await sign_in_and_out(browser)
 
 
 async def test_a_webhook_that_cannot_be_delivered_is_dropped() -> None:
