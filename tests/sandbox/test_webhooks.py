@@ -4,20 +4,16 @@ Over ``ASGITransport`` a response comes back when its background tasks are done,
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 import pytest
-from asgi_lifespan import LifespanManager
 
-from service.app import create_app
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.sandbox.webhooks import post_to
-from service.settings import Settings
 from tests.sandbox.conftest import SECRET
-from tests.support.lines import EventFile
 from tests.support.signing import ORIGIN
 
 
@@ -105,21 +101,3 @@ async def test_a_webhook_that_cannot_be_delivered_is_dropped() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as client:
         await post_to(client, "http://service.test/")({}, b"")
-
-
-async def test_the_service_makes_one_event_of_a_webhook_however_often_it_comes(
-    instance: Instance, settings: Callable[..., Settings], events: EventFile
-) -> None:
-    app = create_app(settings(clerk_webhook_signing_secret=instance.webhook_secret))
-    async with LifespanManager(app) as manager, httpx.AsyncClient(transport=httpx.ASGITransport(manager.app)) as client:
-        sandbox = create_sandbox(instance, deliver=post_to(client, "http://service/v1/webhooks/clerk"))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(sandbox), base_url=ORIGIN) as browser:
-            session_id = (await browser.post("/sandbox/sessions?actor_id=user_admin&org_id=org_1")).text
-            await browser.post(f"/sandbox/sessions/{session_id}/end")
-            for _ in range(3):
-                await browser.post("/sandbox/webhooks/redeliver")
-    lines = events.new()
-    assert len(lines) == 4
-    assert len({line["event_id"] for line in lines}) == 1
-    assert (lines[0]["event"], lines[0]["cause"], lines[0]["session_id"]) == ("session_ended", "revoked", session_id)
-    assert (lines[0]["org_id"], lines[0]["actor_id"], lines[0]["initiated_by"]) == ("org_1", "user_admin", "admin")

@@ -32,10 +32,9 @@ backend service
 class Proxy:
     """A proxy that listens."""
 
-    def __init__(self, port: int, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, port: int) -> None:
         self.address = ("127.0.0.1", port)
         self.url = f"http://127.0.0.1:{port}"
-        self.process = process
 
 
 @contextmanager
@@ -100,7 +99,7 @@ def _running(command: Sequence[str | Path], port: int, **variables: str) -> Iter
             wait_until(lambda: listens(port) or process.poll() is not None, "the proxy listens")
             errors.seek(0)
             assert process.poll() is None, errors.read()
-            yield Proxy(port, process)
+            yield Proxy(port)
         finally:
             process.terminate()
             process.wait(TIMEOUT)
