@@ -49,7 +49,7 @@ def test_an_alert_is_about_numbers_that_the_service_shows(alert: str) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_has_a_severity_a_summary_and_one_line_that_says_what_to_do(alert: str) -> None:
+def test_an_alert_has_a_severity_and_says_what_to_do(alert: str) -> None:
     body = ALERTS[alert]
     assert re.search(r"^          severity: (critical|warning)$", body, re.MULTILINE)
     for annotation in ("summary", "action"):

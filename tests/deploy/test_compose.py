@@ -44,7 +44,7 @@ def redis(password: Path) -> Iterator[int]:
         process.communicate(timeout=TIMEOUT)
 
 
-def test_a_token_signed_out_at_one_replica_is_refused_at_the_other(tmp_path: Path) -> None:
+def test_one_replicas_sign_out_is_refused_at_the_other(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "redis_password").write_text("a-password", "utf-8")

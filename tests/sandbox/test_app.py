@@ -50,9 +50,7 @@ async def verifier_of(instance: Instance, clock: Clock, sdk: Clerk) -> Verifier:
     return Verifier(ring, authorized_parties=[ORIGIN], issuers=[instance.issuer], clock=clock)
 
 
-async def test_its_tokens_are_verified_with_its_own_jwks_for_60_seconds(
-    instance: Instance, clock: Clock, sdk: Clerk
-) -> None:
+async def test_its_tokens_verify_with_its_own_jwks_for_60_seconds(instance: Instance, clock: Clock, sdk: Clerk) -> None:
     session = instance.sign_in("user_alice", org_id="org_1", actor_id="user_admin")
     sent = [instance.session_token(session, ORIGIN).encode()]
     verifier = await verifier_of(instance, clock, sdk)
@@ -104,7 +102,7 @@ async def test_the_sdk_lists_sessions_newest_first_ten_by_default(instance: Inst
     assert (ended.id, ended.status) == (sessions[0].id, models.Status.ENDED)
 
 
-async def test_the_sdk_revokes_a_session_and_repeating_it_changes_nothing(instance: Instance, sdk: Clerk) -> None:
+async def test_revoking_a_session_again_changes_nothing(instance: Instance, sdk: Clerk) -> None:
     session = instance.sign_in("user_alice")
     for _ in range(2):
         revoked = await sdk.sessions.revoke_async(session_id=session.id)

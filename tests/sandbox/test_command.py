@@ -33,7 +33,7 @@ def test_the_printed_curls_log_out(sandbox: Sandbox, number: int, auth: str) -> 
     assert json.loads(body)["recorded"] is True
 
 
-def test_the_printed_curls_end_a_session_at_clerk_and_repeat_its_webhook(sandbox: Sandbox) -> None:
+def test_the_printed_curls_end_a_session_and_repeat_its_webhook(sandbox: Sandbox) -> None:
     head, _, body = run(sandbox.curls[3]).partition("\n\n")
     assert head.startswith("HTTP/1.1 200 OK")
     event = sandbox.next_event()
