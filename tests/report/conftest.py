@@ -2,12 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
@@ -69,18 +67,11 @@ def lines(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@contextmanager
-def in_duckdb(path: Path, directory: Path, timezone: str = "UTC") -> Iterator[duckdb.DuckDBPyConnection]:
-    """The events of a file in DuckDB, as ``duckdb.sql`` and ``sessions.sql`` make them."""
+def duckdb_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
     with connect(directory) as connection:
         load(connection, [path])
         connection.execute(f"SET TimeZone = '{timezone}'")
         connection.execute(sql("sessions"))
-        yield connection
-
-
-def duckdb_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
-    with in_duckdb(path, directory, timezone) as connection:
         return {name: _steady(connection.execute(text).fetchall()) for name, text in asked.items()}
 
 
