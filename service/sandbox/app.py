@@ -58,8 +58,8 @@ def create_sandbox(
         return JSONResponse({"lines": new, "next": after + len(new)})
 
     scripts = [
-        Mount(f"/npm/@clerk/{one.name}@{{version}}/dist", StaticFiles(directory=one / "dist"), middleware=CORS)
-        for one in (packages.iterdir() if packages else ())
+        Mount(f"/npm/@clerk/{dist.parent.name}@{{version}}/dist", StaticFiles(directory=dist), middleware=CORS)
+        for dist in (packages.glob("*/dist") if packages else ())
     ]
     own = [Route("/", index), Route("/sandbox/events", new_events)]
     app = Starlette(
