@@ -1,18 +1,19 @@
 """``clerk-logout convert``: lines in, lines of another standard out."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import orjson
 
-from service.convert.ecs import ecs
-from service.convert.event import Event, read_event
-from service.convert.ocsf import ocsf
-from service.convert.otel import otel
+from service.convert.standards import Event, ecs, ocsf, otel
 from service.events.schemas import EVENTS
 
 STANDARDS: dict[str, Callable[[Event], dict[str, Any] | None]] = {"ocsf": ocsf, "ecs": ecs, "otel": otel}
+
+_has_our_form = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
 
 
 def convert(lines: Iterable[bytes], to: str, counts: Counter[str]) -> Iterator[bytes]:
@@ -23,13 +24,30 @@ def convert(lines: Iterable[bytes], to: str, counts: Counter[str]) -> Iterator[b
         to: one of ``STANDARDS``.
         counts: is told of each line: ``converted``, the name of the event that was skipped, or ``no event``.
     """
-    for line in lines:
-        if not line.strip():
-            continue
-        event = read_event(line)
+    for line in filter(bytes.strip, lines):
+        event = _read_event(line)
         converted = STANDARDS[to](event) if event and event["event"] in EVENTS else None
         if converted:
             counts["converted"] += 1
             yield orjson.dumps(converted, option=orjson.OPT_APPEND_NEWLINE)
         else:
             counts[event["event"] if event else "no event"] += 1
+
+
+def _read_event(line: bytes) -> Event | None:
+    """Parse a line; None where it is none: torn, or without ``event``, ``event_id`` or a ``timestamp`` in our form."""
+    try:
+        event: Event = orjson.loads(line)
+        is_event = isinstance(event["event"], str) and event["event_id"] and _is_time(event["timestamp"])
+    except (ValueError, TypeError, LookupError):
+        return None
+    if not _is_time(event.get("ended_at")):
+        event.pop("ended_at", None)
+    return event if is_event else None
+
+
+def _is_time(value: Any) -> bool:  # noqa: ANN401 - JSON
+    try:
+        return bool(_has_our_form(value) and datetime.fromisoformat(value))
+    except (TypeError, ValueError):
+        return False

@@ -54,8 +54,6 @@ def connect(directory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     }
     try:
         with duckdb.connect(directory / "events.duckdb", config=settings) as connection:
-            # What query_progress() gives, without DuckDB's own bar.
-            connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
             yield connection
     except duckdb.Error as error:
         raise UnusableInputError(str(error).partition("\n")[0]) from error
@@ -100,7 +98,7 @@ def narrow(connection: duckdb.DuckDBPyConnection, window: Window) -> None:
 
 
 def ask(connection: duckdb.DuckDBPyConnection, question: str) -> list[Row]:
-    """Answer one question of ``sql/questions.sql``."""
+    """Answer one question of ``sql/questions.sql``; of a day its date."""
     return _rows(connection, questions()[question])
 
 
@@ -131,7 +129,8 @@ def _collect(
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> list[Row]:
     answer = connection.execute(query)
     names = [column[0] for column in answer.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+    rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+    return [row | {"day": row["day"].date()} if "day" in row else row for row in rows]
 
 
 def _quoted(text: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import orjson
 
 from service.report.database import Window, ask, count_input, load, narrow, questions
 from service.report.inputs import UnusableInputError
@@ -48,18 +49,5 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
         if question != "input":
             rows = ask(connection, question)
             answers[question] = rows[0] if question in SINGLE else rows
-    plain: Figures = _plain(answers)
+    plain: Figures = orjson.loads(orjson.dumps(answers))
     return plain
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a question answers
-    """Give times as RFC 3339, and of a day its date."""
-    match value:
-        case dict():
-            return {key: _plain(value[key].date() if key == "day" else value[key]) for key in value}
-        case list():
-            return [_plain(item) for item in value]
-        case None | bool() | int() | float() | str():
-            return value
-        case _:
-            return value.isoformat()

@@ -27,11 +27,6 @@ class Table:
     note: str = ""
 
 
-def count(number: int) -> str:
-    """Write a number with separated thousands."""
-    return f"{number:,}"
-
-
 def share(part: float | None) -> str:
     """Write a share in percent."""
     return "n/a" if part is None else f"{part:.1%}"
@@ -59,12 +54,12 @@ def tiles(figures: Figures) -> list[tuple[str, str]]:
     """Give the figures to begin with, each with what it counts."""
     coverage = figures["coverage"]
     return [
-        (count(figures["logouts"]["logouts"]), "logouts"),
-        (count(figures["logouts"]["people"]), "people"),
+        (f"{figures['logouts']['logouts']:,}", "logouts"),
+        (f"{figures['logouts']['people']:,}", "people"),
         (share(coverage["without_call_share"]), "without a call"),
         (share(coverage["without_webhook_share"]), "without a webhook"),
         (duration(figures["confirmation_percentiles"]["p50_milliseconds"]), "to Clerk's end, median"),
-        (count(figures["used_after_logout"]["sessions"]), "used after logout"),
+        (f"{figures['used_after_logout']['sessions']:,}", "used after logout"),
     ]
 
 
@@ -90,12 +85,12 @@ def tables(figures: Figures) -> dict[str, list[Table]]:
         f"of the calls, {share(figures['coverage']['webhooks_missing_share'])} were never confirmed."
     )
     expired = (
-        f"{count(logouts['expired'])} logouts rest on expired tokens only; of those, Clerk never confirmed "
-        f"{count(logouts['expired_and_unconfirmed'])}. "
-        f"Flood control suppressed {count(figures['calls']['suppressed'])} more calls."
+        f"{logouts['expired']:,} logouts rest on expired tokens only; of those, Clerk never confirmed "
+        f"{logouts['expired_and_unconfirmed']:,}. "
+        f"Flood control suppressed {figures['calls']['suppressed']:,} more calls."
     )
-    files = "1 file" if read["files"] == 1 else f"{count(read['files'])} files"
-    lines = f"{count(read['lines'])} lines in {files}, {count(read['bad_lines'])} of them no events."
+    files = "1 file" if read["files"] == 1 else f"{read['files']:,} files"
+    lines = f"{read['lines']:,} lines in {files}, {read['bad_lines']:,} of them no events."
     return {
         "When": [
             _table("By day", "day", told, figures["logouts_by_day"]),
@@ -144,7 +139,7 @@ def _table(
     else:
         bars = [[row[keys[0]]] for row in rows] if len(keys) == 1 else []
     head = [name.removeprefix("told_by_").replace("_", " ") for name in (key, *keys)]
-    shown = [[_printable(row[key] or unknown), *(count(row[name]) for name in keys)] for row in rows]
+    shown = [[_printable(row[key] or unknown), *(f"{row[name]:,}" for name in keys)] for row in rows]
     return Table(title=title, head=head, rows=shown, bars=bars, note=note)
 
 

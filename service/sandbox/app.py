@@ -1,6 +1,6 @@
 """The stand-in as an ASGI application, with the page that it serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,9 +10,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from service.sandbox import backend_api, frontend_api
+from service.sandbox.frontend_api import CORS
 from service.sandbox.instance import Instance
 from service.sandbox.webhooks import Deliver, Webhooks
 
@@ -23,17 +25,13 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-async def _to_nobody(_headers: Mapping[str, str], _body: bytes) -> None:
-    """Drop a webhook."""
-
-
 def create_sandbox(
     instance: Instance,
     *,
     service_url: str = "",
     events: Sequence[str] = (),
     hosts: Sequence[str] = ("*",),
-    deliver: Deliver = _to_nobody,
+    deliver: Deliver | None = None,
     packages: Path | None = None,
 ) -> Starlette:
     """Build the stand-in.
@@ -43,7 +41,7 @@ def create_sandbox(
         service_url: where the page finds the service.
         events: the event lines so far, for the page to show.
         hosts: the Host headers that are answered, so that no other site's page gets a token by DNS rebinding.
-        deliver: sends a webhook to the service.
+        deliver: sends a webhook to the service; None sends it to nobody.
         packages: a directory with npm's ``@clerk/clerk-js`` and ``@clerk/ui``, unpacked as ``clerk-js`` and ``ui``.
     """
     page = files(__package__).joinpath("page.html").read_text("utf-8").replace("{{service_url}}", service_url)
@@ -59,10 +57,15 @@ def create_sandbox(
         new = list(events[after:])
         return JSONResponse({"lines": new, "next": after + len(new)})
 
+    scripts = [
+        Mount(f"/npm/@clerk/{dist.parent.name}@{{version}}/dist", StaticFiles(directory=dist), middleware=CORS)
+        for dist in (packages.glob("*/dist") if packages else ())
+    ]
+    own = [Route("/", index), Route("/sandbox/events", new_events)]
     app = Starlette(
-        routes=[Route("/", index), Route("/sandbox/events", new_events), *backend_api.ROUTES, *frontend_api.ROUTES],
+        routes=[*own, *scripts, *backend_api.ROUTES, *frontend_api.ROUTES],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
         exception_handlers={HTTPException: backend_api.error_response},
     )
-    app.state.instance, app.state.webhooks, app.state.packages = instance, Webhooks(instance, deliver), packages
+    app.state.instance, app.state.webhooks = instance, Webhooks(instance, deliver)
     return app

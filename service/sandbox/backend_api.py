@@ -24,11 +24,10 @@ STATUSES = "abandoned|active|ended|expired|removed|replaced|revoked"
 class ClerkError(HTTPException):
     """An error as Clerk answers it."""
 
-    def __init__(self, status: int, code: str, message: str, long_message: str = "", parameter: str = "") -> None:
+    def __init__(self, status: int, code: str, message: str, parameter: str = "") -> None:
         super().__init__(status, message)
-        self.error: dict[str, object] = {"message": message, "long_message": long_message or message, "code": code}
-        if parameter:
-            self.error["meta"] = {"param_name": parameter}
+        meta = {"meta": {"param_name": parameter}} if parameter else {}
+        self.error = {"message": message, "long_message": message, "code": code} | meta
 
 
 async def error_response(_: Request, error: Exception) -> Response:
@@ -43,10 +42,9 @@ def parameters(request: Request, **patterns: str) -> dict[str, str]:
     """Return the query's parameters, or refuse one that has no pattern here or does not match it."""
     for name, value in request.query_params.items():
         if (pattern := patterns.get(name)) is None:
-            text = f"{name} is not a valid parameter for this request."
-            raise ClerkError(422, "form_param_unknown", "is unknown", text, name)
+            raise ClerkError(422, "form_param_unknown", f"{name} is not a valid parameter for this request.", name)
         if not re.fullmatch(pattern, value):
-            raise ClerkError(422, "form_param_format_invalid", "is invalid", f"{name} must match {pattern}", name)
+            raise ClerkError(422, "form_param_format_invalid", f"{name} must match {pattern}", name)
     return dict(request.query_params)
 
 
@@ -66,7 +64,7 @@ def find_session(request: Request, session_id: str) -> Session:
 
 def not_found() -> ClerkError:
     """Make the error for a session that does not exist, or not for this caller."""
-    return ClerkError(404, "resource_not_found", "not found", "Session not found")
+    return ClerkError(404, "resource_not_found", "Session not found")
 
 
 def end_sessions(request: Request, sessions: Iterable[Session], status: str) -> BackgroundTasks:
@@ -82,8 +80,7 @@ def end_sessions(request: Request, sessions: Iterable[Session], status: str) -> 
 def _authenticate(request: Request) -> None:
     shown = request.headers.get("authorization", "")
     if not hmac.compare_digest(shown.encode(), f"Bearer {instance_of(request).secret_key}".encode()):
-        text = "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct."
-        raise ClerkError(401, "clerk_key_invalid", text)
+        raise ClerkError(401, "clerk_key_invalid", "The provided Clerk Secret Key is invalid.")
 
 
 async def _jwks(request: Request) -> Response:
@@ -96,10 +93,10 @@ async def _list_sessions(request: Request) -> Response:
     number = "[0-9]{1,9}"
     query = parameters(request, user_id=ANY, client_id=ANY, status=STATUSES, limit=number, offset=number)
     if not (query.get("user_id") or query.get("client_id")):
-        raise ClerkError(422, "form_param_missing", "is missing", "user_id or client_id must be included.", "user_id")
+        raise ClerkError(422, "form_param_missing", "user_id or client_id must be included.", "user_id")
     limit, offset = int(query.pop("limit", 10)), int(query.pop("offset", 0))
     if not 1 <= limit <= 500:  # noqa: PLR2004 - Clerk's bounds
-        raise ClerkError(422, "form_param_format_invalid", "is invalid", "limit must be from 1 to 500", "limit")
+        raise ClerkError(422, "form_param_format_invalid", "limit must be from 1 to 500", "limit")
     found = instance_of(request).sessions(**query)
     return JSONResponse([session.as_json() for session in found[offset : offset + limit]])
 

@@ -14,7 +14,7 @@ from starlette.datastructures import URL
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from service.sandbox.backend_api import ANY, ClerkError, end_sessions, find_session, instance_of, not_found, parameters
@@ -69,16 +69,6 @@ async def _handshake(request: Request) -> Response:
     return RedirectResponse(str(target.include_query_params(**{DEV_BROWSER: browser})))
 
 
-async def _script(request: Request) -> Response:
-    """Serve clerk-js and Clerk's components from their npm packages, where those have been unpacked."""
-    packages = request.app.state.packages
-    name, path = request.path_params["package"], request.path_params["path"]
-    file = packages and (packages / name / "dist" / path).resolve()
-    if not (packages and file and file.is_relative_to(packages) and file.is_file()):
-        raise not_found()
-    return FileResponse(file)
-
-
 async def _client(request: Request) -> Response:
     return JSONResponse({"response": _client_of(request), "client": None})
 
@@ -125,8 +115,6 @@ async def _verify(request: Request) -> Response:
 
 async def _sign_out(request: Request) -> Response:
     """End the browser's sessions, as ``clerk.signOut()`` does."""
-    if request.method == "POST" and request.query_params.get("_method") != "DELETE":
-        raise ClerkError(405, "method_not_allowed", "Method Not Allowed")
     sending = end_sessions(request, _active(request, _client_id(request)), "removed")
     return _answer(request, _client_of(request), sending)
 
@@ -176,8 +164,7 @@ async def _any_token(request: Request) -> Response:
     try:
         changes = dict(json.loads(query.pop("claims", "{}")))
     except (ValueError, TypeError):
-        text = "claims must be a JSON object"
-        raise ClerkError(422, "form_param_format_invalid", "is invalid", text, "claims") from None
+        raise ClerkError(422, "form_param_format_invalid", "claims must be a JSON object", "claims") from None
     session = _new_session(request, query) if of_new_one else find_session(request, query["session_id"])
     if session.status != "active" and not expired:
         raise not_found()
@@ -195,7 +182,6 @@ async def _end(request: Request) -> Response:
 
 async def _redeliver(request: Request) -> Response:
     """Send the newest webhook again, as Clerk does when an answer was lost; answer its id."""
-    parameters(request)
     webhooks = request.app.state.webhooks
     if webhooks.newest is None:
         return JSONResponse({"redelivered": None})
@@ -226,7 +212,7 @@ def _own_session(request: Request) -> Session:
     if session.client_id != _client_id(request):
         raise not_found()
     if session.status not in {"active", "pending"}:
-        raise ClerkError(401, "signed_out", "Signed out", "You are signed out")
+        raise ClerkError(401, "signed_out", "You are signed out")
     return session
 
 
@@ -279,8 +265,7 @@ def _origin(request: Request) -> str:
     return request.headers.get("origin") or f"{request.url.scheme}://{request.url.netloc}"
 
 
-# Any page on this machine, and no other: the frontend that somebody develops beside the sandbox.
-_CORS = [
+CORS = [
     Middleware(
         CORSMiddleware,
         allow_origin_regex=r"https?://(localhost|127\.0\.0\.1)(:\d+)?",
@@ -289,24 +274,24 @@ _CORS = [
         allow_credentials=True,
     )
 ]
+"""Any page on this machine, and no other: the frontend that somebody develops beside the sandbox."""
 _SESSION = "/v1/client/sessions/{session_id}"
 
 ROUTES = (
-    Route("/npm/@clerk/{package}@{version}/dist/{path:path}", _script, middleware=_CORS),
-    Route("/v1/environment", _environment, methods=["GET", "POST"], middleware=_CORS),
-    Route("/v1/dev_browser", _dev_browser, methods=["POST"], middleware=_CORS),
-    Route("/v1/client", _client, middleware=_CORS),
+    Route("/v1/environment", _environment, methods=["GET", "POST"], middleware=CORS),
+    Route("/v1/dev_browser", _dev_browser, methods=["POST"], middleware=CORS),
+    Route("/v1/client", _client, middleware=CORS),
     Route("/v1/client/handshake", _handshake),
-    Route("/v1/client/sign_ins", _sign_in_with_clerk, methods=["POST"], middleware=_CORS),
-    Route("/v1/client/sessions", _sign_out, methods=["POST", "DELETE"], middleware=_CORS),
-    Route(f"{_SESSION}/tokens", _token, methods=["POST"], middleware=_CORS),
-    Route(f"{_SESSION}/touch", _touch, methods=["POST"], middleware=_CORS),
-    Route(f"{_SESSION}/remove", _sign_out_one, methods=["POST"], middleware=_CORS),
-    Route(f"{_SESSION}/end", _sign_out_one, methods=["POST"], middleware=_CORS),
-    Route(f"{_SESSION}/verify", _verify, methods=["POST"], middleware=_CORS),
-    Route(f"{_SESSION}/verify/attempt_first_factor", _verify, methods=["POST"], middleware=_CORS),
-    Route("/v1/me/sessions/active", _devices, middleware=_CORS),
-    Route("/v1/me/sessions/{session_id}/revoke", _sign_out_of_device, methods=["POST"], middleware=_CORS),
+    Route("/v1/client/sign_ins", _sign_in_with_clerk, methods=["POST"], middleware=CORS),
+    Route("/v1/client/sessions", _sign_out, methods=["POST", "DELETE"], middleware=CORS),
+    Route(f"{_SESSION}/tokens", _token, methods=["POST"], middleware=CORS),
+    Route(f"{_SESSION}/touch", _touch, methods=["POST"], middleware=CORS),
+    Route(f"{_SESSION}/remove", _sign_out_one, methods=["POST"], middleware=CORS),
+    Route(f"{_SESSION}/end", _sign_out_one, methods=["POST"], middleware=CORS),
+    Route(f"{_SESSION}/verify", _verify, methods=["POST"], middleware=CORS),
+    Route(f"{_SESSION}/verify/attempt_first_factor", _verify, methods=["POST"], middleware=CORS),
+    Route("/v1/me/sessions/active", _devices, middleware=CORS),
+    Route("/v1/me/sessions/{session_id}/revoke", _sign_out_of_device, methods=["POST"], middleware=CORS),
     Route("/sandbox/sign-in", _sign_in, methods=["POST"]),
     Route("/sandbox/token", _any_token, methods=["POST"]),
     Route("/sandbox/sessions", _sign_in_elsewhere, methods=["POST"]),

@@ -71,9 +71,7 @@ class Instance:
 
     def jwks(self) -> dict[str, Any]:
         """Return the public key as Clerk publishes it."""
-        public = self._key.as_dict(private=False)
-        key = {"use": "sig", "kty": "RSA", "kid": self.kid, "alg": "RS256", "n": public["n"], "e": public["e"]}
-        return {"keys": [key]}
+        return {"keys": [self._key.as_dict(private=False, use="sig", kid=self.kid, alg="RS256")]}
 
     def sign_in(
         self,

@@ -47,7 +47,7 @@ Measured on {datetime.now(UTC):%Y-%m-%d} at commit {machine.commit()} by `make b
   in {rounds} interleaved rounds, each in another order. 64 connections send verified logouts with bare headers
   and the tokens of 500 sessions in turn, unless a table says otherwise. Figures are medians of the rounds; a ratio is
   the median of the ratios within each round, beside the lowest and the highest. µs/request is processor time, user and
-  system, of the contender's process, by the kernel's clock of it.
+  system, of the contender's process, as the kernel counts it.
 - A run counts only if no answer was an error (400 and above) and the contender's own log (the limit: its count) said
   `verified` (in the table of verdicts: what was sent) once for each answer and at most once for each request that the
   end cut off, naming our 500 users. Before the first round and after each, each contender with our PEM had to refuse a

@@ -9,6 +9,9 @@ from tests.benchmarks.verdicts import Count, Ledger, LogFile
 from tests.support.signing import ORIGIN, pem
 
 NODE = Path(__file__).with_name("node")
+SERVICE, PIPED = "service, file", "service, pipe"
+LIMIT, NAIVE, FASTAPI, HONO = "limit", "naive", "FastAPI", "Hono"
+PEM = {"CLERK_JWT_KEY": pem()}
 SETTINGS = {"CLERK_AUTHORIZED_PARTIES": ORIGIN}
 
 
@@ -41,37 +44,21 @@ def uvicorn(app: str) -> Callable[[int], list[str]]:
 
 def limit() -> Contender:
     """One RSA verification and the bare server."""
-    settings = {"CLERK_JWT_KEY": pem()}
-    return Contender("limit", uvicorn("limit"), settings, lambda port, _: Count(port), expiry=False)
-
-
-def naive() -> Contender:
-    return Contender("naive", uvicorn("naive"), {"CLERK_JWT_KEY": pem()} | SETTINGS)
-
-
-def with_fastapi() -> Contender:
-    return Contender("FastAPI", uvicorn("with_fastapi"), {"CLERK_JWT_KEY": pem()} | SETTINGS)
-
-
-def hono() -> Contender:
-    settings = {"CLERK_JWT_KEY": pem(), "NODE_ENV": "production"} | SETTINGS
-    return Contender("Hono", lambda _: ["node", str(NODE / "hono.mjs")], settings)
+    return Contender(LIMIT, uvicorn("limit"), PEM, lambda port, _: Count(port), expiry=False)
 
 
 def service(name: str = "service", *, piped: bool = False, changes: Mapping[str, str] | None = None) -> Contender:
     """This service as it is shipped, except for the settings named: 500 sessions log out more often than any would."""
-    settings = {"CLERK_JWT_KEY": pem(), "FLOOD_PER_SESSION": "0"} | SETTINGS | dict(changes or {})
+    settings = PEM | SETTINGS | {"FLOOD_PER_SESSION": "0"} | dict(changes or {})
     return Contender(name, lambda _: [sys.executable, "-m", "service", "serve"], settings, piped=piped)
 
 
 def application(name: str, app: str) -> Contender:
-    """Somebody's application, with the guard's settings in its environment; it says no verdicts."""
-    return Contender(name, uvicorn(app), {"CLERK_JWT_KEY": pem()} | SETTINGS)
-
-
-SERVICE, PIPED = "service, file", "service, pipe"
-LIMIT, NAIVE, FASTAPI, HONO = "limit", "naive", "FastAPI", "Hono"
+    """An application of ``apps``, with the guard's settings in its environment."""
+    return Contender(name, uvicorn(app), PEM | SETTINGS)
 
 
 def all_contenders() -> list[Contender]:
-    return [limit(), naive(), with_fastapi(), hono(), service(SERVICE), service(PIPED, piped=True)]
+    hono = Contender(HONO, lambda _: ["node", str(NODE / "hono.mjs")], PEM | SETTINGS | {"NODE_ENV": "production"})
+    others = [application(NAIVE, "naive"), application(FASTAPI, "with_fastapi"), hono]
+    return [limit(), *others, service(SERVICE), service(PIPED, piped=True)]

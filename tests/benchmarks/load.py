@@ -127,9 +127,5 @@ class Answers:
 def drive(port: int, load: Load) -> Answers:
     options = ["-t1", f"-c{load.connections}", f"-d{load.seconds}s", f"--timeout={TIMEOUT}s", f"--script={SCRIPT}"]
     command = ["wrk", *options, f"http://127.0.0.1:{port}", "--", str(load.requests), str(load.pause)]
-    return parse(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def parse(output: str) -> Answers:
-    """Read what wrk printed; the script's line is the last one."""
-    return Answers(**json.loads(output.splitlines()[-1]))
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return Answers(**json.loads(output.splitlines()[-1]))  # the script's line

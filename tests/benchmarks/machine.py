@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,8 +17,6 @@ PYTHON_PACKAGES = (
 )
 PROGRAMS = {"wrk": "wrk", "node": "nodejs", "npm": "npm", "redis-server": "redis-server"}
 """Programs, and the Debian package that has each."""
-OLDEST_NODE = (20, 9)
-"""What @clerk/backend wants."""
 NODE_PACKAGES = ("@clerk/backend", "hono", "@hono/node-server")
 
 
@@ -27,21 +24,13 @@ class MissingError(Exception):
     """Something is missing; each line of the text names one thing and how to get it."""
 
 
-def check(find: Callable[[str], str | None] = shutil.which) -> None:
+def check() -> None:
     """Look for every program, and install the contender's packages where they are not."""
-    if missing := [program for program in PROGRAMS if find(program) is None]:
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         raise MissingError(
             "\n".join(f"{program} is missing; on Debian: apt-get install {PROGRAMS[program]}" for program in missing)
         )
-    node = _first_number("node", "--version")
-    if tuple(map(int, node.split(".")[:2])) < OLDEST_NODE:
-        wanted = ".".join(map(str, OLDEST_NODE))
-        raise MissingError(f"node is {node}, {wanted} or newer is needed; from nodejs.org, or Debian 13's nodejs")
-    install_node_modules()
-
-
-def install_node_modules() -> None:
-    """Have npm install exactly what the lock names, unless it has since the lock was last changed."""
+    # npm installs exactly what the lock names, unless it has since the lock was last changed.
     installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return

@@ -1,6 +1,5 @@
 """Interleaved rounds, in each of which every variant is driven once, in another order; and the figures they give."""
 
-import ctypes
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +16,12 @@ WARM_UP = 2
 """Seconds; Node compiles its hot code within them."""
 LOOK = 0.15
 """Seconds between two looks at whether a process is idle."""
+IDLE = 10
+"""Percent of a processor."""
 NEVER_IDLE = 30
 """Seconds after which a process is taken for one that never is."""
 
 Progress = Callable[[str], None]
-
-_clock_getcpuclockid = ctypes.CDLL(None, use_errno=True).clock_getcpuclockid
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +87,8 @@ def cost_ratio(ours: Sequence[Figures], theirs: Sequence[Figures]) -> Ratio:
 
 
 def processor_seconds(pid: int | None) -> float:
-    """Give the processor time of a process, user and system, all its threads, in seconds; none for no process.
-
-    The clock of another process (POSIX, clock_getcpuclockid) counts nanoseconds, ``/proc/<pid>/stat`` ticks of 10 ms.
-    """
-    if pid is None:
-        return 0
-    clock = ctypes.c_int()
-    if problem := _clock_getcpuclockid(pid, ctypes.byref(clock)):
-        raise OSError(problem, "no processor clock of this process")
-    return time.clock_gettime(clock.value)
+    """Give the processor time of a process, user and system, all its threads, in seconds; none for no process."""
+    return 0 if pid is None else sum(psutil.Process(pid).cpu_times()[:2])
 
 
 def wait_until_idle(pid: int) -> None:
@@ -105,13 +96,12 @@ def wait_until_idle(pid: int) -> None:
 
     On a busy machine a process that waits for a processor is no more idle than one that has it.
     """
-    process, before, deadline = psutil.Process(pid), processor_seconds(pid), time.monotonic() + NEVER_IDLE
+    process, deadline = psutil.Process(pid), time.monotonic() + NEVER_IDLE
+    process.cpu_percent()
     while time.monotonic() < deadline:
         time.sleep(LOOK)
-        now = processor_seconds(pid)
-        if now - before < LOOK / 10 and process.status() != psutil.STATUS_RUNNING:
+        if process.cpu_percent() < IDLE and process.status() != psutil.STATUS_RUNNING:
             return
-        before = now
 
 
 def interleaved(variants: Sequence[Variant], rounds: int, progress: Progress) -> Runs:

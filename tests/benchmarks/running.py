@@ -1,10 +1,8 @@
 """Contenders as processes: each is started once, listens on a port of 127.0.0.1, and none is left behind."""
 
 import os
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,10 +12,7 @@ from typing import IO
 from tests.benchmarks.contenders import Contender
 from tests.benchmarks.load import BARE, LOGOUT, Load, request
 from tests.benchmarks.verdicts import Ledger
-
-ROOT = Path(__file__).parents[2]
-TIMEOUT = 30
-"""Seconds for a start or an end."""
+from tests.support.processes import ROOT, TIMEOUT, free_port, listens, wait_until
 
 
 class StartError(Exception):
@@ -68,11 +63,9 @@ class Bench(ExitStack):
             if contender.piped:
                 stdout.close()  # the pipe's end is to come when the contender ends
         self.callback(_end, process)
-        deadline = time.monotonic() + TIMEOUT
-        while not listens(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise StartError(f"{contender.name} did not start:\n{said.read_text('utf-8', 'replace')}")
-            time.sleep(0.002)
+        wait_until(lambda: listens(port) or process.poll() is not None, f"{contender.name} listens")
+        if process.poll() is not None:
+            raise StartError(f"{contender.name} did not start:\n{said.read_text('utf-8', 'replace')}")
         return Running(contender, process.pid, port, contender.ledger(port, log))
 
     def _reader(self, log: Path) -> IO[bytes]:
@@ -86,21 +79,6 @@ class Bench(ExitStack):
     def _new_file(self, kind: str) -> Path:
         self._files += 1
         return self._directory / f"{self._files}.{kind}"
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

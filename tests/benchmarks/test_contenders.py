@@ -7,10 +7,10 @@ import pytest
 from tests.benchmarks import load
 from tests.benchmarks.contenders import HONO, LIMIT, Contender, all_contenders, application, service
 from tests.benchmarks.load import drive
-from tests.benchmarks.running import Bench, StartError, listens
-from tests.benchmarks.sections import start_once
+from tests.benchmarks.running import Bench, StartError
 from tests.benchmarks.verdicts import WrongError, check_guard, check_refusals, check_run
 from tests.support.debian import need
+from tests.support.processes import listens
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +46,6 @@ def test_an_application_without_the_guard_would_be_caught() -> None:
 def test_a_contender_that_cannot_start_shows_what_it_said() -> None:
     with Bench() as bench, pytest.raises(StartError, match="Could not import module"):
         bench.start(application("nobody", "nobody"))
-
-
-def test_a_start_ends_with_the_first_answer() -> None:
-    assert min(start_once(CONTENDERS[LIMIT], load.verified()[0])) > 0
 
 
 def test_wrk_sends_every_token_in_turn() -> None:

@@ -6,8 +6,8 @@ import jsonschema_rs
 import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema  # type: ignore[import-untyped]
 
-from service.convert.ocsf import ocsf
-from tests.convert.examples import EXAMPLES, golden
+from service.convert.standards import ocsf
+from tests.convert.examples import EXAMPLES
 
 SCHEMA = OcsfJsonSchemaEmbedded(get_ocsf_schema("1.8.0")).get_class_schema("authentication")
 VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
@@ -18,10 +18,6 @@ def converted(name: str) -> dict[str, Any]:
     event = ocsf(EXAMPLES[name])
     assert event is not None
     return event
-
-
-def test_each_event_becomes_what_is_expected() -> None:
-    assert {name: ocsf(event) for name, event in EXAMPLES.items()} == golden("ocsf")
 
 
 @pytest.mark.parametrize("name", TOLD)

@@ -24,20 +24,13 @@ def test_each_alert_fires_and_stays_silent_when_it_should() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("rule", "broken"),
-    [
-        ("clerk_logout_ready == 0", "clerk_logout_ready == 1"),
-        ("0.05 + 3 *", "0.05 + 1 *"),
-    ],
-)
-def test_a_broken_rule_is_noticed(tmp_path: Path, rule: str, broken: str) -> None:
-    text = RULES.read_text("utf-8")
+def test_a_broken_rule_is_noticed(tmp_path: Path) -> None:
+    text, rule = RULES.read_text("utf-8"), "0.05 + 3 *"
     assert rule in text
     for path in (RULES, UNIT_TESTS):
         (tmp_path / path).parent.mkdir(parents=True)
     shutil.copy(UNIT_TESTS, tmp_path / UNIT_TESTS)
-    (tmp_path / RULES).write_text(text.replace(rule, broken), "utf-8")
+    (tmp_path / RULES).write_text(text.replace(rule, "0.05 + 1 *"), "utf-8")
     assert promtool("test", "rules", tmp_path / UNIT_TESTS).returncode == 1
 
 
@@ -56,7 +49,7 @@ def test_an_alert_is_about_numbers_that_the_service_shows(alert: str) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_has_a_severity_a_summary_and_one_line_that_says_what_to_do(alert: str) -> None:
+def test_an_alert_has_a_severity_and_says_what_to_do(alert: str) -> None:
     body = ALERTS[alert]
     assert re.search(r"^          severity: (critical|warning)$", body, re.MULTILINE)
     for annotation in ("summary", "action"):

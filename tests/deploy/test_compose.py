@@ -1,7 +1,6 @@
 """``deploy/compose``: its own settings and commands, with processes in place of containers."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,8 @@ import yaml  # type: ignore[import-untyped]
 from service.settings import Settings
 from tests.support.debian import need
 from tests.support.lines import EventFile
-from tests.support.processes import ROOT, TIMEOUT, serve
+from tests.support.processes import ROOT, TIMEOUT, free_port, serve
+from tests.support.prometheus import promtool
 from tests.support.proxies import nginx
 from tests.support.signing import ORIGIN, pem, token
 
@@ -29,8 +29,7 @@ REPLICAS = [name for name in SERVICES if name.startswith("clerk-logout-")]
 def redis(password: Path) -> Iterator[int]:
     """Redis, started by the command that compose runs."""
     need("redis-server", "redis-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     *shell, command = SERVICES["redis"]["command"]
     command = command.replace("$$", "$").replace("/run/secrets/redis_password", str(password))
     command = command.replace("requirepass", f"port {port}\nbind 127.0.0.1\nrequirepass")
@@ -45,7 +44,7 @@ def redis(password: Path) -> Iterator[int]:
         process.communicate(timeout=TIMEOUT)
 
 
-def test_a_token_signed_out_at_one_replica_is_refused_at_the_other(tmp_path: Path) -> None:
+def test_one_replicas_sign_out_is_refused_at_the_other(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "redis_password").write_text("a-password", "utf-8")
@@ -114,6 +113,5 @@ def test_a_service_is_watched_and_its_files_exist(name: str) -> None:
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     for source in (DIRECTORY / "prometheus.yml", ROOT / "deploy" / "alerts.yml"):
         (tmp_path / source.name).symlink_to(source)
-    command: list[str | Path] = [need("promtool", "prometheus"), "check", "config", tmp_path / "prometheus.yml"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    done = promtool("check", "config", tmp_path / "prometheus.yml")
     assert done.returncode == 0, done.stderr

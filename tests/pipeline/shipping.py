@@ -3,10 +3,10 @@
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
@@ -16,16 +16,6 @@ from tests.support.processes import ROOT, TIMEOUT
 
 CONFIGURATION = Path("deploy/pipeline/syslog-ng/clerk-logout.conf")
 STANZA = Path("deploy/pipeline/logrotate/clerk-logout")
-
-
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
-    """Wait for something that another process does."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if holds():
-            return
-        pause.wait(0.05)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
 
 
 @contextmanager
@@ -53,7 +43,30 @@ def values(brokers: str) -> list[bytes]:
     return found
 
 
-class SyslogNg:
+class Killable:
+    """A program that a test kills as a crash does, and starts again; leaving it kills it."""
+
+    process: "subprocess.Popen[bytes]"
+    _command: list[str]
+
+    def start(self) -> None:
+        """Start it, after a kill too."""
+        self.process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self.process.communicate(timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+class SyslogNg(Killable):
     """Debian's syslog-ng with our configuration, over a directory of event files.
 
     Args:
@@ -63,7 +76,6 @@ class SyslogNg:
     """
 
     def __init__(self, brokers: str, event_logs: Path, own: Path) -> None:
-        self._own = own
         own.mkdir(exist_ok=True)
         changes = {"kafka": brokers, "event-log-directory": str(event_logs), "buffer-directory": str(own)}
         text = CONFIGURATION.read_text("utf-8")
@@ -72,20 +84,9 @@ class SyslogNg:
             assert times == 1, name
         (own / "syslog-ng.conf").write_text(text, "utf-8")
         self.control = own / "control"
-        self.start()
-
-    def start(self) -> None:
-        """Start it, after a kill too."""
-        own = {"cfgfile": "syslog-ng.conf", "control": "control", "persist-file": "positions", "pidfile": "pid"}
-        command = [need("syslog-ng", "syslog-ng-mod-rdkafka"), "--foreground", "--no-caps"]
-        command += [f"--{option}={self._own / name}" for option, name in own.items()]
-        with (self._own / "stderr").open("ab") as stderr:
-            self.process = subprocess.Popen(command, stderr=stderr)
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        self.process.kill()
-        self.process.wait(TIMEOUT)
+        files = {"cfgfile": "syslog-ng.conf", "control": "control", "persist-file": "positions", "pidfile": "pid"}
+        self._command = [need("syslog-ng", "syslog-ng-mod-rdkafka"), "--foreground", "--no-caps"]
+        self._command += [f"--{option}={own / name}" for option, name in files.items()]
 
     def has_read(self, lines: int) -> bool:
         """Whether it has read so many lines since it started, and they may wait for Kafka."""
@@ -94,47 +95,21 @@ class SyslogNg:
         return re.findall(r"^dst\.kafka;.*;processed;(\d+)$", stats, re.MULTILINE) == [str(lines)]
 
 
-@contextmanager
-def syslog_ng(brokers: str, event_logs: Path, own: Path) -> Iterator[SyslogNg]:
-    """Run it."""
-    shipper = SyslogNg(brokers, event_logs, own)
-    try:
-        yield shipper
-    finally:
-        shipper.kill()
-
-
-class ConsumerProcess:
+class ConsumerProcess(Killable):
     """``tests.pipeline.consumer`` as a process."""
 
     def __init__(self, brokers: str, warehouse: Path) -> None:
         self._command = [sys.executable, "-m", "tests.pipeline.consumer", brokers, str(warehouse)]
-        self.start()
 
     def start(self) -> None:
-        """Start it, after a kill too, and wait until it consumes."""
-        self.process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE)
+        """Start it and wait until it consumes."""
+        super().start()
         self.events()
 
     def events(self) -> int:
         """How many distinct events are in the table."""
         assert self.process.stdout is not None
         return int(self.process.stdout.readline())
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        self.process.kill()
-        self.process.communicate(timeout=TIMEOUT)
-
-
-@contextmanager
-def consumer(brokers: str, warehouse: Path) -> Iterator[ConsumerProcess]:
-    """Run it."""
-    running = ConsumerProcess(brokers, warehouse)
-    try:
-        yield running
-    finally:
-        running.kill()
 
 
 def rotate(event_logs: Path, shipper: SyslogNg, *, attempts: int = 50) -> "subprocess.CompletedProcess[str]":

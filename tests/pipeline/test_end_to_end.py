@@ -7,9 +7,9 @@ import pytest
 
 from tests.faults.load import steady
 from tests.faults.requests import logouts, valid
-from tests.pipeline.shipping import consumer, kafka, rotate, syslog_ng, wait_until
+from tests.pipeline.shipping import ConsumerProcess, SyslogNg, kafka, rotate
 from tests.pipeline.warehouse import Warehouse
-from tests.support.processes import serve
+from tests.support.processes import serve, wait_until
 
 COUNT = 20_000
 RATE = 1000
@@ -43,8 +43,8 @@ def test_every_event_arrives_over_kills_rotation_and_a_torn_line(tmp_path_factor
     with (
         kafka() as brokers,
         serve(settings=settings) as service,
-        syslog_ng(brokers, logs, directory / "syslog-ng") as shipper,
-        consumer(brokers, directory / "warehouse") as consuming,
+        SyslogNg(brokers, logs, directory / "syslog-ng") as shipper,
+        ConsumerProcess(brokers, directory / "warehouse") as consuming,
         ThreadPoolExecutor(1) as thread,
     ):
         load = thread.submit(steady, service.url, request, rate=RATE, seconds=COUNT / RATE)

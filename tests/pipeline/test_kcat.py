@@ -50,7 +50,7 @@ def test_closed_files_are_sent_byte_for_byte_and_compressed(logs: Path) -> None:
     ]
 
 
-def test_what_could_not_be_sent_stays_and_is_sent_by_the_next_run(logs: Path) -> None:
+def test_what_could_not_be_sent_is_sent_by_the_next_run(logs: Path) -> None:
     assert ship(NOBODY, logs).returncode != 0
     assert not [*logs.glob("*.gz")]
     with kafka() as brokers:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.shipping import kafka, rotate, syslog_ng, values, wait_until
+from tests.pipeline.shipping import SyslogNg, kafka, rotate, values
 from tests.support.lines import MAX_LINE
+from tests.support.processes import wait_until
 
 LINES = [
     b'{"event":"user_logout"}',
@@ -44,7 +45,7 @@ def brokers() -> Iterator[str]:
 
 def test_each_line_is_a_value_byte_for_byte(brokers: str, directory: Path, logs: Path) -> None:
     (logs / "events.jsonl").write_bytes(b"".join(line + b"\n" for line in LINES))
-    with syslog_ng(brokers, logs, directory / "syslog-ng"):
+    with SyslogNg(brokers, logs, directory / "syslog-ng"):
         wait_until(lambda: len(values(brokers)) >= len(LINES), "delivery")
     assert sorted(values(brokers)) == sorted(LINES)
 
@@ -52,7 +53,7 @@ def test_each_line_is_a_value_byte_for_byte(brokers: str, directory: Path, logs:
 def test_a_renamed_file_is_read_to_its_end(brokers: str, directory: Path, logs: Path) -> None:
     event_log = logs / "events.jsonl"
     event_log.write_bytes(b"1\n")
-    with syslog_ng(brokers, logs, directory / "syslog-ng") as shipper, event_log.open("ab") as still_open:
+    with SyslogNg(brokers, logs, directory / "syslog-ng") as shipper, event_log.open("ab") as still_open:
         wait_until(lambda: b"1" in values(brokers), "delivery")
         assert rotate(logs, shipper).returncode == 0
         still_open.write(b"2\n")  # whoever had it open may not have noticed
@@ -63,16 +64,16 @@ def test_a_renamed_file_is_read_to_its_end(brokers: str, directory: Path, logs: 
 
 def test_what_was_read_and_not_taken_survives_a_kill(brokers: str, directory: Path, logs: Path) -> None:
     (logs / "events.jsonl").write_bytes(b"1\n2\n3\n")
-    with syslog_ng(NOBODY, logs, directory / "syslog-ng") as shipper:
+    with SyslogNg(NOBODY, logs, directory / "syslog-ng") as shipper:
         wait_until(lambda: shipper.has_read(3), "reading")
-    with syslog_ng(brokers, logs, directory / "syslog-ng"):
+    with SyslogNg(brokers, logs, directory / "syslog-ng"):
         wait_until(lambda: {*values(brokers)} == {b"1", b"2", b"3"}, "delivery")
 
 
 def test_logrotate_compresses_what_was_rotated_before(brokers: str, directory: Path, logs: Path) -> None:
     (logs / OLD).write_bytes(b"0\n")
     (logs / "events.jsonl").write_bytes(b"1\n")
-    with syslog_ng(brokers, logs, directory / "syslog-ng") as shipper:
+    with SyslogNg(brokers, logs, directory / "syslog-ng") as shipper:
         wait_until(lambda: {*values(brokers)} == {b"0", b"1"}, "delivery")
         assert rotate(logs, shipper).stderr == ""
         old, renamed = sorted(logs.iterdir())
@@ -81,26 +82,19 @@ def test_logrotate_compresses_what_was_rotated_before(brokers: str, directory: P
         assert not (logs / "events.jsonl").exists(), "the service makes the next"
 
 
-@pytest.mark.parametrize("lines", [1, 2])
-def test_logrotate_leaves_all_as_it_is_while_lines_wait(directory: Path, logs: Path, lines: int) -> None:
-    (logs / "events.jsonl").write_bytes(b"1\n" * lines)
-    (logs / OLD).touch()
-    with syslog_ng(NOBODY, logs, directory / "syslog-ng") as shipper:
-        wait_until(lambda: shipper.has_read(lines), "reading")
-        assert rotate(logs, shipper, attempts=3).returncode == 1
-    assert {path.name for path in logs.iterdir()} == {OLD, "events.jsonl"}
-
-
-def test_logrotate_leaves_all_as_it_is_without_syslog_ng(directory: Path, logs: Path) -> None:
+@pytest.mark.parametrize("runs", [True, False], ids=["lines wait", "syslog-ng does not run"])
+def test_logrotate_leaves_all_as_it_is_until_all_is_shipped(directory: Path, logs: Path, *, runs: bool) -> None:
     (logs / "events.jsonl").write_bytes(b"1\n")
     (logs / OLD).touch()
-    with syslog_ng(NOBODY, logs, directory / "syslog-ng") as shipper:
-        shipper.kill()
+    with SyslogNg(NOBODY, logs, directory / "syslog-ng") as shipper:
+        wait_until(lambda: shipper.has_read(1), "reading")
+        if not runs:
+            shipper.kill()
         assert rotate(logs, shipper, attempts=3).returncode == 1
     assert {path.name for path in logs.iterdir()} == {OLD, "events.jsonl"}
 
 
 def test_logrotate_has_nothing_to_do_without_a_file(directory: Path, logs: Path) -> None:
-    with syslog_ng(NOBODY, logs, directory / "syslog-ng") as shipper:
+    with SyslogNg(NOBODY, logs, directory / "syslog-ng") as shipper:
         done = rotate(logs, shipper)
     assert (done.returncode, done.stderr) == (0, "")

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from types import TracebackType
 from typing import Any, Self
 
 import orjson
@@ -22,10 +21,13 @@ class Warehouse:
 
     Args:
         directory: chDB's own, open in one process at a time.
+        timezone: what days and hours are of.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, timezone: str = "UTC") -> None:
         self._session: Any = Session(str(directory))  # type: ignore[no-untyped-call]
+        (settings,) = re.findall(r"SET join_use_nulls.*;", DDL.read_text("utf-8"))
+        self.run(settings.replace("UTC", timezone))
         for statement in statements(DDL.read_text("utf-8")):
             self.run(statement)
 
@@ -53,7 +55,5 @@ class Warehouse:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._session.close()

@@ -2,19 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
-from chdb.session import Session
 from click.testing import CliRunner, Result
 
 from service.cli import main
 from service.report.database import connect, load, sql
-from tests.pipeline.warehouse import DDL, statements
+from tests.pipeline.warehouse import Warehouse
 from tests.report.plan import Plan, make_plan
 
 Row = list[Any]
@@ -70,43 +67,21 @@ def lines(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@contextmanager
-def in_duckdb(path: Path, directory: Path, timezone: str = "UTC") -> Iterator[duckdb.DuckDBPyConnection]:
-    """The events of a file in DuckDB, as ``duckdb.sql`` and ``sessions.sql`` make them."""
+def duckdb_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
     with connect(directory) as connection:
         load(connection, [path])
         connection.execute(f"SET TimeZone = '{timezone}'")
         connection.execute(sql("sessions"))
-        yield connection
-
-
-# As docs/data.md says; the lines themselves are read by the pipeline's own tables.
-@contextmanager
-def in_clickhouse(path: Path, directory: Path, timezone: str = "UTC") -> Iterator[Any]:
-    """A file's lines in ClickHouse, in the tables of ``deploy/pipeline`` and the view of ``sessions.sql``."""
-    session: Any = Session(str(directory))  # type: ignore[no-untyped-call]
-    try:
-        (settings,) = re.findall(r"SET (join_use_nulls.*);", DDL.read_text("utf-8"))
-        session.query(f"SET {settings.replace('UTC', timezone)}")
-        for statement in statements(DDL.read_text("utf-8")):
-            session.query(statement)
-        session.query(f"INSERT INTO lines SELECT line FROM file('{path}', LineAsString)")  # noqa: S608 - its own text
-        session.query(sql("sessions"))
-        yield session
-    finally:
-        session.close()
-
-
-def duckdb_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
-    with in_duckdb(path, directory, timezone) as connection:
         return {name: _steady(connection.execute(text).fetchall()) for name, text in asked.items()}
 
 
+# As docs/data.md says; the lines themselves are read by the pipeline's own tables.
 def clickhouse_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
-    with in_clickhouse(path, directory, timezone) as session:
+    with Warehouse(directory, timezone) as warehouse:
+        warehouse.insert(path.read_bytes().splitlines())
+        warehouse.run(sql("sessions"))
         return {
-            name: _steady(map(json.loads, str(session.query(text.rstrip(";"), "JSONCompactEachRow")).splitlines()))
-            for name, text in asked.items()
+            name: _steady([*row.values()] for row in warehouse.rows(text.rstrip(";"))) for name, text in asked.items()
         }
 
 

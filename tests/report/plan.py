@@ -72,8 +72,6 @@ class Plan:
         self.random = random.Random(self.seed)
         self._number = 0
 
-    # --- Lines --------------------------------------------------------------------------------------------------------
-
     def id(self, prefix: str) -> str:
         self._number += 1
         return f"{prefix}_{UUID(int=self.random.getrandbits(128)).hex[:20]}{self._number:07d}"
@@ -120,8 +118,6 @@ class Plan:
             self.lines.append((written, json.dumps(line | {"timestamp": timestamp(written)}, separators=(",", ":"))))
         self.events[event] += 1
         self.repeated += copies
-
-    # --- What happens -------------------------------------------------------------------------------------------------
 
     def moment(self) -> datetime:
         """Some moment of the plan's days, more often by day than by night."""
@@ -234,8 +230,6 @@ class Plan:
     def text(self) -> str:
         """All lines, in the order in which they were written."""
         return "".join(line + "\n" for _, line in sorted(self.lines, key=lambda each: each[0]))
-
-    # --- What is true -------------------------------------------------------------------------------------------------
 
     def told(self) -> Counter[str]:
         return Counter(session.told_by for session in self.sessions)

@@ -42,32 +42,24 @@ def test_quoted_globs_are_expanded_and_no_file_is_read_twice(tmp_path: Path, eve
     assert (found["input"]["files"], found["logouts"]["logouts"], found["input"]["repeated_lines"]) == (2, 2, 0)
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_standard_input_is_read(run: Run, pack: Callable[[bytes], bytes]) -> None:
-    result = run("--json", "-", "-", stdin=pack(GOOD.encode()))
-    assert json.loads(result.stdout)["logouts"]["logouts"] == 1
-
-
-def test_a_pipe_is_read(event: Path) -> None:
-    command = f"{sys.executable} -m service report --json <(cat {event})"
+def test_pipes_and_standard_input_are_read(event: Path) -> None:
+    command = f"gzip -c {event} | {sys.executable} -m service report --json - <(cat {event}) -"
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=TIMEOUT, check=True)
-    assert json.loads(done.stdout)["input"]["events"] == 1
+    found = json.loads(done.stdout)
+    assert (found["input"]["files"], found["input"]["repeated_lines"], found["logouts"]["logouts"]) == (2, 1, 1)
 
 
 def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, event: Path, run: Run) -> None:
     (tmp_path / "empty").touch()
-    (tmp_path / "empty.gz").write_bytes(gzip.compress(b""))
     (tmp_path / "bad").write_text("torn\n", encoding="utf-8")
     (tmp_path / "cut").write_bytes(gzip.compress(os.urandom(1_000))[:-20])
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "long").write_bytes(b'{"event_id":"' + b"x" * (40 << 20) + b'"}\n')
     expected = {
         "missing": "missing: no such file",
-        "*.none": "*.none: no such file",
         "loop": "loop: too many levels of symbolic links",
         ".": "is a directory",
         "empty": "no events: the input is empty",
-        "empty.gz": "no events: the input is empty",
         "bad": "no events: 1 lines, none of them an event",
         "cut": "GZIP",
         "long": "maximum_object_size",
@@ -85,7 +77,6 @@ def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, event: Path, run:
     ("options", "message"),
     [
         (["--since", "yesterday"], "--since: no date or time: 'yesterday'"),
-        (["--until", "2026-02-30"], "--until: no date or time: '2026-02-30'"),
         (["--since", "2026-11-21", "--until", "2026-11-21"], "--until: not after --since"),
         (["--timezone", "Mars/Olympus"], "--timezone: no such time zone: 'Mars/Olympus'"),
         (["--timezone", "../etc"], "--timezone: no such time zone: '../etc'"),
@@ -112,8 +103,6 @@ ODD_LINES = (
     *BAD_LINES,
     GOOD[:40],
     f"{GOOD} x",
-    f"{GOOD}\0",
-    "42",
     GOOD.replace('"call ', '"\\ud800 '),
     json.dumps(called() | {"event_id": None}),
     json.dumps(called() | {"timestamp": 1763767800}),
@@ -157,9 +146,7 @@ def test_lines_of_loose_json_are_judged_as_the_page_says(lines: Lines, run: Run,
     "change",
     [
         {"count": 2**70},
-        {"token_issued_at": "once"},
-        {"ended_at": None},
-        {"unknown": {"deep": [1]}},
+        {"token_issued_at": "once", "ended_at": None, "unknown": {"deep": [1]}},
         {"event": "user_logged_in"},
         {"origin": "[red]<script>\x1b[31m'\"&"},
     ],
@@ -170,13 +157,6 @@ def test_odd_values_are_no_bad_lines(lines: Lines, run: Run, change: dict[str, o
     assert (result.exit_code, result.stderr) == (0, "")
     assert "2 lines in 1 file, 0 of them no events" in result.stdout
     assert "\x1b" not in result.stdout
-
-
-def test_a_terminal_sees_how_far_it_is(planned: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    result = run("--json", *[planned] * 3)
-    assert "reading" in result.stderr
-    assert json.loads(result.stdout)["report_version"] == 1
 
 
 def test_the_terminal_page_shows_the_figures(run: Run) -> None:

@@ -64,6 +64,8 @@ def test_the_page_shows_the_figures(page: Callable[..., Path]) -> None:
     assert "<td>call and webhook</td><td class='number'>850</td>" in text
     assert "<b>10.5%</b><span>without a call</span>" in text
     assert not re.search(r'fill="(?!none|var|transparent)', text), "a colour that does not follow light and dark"
+    ids = re.findall(r'\bid="(\w+)"', text)
+    assert len(ids) == len(set(ids))
 
 
 def test_what_lines_say_is_text_in_the_page(page: Callable[..., Path], lines: Lines) -> None:
@@ -71,11 +73,6 @@ def test_what_lines_say_is_text_in_the_page(page: Callable[..., Path], lines: Li
     assert "<script" not in text
     assert "<img" not in text
     assert "&lt;script&gt;" in text
-
-
-def test_ids_of_two_charts_do_not_collide(page: Callable[..., Path]) -> None:
-    ids = re.findall(r'\bid="(\w+)"', page("docs/sample.jsonl.gz").read_text("utf-8"))
-    assert len(ids) == len(set(ids))
 
 
 def test_a_year_of_days_is_one_chart(page: Callable[..., Path], lines: Lines) -> None:

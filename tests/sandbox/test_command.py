@@ -13,9 +13,7 @@ from click.testing import CliRunner
 
 from service import __version__
 from service.cli import main
-from service.sandbox.command import PageOutput
-from tests.support.outputs import FakeOutput
-from tests.support.processes import ROOT, TIMEOUT, environment
+from tests.support.processes import ROOT, TIMEOUT
 from tests.support.sandbox import Sandbox, run, start_sandbox
 
 
@@ -36,12 +34,10 @@ def test_the_printed_curls_log_out(sandbox: Sandbox, number: int, auth: str) -> 
 
 
 def test_the_printed_curl_says_whose_token_it_is(sandbox: Sandbox) -> None:
-    head, _, body = run(sandbox.curls[2]).partition("\n\n")
-    assert head.startswith("HTTP/1.1 200 OK")
-    assert json.loads(body)["user_id"].startswith("user_")
+    assert '"user_id":"user_' in run(sandbox.curls[2])
 
 
-def test_the_printed_curls_end_a_session_at_clerk_and_repeat_its_webhook(sandbox: Sandbox) -> None:
+def test_the_printed_curls_end_a_session_and_repeat_its_webhook(sandbox: Sandbox) -> None:
     head, _, body = run(sandbox.curls[3]).partition("\n\n")
     assert head.startswith("HTTP/1.1 200 OK")
     event = sandbox.next_event()
@@ -101,26 +97,9 @@ def test_the_packaged_command_is_python_m_service() -> None:
 
 def test_a_port_in_use_is_one_line(sandbox: Sandbox) -> None:
     port = sandbox.clerk_url.rpartition(":")[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "sandbox", "--port", port],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.stderr == f"clerk-logout: --port: {port} on 127.0.0.1 is already in use\n"
-    assert done.returncode == 2
-
-
-def test_the_page_shows_only_what_the_output_has_taken() -> None:
-    output = PageOutput(FakeOutput([5, BlockingIOError()]))
-    assert output.write(b"one\ntwo\n") == 4
-    with pytest.raises(BlockingIOError):
-        output.write(b"two\n")
-    assert output.lines == ["one"]
-    output.write(b"two\n")
-    assert output.lines == ["one", "two"]
+    result = CliRunner().invoke(main, ["sandbox", "--port", port])
+    assert result.stderr == f"clerk-logout: --port: {port} on 127.0.0.1 is already in use\n"
+    assert result.exit_code == 2
 
 
 def test_where_it_is_not_installed_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,9 +130,3 @@ async def test_clerk_js_comes_from_its_package(browser: httpx.AsyncClient) -> No
     assert (await browser.get("/npm/@clerk/clerk-js@6/dist/clerk.browser.js")).text == "clerk-js"
     assert (await browser.get("/npm/@clerk/clerk-js@6/dist/..%2F..%2F..%2Fsecret")).status_code == 404
     assert (await browser.get("/npm/@clerk/ui@1/dist/ui.browser.js")).status_code == 404
-
-
-async def test_without_packages_there_is_no_clerk_js(instance: Instance) -> None:
-    transport = httpx.ASGITransport(create_sandbox(instance))
-    async with httpx.AsyncClient(transport=transport, base_url="http://clerk.test") as client:
-        assert (await client.get("/npm/@clerk/clerk-js@6/dist/clerk.browser.js")).status_code == 404

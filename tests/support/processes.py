@@ -2,12 +2,11 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,12 +30,22 @@ def environment(**changes: str) -> dict[str, str]:
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
     """Wait for something that another process does."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if holds():
-            return
-        pause.wait(0.05)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Server:
@@ -45,23 +54,16 @@ class Server:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self.process = process
         self.diagnostics: list[dict[str, str]] = []
-        self.url = self._wait_until_listening()
+        self.url = self.wait_for("listening on ").removeprefix("listening on ")
 
-    def _wait_until_listening(self) -> str:
+    def wait_for(self, text: str) -> str:
+        """Wait until a diagnostic has said this since the start; give all that it said."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.diagnostics.append(json.loads(line))
-            if found := re.fullmatch(r"listening on (http://\S+)", self.diagnostics[-1]["message"]):
-                return found[1]
-        raise AssertionError(f"it did not start: {self.diagnostics}")
-
-    def wait_for(self, text: str) -> None:
-        """Wait until a diagnostic has said this since the start."""
-        assert self.process.stderr is not None
-        while not any(text in line["message"] for line in self.diagnostics):
+        while not (found := [line["message"] for line in self.diagnostics if text in line["message"]]):
             line = self.process.stderr.readline()
             assert line, f"it did not say {text!r}: {self.diagnostics}"
             self.diagnostics.append(json.loads(line))
+        return found[0]
 
     @property
     def address(self) -> tuple[str, int]:

@@ -3,15 +3,14 @@
 import os
 import pwd
 import re
-import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.debian import need
-from tests.support.processes import ROOT, TIMEOUT, Server, wait_until
+from tests.support.processes import ROOT, TIMEOUT, Server, free_port, listens, wait_until
 
 NGINX = ROOT / "deploy" / "nginx"
 
@@ -33,50 +32,40 @@ backend service
 class Proxy:
     """A proxy that listens."""
 
-    def __init__(self, port: int, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, port: int) -> None:
         self.address = ("127.0.0.1", port)
         self.url = f"http://127.0.0.1:{port}"
-        self.process = process
 
 
 @contextmanager
 def nginx(directory: Path, *replicas: Server) -> Iterator[Proxy]:
     """nginx with the configuration that is shipped; only ports and paths are others."""
-    program = need("nginx", "nginx")
-    port = _free_port()
-    site = (NGINX / "clerk-logout.conf").read_text("utf-8")
-    upstream = "".join("    server {}:{} max_fails=0;\n".format(*replica.address) for replica in replicas)
-    site = _replace(r"    server 127.0.0.1:8000 max_fails=0;\n    server 127.0.0.1:8001 max_fails=0;\n", upstream, site)
-    site = _replace(r"listen 80;\n    listen \[::\]:80;", f"listen 127.0.0.1:{port};", site)
-    main = (NGINX / "nginx.conf").read_text("utf-8")
-    main = _replace(r"/run/nginx.pid", f"{directory}/nginx.pid", main)
-    main = re.sub(r"/var/lib/nginx/", f"{directory}/", main)
-    (directory / "clerk-logout.conf").write_text(site, "utf-8")
-    (directory / "nginx.conf").write_text(main, "utf-8")
-    user = pwd.getpwuid(os.getuid()).pw_name
-    command: list[str | Path] = [
-        program,
-        "-p",
-        directory,
-        "-c",
-        directory / "nginx.conf",
-        "-g",
-        f"daemon off; user {user};",
-    ]
-    with _running(command, port) as proxy:
+    port = free_port()
+    site = {
+        r"    server 127.0.0.1:8000 max_fails=0;\n    server 127.0.0.1:8001 max_fails=0;\n": "".join(
+            "    server {}:{} max_fails=0;\n".format(*replica.address) for replica in replicas
+        ),
+        r"listen 80;\n    listen \[::\]:80;": f"listen 127.0.0.1:{port};",
+    }
+    _write(directory, NGINX / "clerk-logout.conf", site)
+    main = {r"/run/nginx.pid": f"{directory}/nginx.pid", r"/var/lib/nginx/": f"{directory}/"}
+    configuration = _write(directory, NGINX / "nginx.conf", main)
+    own = f"daemon off; user {pwd.getpwuid(os.getuid()).pw_name};"
+    with _running([need("nginx", "nginx"), "-p", directory, "-c", configuration, "-g", own], port) as proxy:
         yield proxy
 
 
 @contextmanager
 def caddy(directory: Path, *replicas: Server) -> Iterator[Proxy]:
     """Caddy with the configuration that is shipped; only ports are others, and there is no TLS."""
-    program = need("caddy", "caddy")
-    port = _free_port()
-    site = (ROOT / "deploy" / "caddy" / "Caddyfile").read_text("utf-8")
-    site = _replace("127.0.0.1:8000 127.0.0.1:8001", " ".join("{}:{}".format(*one.address) for one in replicas), site)
-    site = _replace(r"\nlogout\.example\.com {", f"\nhttp://127.0.0.1:{port} {{", site)
-    (directory / "Caddyfile").write_text(_replace(r"\A((?:#.*\n)*\n{\n)", r"\1\tadmin off\n", site), "utf-8")
-    command: list[str | Path] = [program, "run", "--adapter", "caddyfile", "--config", directory / "Caddyfile"]
+    port = free_port()
+    changes = {
+        "127.0.0.1:8000 127.0.0.1:8001": " ".join("{}:{}".format(*replica.address) for replica in replicas),
+        r"\nlogout\.example\.com {": f"\nhttp://127.0.0.1:{port} {{",
+        r"\A((?:#.*\n)*\n{\n)": r"\1\tadmin off\n",
+    }
+    configuration = _write(directory, ROOT / "deploy" / "caddy" / "Caddyfile", changes)
+    command: list[str | Path] = [need("caddy", "caddy"), "run", "--adapter", "caddyfile", "--config", configuration]
     with _running(command, port, HOME=str(directory)) as proxy:
         yield proxy
 
@@ -84,40 +73,33 @@ def caddy(directory: Path, *replicas: Server) -> Iterator[Proxy]:
 @contextmanager
 def haproxy(directory: Path, server: Server) -> Iterator[Proxy]:
     """HAProxy, which passes trailers on."""
-    program = need("haproxy", "haproxy")
-    port = _free_port()
+    port, configuration = free_port(), directory / "haproxy.cfg"
     host, target = server.address
-    (directory / "haproxy.cfg").write_text(_HAPROXY.format(port=port, host=host, target=target), "utf-8")
-    with _running([program, "-db", "-f", directory / "haproxy.cfg"], port) as proxy:
+    configuration.write_text(_HAPROXY.format(port=port, host=host, target=target), "utf-8")
+    with _running([need("haproxy", "haproxy"), "-db", "-f", configuration], port) as proxy:
         yield proxy
 
 
-def _replace(pattern: str, text: str, configuration: str) -> str:
-    changed, count = re.subn(pattern, text, configuration)
-    assert count == 1, f"{pattern!r} stands {count} times in the configuration"
-    return changed
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def _write(directory: Path, shipped: Path, changes: Mapping[str, str]) -> Path:
+    """Write a configuration as it is shipped but for these changes, each of which must find its place."""
+    text = shipped.read_text("utf-8")
+    for pattern, other in changes.items():
+        text, count = re.subn(pattern, other, text)
+        assert count, f"{pattern!r} is not in {shipped.name}"
+    written = directory / shipped.name
+    written.write_text(text, "utf-8")
+    return written
 
 
 @contextmanager
-def _running(command: list[str | Path], port: int, **variables: str) -> Iterator[Proxy]:
+def _running(command: Sequence[str | Path], port: int, **variables: str) -> Iterator[Proxy]:
     with tempfile.TemporaryFile() as errors:  # a pipe would fill, and hold the proxy up
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | variables)
         try:
-            wait_until(lambda: _listens(port) or process.poll() is not None, "the proxy listens")
+            wait_until(lambda: listens(port) or process.poll() is not None, "the proxy listens")
             errors.seek(0)
             assert process.poll() is None, errors.read()
-            yield Proxy(port, process)
+            yield Proxy(port)
         finally:
             process.terminate()
             process.wait(TIMEOUT)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as connection:
-        return connection.connect_ex(("127.0.0.1", port)) == 0

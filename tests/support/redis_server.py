@@ -4,13 +4,14 @@ import asyncio
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped] # it brings no types
+
 from tests.support.debian import need
-from tests.support.processes import TIMEOUT
+from tests.support.processes import TIMEOUT, free_port, listens, wait_until
 
 _LET_PASS = """
 for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -32,17 +33,15 @@ class RedisServer:
         self._program = need("redis-server", "redis-server")
         self._options = options
         self._tls = tls
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it listens."""
         port = ["--port", str(self.port)]
         if self._tls is not None:
             certificate, key = map(str, self._tls)
@@ -50,31 +49,21 @@ class RedisServer:
             port += ["--tls-cert-file", certificate, "--tls-key-file", key]
         command = [self._program, *port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + TIMEOUT
-        while not self._answers():
-            assert self._process.poll() is None, "redis-server ended"
-            assert time.monotonic() < deadline, "redis-server does not answer"
-            time.sleep(0.005)
+        wait_until(lambda: listens(self.port), "redis-server listens")
 
     def kill(self) -> None:
         """SIGKILL."""
-        assert self._process is not None
         self._process.kill()
         self._process.wait(TIMEOUT)
 
     def freeze(self) -> None:
         """SIGSTOP: connections are still accepted, by the kernel, and nothing is answered."""
-        assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         # The signal is on its way; the kernel says when it has arrived.
-        deadline = time.monotonic() + TIMEOUT
-        while self._state() != "T":
-            assert time.monotonic() < deadline, "redis-server does not stop"
-            time.sleep(0.001)
+        wait_until(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED, "redis-server stops")
 
     def thaw(self) -> None:
         """SIGCONT."""
-        assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def do(self, *words: str) -> str:
@@ -97,20 +86,6 @@ class RedisServer:
     def keys(self) -> int:
         """How many there are."""
         return int(self.do("DBSIZE").removeprefix(":"))
-
-    def _answers(self) -> bool:
-        try:
-            if self._tls is None:
-                return bool(self.do("PING"))
-            socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT).close()
-        except OSError:
-            return False
-        return True
-
-    def _state(self) -> str:
-        assert self._process is not None
-        with open(f"/proc/{self._process.pid}/stat", encoding="utf-8") as stat:  # noqa: PTH123 - no file, but the kernel
-            return stat.read().rpartition(")")[2].split()[0]
 
 
 @contextmanager

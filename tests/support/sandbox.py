@@ -18,31 +18,16 @@ class Sandbox:
         self.process = process
         self.banner = ""
         assert process.stderr is not None
-        for line in process.stderr:
-            self.banner += line.decode()
-            if "Ctrl-C" in self.banner:
-                return
-        raise AssertionError(f"it did not start: {self.banner}")
-
-    @property
-    def service_url(self) -> str:
-        return self._url("is running at")
-
-    @property
-    def clerk_url(self) -> str:
-        return self._url("stand-in for Clerk at")
-
-    @property
-    def curls(self) -> list[str]:
-        return re.findall(r"^ +(curl .*)$", self.banner, re.MULTILINE)
+        while "Ctrl-C" not in self.banner:
+            line = process.stderr.readline().decode()
+            assert line, f"it did not start: {self.banner}"
+            self.banner += line
+        self.service_url, self.clerk_url = re.findall(r" at (http://[0-9.]+:[0-9]+)", self.banner)
+        self.curls: list[str] = re.findall(r"^ +(curl .*)$", self.banner, re.MULTILINE)
 
     def next_event(self) -> dict[str, object]:
         assert self.process.stdout is not None
         return read_line(self.process.stdout.readline())
-
-    def _url(self, before: str) -> str:
-        (url,) = re.findall(rf"{before} (http://[0-9.]+:[0-9]+)", self.banner)
-        return str(url)
 
 
 @contextmanager
