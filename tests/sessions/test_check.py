@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -127,18 +128,20 @@ async def test_a_verified_token_is_remembered_but_looked_up() -> None:
 @pytest.mark.parametrize(
     ("beside", "outcome"),
     [
-        ([], SESSION_REVOKED),
-        (["garbage"], SESSION_REVOKED),
-        ([expired()], SESSION_REVOKED),
-        ([of_session(OTHER, sts="pending")], SESSION_REVOKED),
-        ([of_session(OTHER)], OTHER),
+        (list, SESSION_REVOKED),
+        (lambda: ["garbage"], SESSION_REVOKED),
+        (lambda: [expired()], SESSION_REVOKED),
+        (lambda: [of_session(OTHER, sts="pending")], SESSION_REVOKED),
+        (lambda: [of_session(OTHER)], OTHER),
     ],
     ids=["alone", "garbage", "expired", "pending", "one that counts"],
 )
-async def test_of_several_tokens_one_that_counts_admits(beside: list[str], outcome: object, order: int) -> None:
+async def test_of_several_tokens_one_that_counts_admits(
+    beside: Callable[[], list[str]], outcome: object, order: int
+) -> None:
     parts = Parts()
     await parts.revocations.revoke([SESSION])
-    got = await parts.outcome(cookies(*[of_session(), *beside][::order]))
+    got = await parts.outcome(cookies(*[of_session(), *beside()][::order]))
     assert outcome == (got.session_id if isinstance(got, SessionUser) else got)
     assert len(parts.recorder.events) == (outcome == SESSION_REVOKED)
 
