@@ -12,6 +12,7 @@ import jsonschema_rs
 import pytest
 
 from service.events.schemas import schemas
+from service.report import database
 from service.report.database import questions
 from tests.report.conftest import Report, clickhouse_answers, duckdb_answers
 from tests.report.plan import Plan, make_plan, timestamp
@@ -223,7 +224,7 @@ def test_what_is_grouped_in_parts_has_the_same_figures(
     planned: Path, figures: Report, monkeypatch: pytest.MonkeyPatch, bounds: list[str]
 ) -> None:
     whole = figures(planned, *bounds)
-    monkeypatch.setattr("service.report.database.GROUPED_AT_ONCE", 30_000)
+    monkeypatch.setattr(database, "GROUPED_AT_ONCE", 30_000)
     assert figures(planned, *bounds) == whole
 
 
