@@ -201,11 +201,18 @@ class Stage:
             if parts.scheme in {"http", "https"} and parts.hostname not in {"localhost", "127.0.0.1", FRONTEND_API}:
                 left.append(url)
 
+        heard: list[str] = []
         context.on("request", lambda request: look(request.url))
+        context.on("requestfailed", lambda request: heard.append(f"{request.url}: {request.failure}"))
+        context.on("console", lambda message: heard.append(f"{message.type}: {message.text}"))
         context.on("weberror", lambda error: errors.append(str(error.error)))
         stored = f"localStorage.setItem('example', {json.dumps(json.dumps(settings))})"
         await context.add_init_script(f"if (location.hostname === 'localhost') {stored}")
-        yield context
+        try:
+            yield context
+        except Exception as error:
+            error.add_note("\n".join([*(page.url for page in context.pages), *heard, *errors]))
+            raise
         await context.close()
         assert left == []
         # React error 418: `<UserButton>` renders by whether Clerk has loaded, also where that was before the page was
