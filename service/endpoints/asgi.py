@@ -76,10 +76,10 @@ class ResponseHeaders:
                 answered = True
                 labels = method_label, path_label, str(message["status"])
                 self._durations[labels].observe(perf_counter() - started)
-                # A refusal of the guard brings its own Cache-Control, for applications without this middleware.
-                own = [header for header in message["headers"] if header[0] != b"cache-control"]
-                request_id = (b"x-request-id", head.request_id.encode("ascii"))
-                message["headers"] = [*own, *cors, request_id, _NO_STORE, _NO_SNIFF]
+                headers = [*message["headers"], *cors, (b"x-request-id", head.request_id.encode("ascii")), _NO_SNIFF]
+                if _NO_STORE not in headers:  # a refusal brings it, for applications without this middleware
+                    headers.append(_NO_STORE)
+                message["headers"] = headers
             return send(message)
 
         try:
