@@ -8,13 +8,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
 from service.endpoints.asgi import SESSION, ExactRouter, ResponseHeaders
 from service.endpoints.documents import event_schema, index, openapi
-from service.endpoints.responses import JSONResponse
 from service.endpoints.session import logout, session
 from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
 from service.endpoints.sign_outs import SignOutLimit, SingleFlight

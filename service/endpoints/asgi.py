@@ -47,7 +47,8 @@ class ResponseHeaders:
     ) -> None:
         self._app = app
         self._options = Preflights(app, origins, metrics)
-        self._cors, self._other_origin = response_headers(origins)
+        self._cors = {origin.encode("ascii"): response_headers(origin) for origin in origins}
+        self._other_origin = [(b"vary", b"Origin")] if origins else []
         self._paths, self._methods = frozenset(paths), frozenset(methods)
         self._durations = Children(metrics.request_duration)
         # From the start at 0, so that Prometheus sees the first one: it should never come.
@@ -93,9 +94,8 @@ class ResponseHeaders:
 class ExactRouter(Router):
     """Starlette's router for routes without parameters: the whole path is looked up, not matched with each in turn.
 
-    Starlette's own patterns end in ``$``, which matches before a newline at the end (``%0a``), too; it redirects to a
-    path with another slash, which costs the caller a second request that may never be sent; and it names the methods
-    of a 405 in another order each time.
+    Starlette's own patterns match before a newline at the end (``%0a``), too, and it redirects to a path with another
+    slash, which costs the caller a second request that may never be sent.
 
     Args:
         routes: to functions of a request that return a response; several may have the same path, for different methods.

@@ -10,10 +10,9 @@ from typing import Any
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service import __version__
-from service.endpoints.responses import JSONResponse
 from service.events.schemas import schemas
 
 

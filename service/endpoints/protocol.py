@@ -6,9 +6,8 @@ import re
 import resource
 from http import HTTPStatus
 
+from starlette.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-from service.endpoints.responses import JSONResponse
 
 MAX_HEAD = 65_536  # bytes of a request line with its headers, of the trailers, or between two pieces of a body
 MAX_FIELDS = 256  # of a head

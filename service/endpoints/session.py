@@ -5,20 +5,22 @@ answered: always 200, whatever was sent and whatever fails behind it. ``GET`` an
 """
 
 import logging
+from collections.abc import Iterable
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service.clerk.credentials import read_credentials
 from service.clerk.verdict import ABSENT, Auth, Verdict
-from service.endpoints.responses import JSONResponse, expire_cookies
 from service.endpoints.state import RequestState
 from service.events.types import UserLogout, new_event_id, now, timestamp_of
 from service.sessions.refusal import Refusal
 from service.telemetry.diagnostics import where
 
 logger = logging.getLogger("service.logout")
+
+_PARTITIONED = b"; Secure; SameSite=None; Partitioned"
 
 
 async def logout(request: Request) -> Response:
@@ -67,6 +69,13 @@ async def _record(state: RequestState, verdict: Verdict, event_id: str, timestam
         facts=facts,
     )
     return event_id, await resources.recorder.record(event)
+
+
+def expire_cookies(response: Response, names: Iterable[str]) -> None:
+    """Have the browser forget cookies by name, partitioned ones (CHIPS) too, which it keeps beside the others."""
+    for name in names:
+        expired = f"{name}=; Max-Age=0; Path=/".encode("ascii")
+        response.raw_headers += [(b"set-cookie", expired), (b"set-cookie", expired + _PARTITIONED)]
 
 
 async def session(request: Request) -> Response:

@@ -12,13 +12,13 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service.clerk.credentials import read_credentials
 from service.clerk.reverification import is_fresh, reverification_error
 from service.clerk.sign_out import SignOutEverywhere, StopReason
 from service.clerk.verdict import Auth, Identity
-from service.endpoints.responses import JSONResponse, expire_cookies, refused
+from service.endpoints.session import expire_cookies
 from service.endpoints.sign_outs import BusyError
 from service.endpoints.state import RequestState, record_and_revoke
 from service.events.types import UserLogoutEverywhere, new_event_id, now, timestamp_of
@@ -55,7 +55,7 @@ async def sessions(request: Request) -> Response:
     resources, query = state["resources"], request.query_params
     max_age = resources.settings.reverification_max_age_minutes
     if resources.clerk is None:
-        return refused(501, "not-configured", "Signing out everywhere requires CLERK_SECRET_KEY, which is not set")
+        return _refused(501, "not-configured", "Signing out everywhere requires CLERK_SECRET_KEY, which is not set")
     credentials = read_credentials(state["head"].headers, resources.session_cookies)
     verdict = await resources.verifier.verify(credentials.tokens)
     identity = verdict.identity
@@ -65,7 +65,7 @@ async def sessions(request: Request) -> Response:
     if (refusal := _refused_query(query)) is not None:
         return refusal
     if max_age is not None and not is_fresh(identity.factor_ages, max_age):
-        return refused(403, "reverification-needed", "Reverification is required", **reverification_error(max_age))
+        return _refused(403, "reverification-needed", "Reverification is required", **reverification_error(max_age))
 
     deadline = asyncio.get_running_loop().time() + SIGN_OUT_TIMEOUT
     sign_out = SignOutEverywhere(resources.clerk, identity.user_id, own=identity.session_id, keep_own=scope == "others")
@@ -76,7 +76,7 @@ async def sessions(request: Request) -> Response:
     except BusyError:
         _warn(state, "busy", "a sign-out everywhere was turned away: too many are in progress")
         message = "Too many sign-outs are in progress. Retry after the number of seconds in Retry-After"
-        return refused(503, "busy", message, retry_after=RETRY_AFTER)
+        return _refused(503, "busy", message, retry_after=RETRY_AFTER)
     response = Response(answer.body, answer.status_code, answer.headers)  # a caller who joined has other cookies
     if answer.status_code == HTTPStatus.OK and scope == "all":
         expire_cookies(response, credentials.cookies)
@@ -86,10 +86,10 @@ async def sessions(request: Request) -> Response:
 def _refused_query(query: QueryParams) -> Response | None:
     """Refuse a query with a mistake: a mistyped ``scope=others`` must not sign out the caller as well."""
     if query.keys() - {"scope"}:
-        return refused(400, "parameter-unknown", "Unknown query parameter; only scope is supported")
+        return _refused(400, "parameter-unknown", "Unknown query parameter; only scope is supported")
     if query.multi_items() in ([], *([("scope", scope)] for scope in SCOPES)):
         return None
-    return refused(400, "scope-invalid", f"scope must be one of: {', '.join(SCOPES)}")
+    return _refused(400, "scope-invalid", f"scope must be one of: {', '.join(SCOPES)}")
 
 
 async def _sign_out_everywhere(
@@ -100,7 +100,7 @@ async def _sign_out_everywhere(
     if wait := limit.begin(identity.user_id):
         _warn(state, "too-many-requests", "a sign-out everywhere failed: one user has asked for too many")
         message = "Too many sign-outs of this user. Retry after the number of seconds in Retry-After"
-        return refused(429, "too-many-requests", message, retry_after=wait)
+        return _refused(429, "too-many-requests", message, retry_after=wait)
     event_id, timestamp = new_event_id(), now()
     result = await sign_out.run(time_limit)
     counts: dict[str, Any] = {"revoked_sessions": result.revoked, "failed_sessions": result.failed}
@@ -126,8 +126,13 @@ async def _sign_out_everywhere(
     _warn(state, result.stop_reason, f"a sign-out everywhere failed: {result.problem}")
     message = _FAILURE[result.stop_reason]
     if result.stop_reason is StopReason.COMPLETE:
-        return refused(502, "sessions-left", message, **counts)
-    return refused(503, result.stop_reason, message, retry_after=result.retry_after or RETRY_AFTER, **counts)
+        return _refused(502, "sessions-left", message, **counts)
+    return _refused(503, result.stop_reason, message, retry_after=result.retry_after or RETRY_AFTER, **counts)
+
+
+def _refused(status: int, reason: str, message: str, *, retry_after: int | None = None, **more: object) -> Response:
+    content = {"success": False, "message": message, "reason": reason, **more}
+    return JSONResponse(content, status, None if retry_after is None else {"Retry-After": str(retry_after)})
 
 
 def _warn(state: RequestState, reason: str, message: str) -> None:

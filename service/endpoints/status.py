@@ -1,9 +1,7 @@
 """``GET /healthz``, ``GET /readyz`` and ``GET /metrics``. They ask nobody, wait for nothing and write no event."""
 
 from starlette.requests import Request
-from starlette.responses import Response
-
-from service.endpoints.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 
 async def healthz(_: Request) -> Response:

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from service.clerk.errors import WebhookRefusedError
 from service.clerk.webhook import Delivery, EndedSession, read_delivery
 from service.endpoints.state import RequestState, record_and_revoke
-from service.events.request import client_network, parse_address, printable, trace_id
-from service.events.types import Facts, SessionEnded, now, timestamp_of
+from service.events.request import RequestHead
+from service.events.types import SessionEnded, now, timestamp_of
 
 logger = logging.getLogger("service.webhook")
 
@@ -87,19 +87,17 @@ async def _read_body(request: Request, large_bodies: asyncio.Semaphore) -> bytes
 
 
 def _event(state: RequestState, delivery: Delivery, ended: EndedSession) -> SessionEnded:
-    settings, head = state["resources"].settings, state["head"]
-    facts: Facts = {"request_id": head.request_id, "trace_id": trace_id(head.headers), "origin": None}
-    address = parse_address(ended.client_ip) if settings.event_client_ip and ended.client_ip is not None else None
-    if address is not None:
-        facts["client_ip"] = client_network(address)
-    if settings.event_user_agent and ended.user_agent is not None:
-        facts["user_agent"] = printable(ended.user_agent)
+    head = state["head"]
+    headers = {b"traceparent": head.headers.get(b"traceparent", ())}
+    if ended.user_agent is not None:
+        headers[b"user-agent"] = (ended.user_agent.encode("latin-1", "replace"),)
     return SessionEnded(
         # The same for each delivery, in whichever process it arrives (RFC 9562, section 5.5).
         event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, delivery.id)),
         timestamp=now(),
         who=ended,
-        facts=facts,
+        # Client and User-Agent are those of the request that ended the session, as Clerk tells them.
+        facts=state["resources"].request_facts(RequestHead(headers, head.request_id, ended.client_ip)),
         cause=ended.cause,
         ended_at=timestamp_of(ended.ended_at),
     )
