@@ -312,19 +312,15 @@ def test_nothing_is_heard_after_the_last_request(running: Running, head: bytes) 
 
 
 @pytest.mark.parametrize("body", [b"", b"a"], ids=["", "in its body"])
-def test_a_client_that_sends_no_more_is_answered(running: Running, body: bytes) -> None:
-    with running.connect() as connection:
+def test_a_client_that_sends_no_more_is_answered_and_closed(running: Running, body: bytes) -> None:
+    with running.connect() as connection, running.connect() as silent:
+        silent.shutdown(socket.SHUT_WR)
+        assert received(silent) == b""
         connection.sendall(b"DELETE /hold HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (10 * len(body)) + body)
         connection.shutdown(socket.SHUT_WR)
         assert running.app.held.wait(TIMEOUT)
         running.app.let_go.set()
         assert bodies(received(connection)) == [b"/hold"]
-
-
-def test_a_client_that_sends_no_more_and_waits_for_nothing_is_closed(running: Running) -> None:
-    with running.connect() as connection:
-        connection.shutdown(socket.SHUT_WR)
-        assert received(connection) == b""
 
 
 # --- Time ------------------------------------------------------------------------------------------------------------
@@ -361,21 +357,16 @@ def test_silence_is_cut_and_dripping_wins_no_time(impatient: Running, sent: byte
         assert SOON - 0.01 < time.monotonic() - started < TIMEOUT
 
 
-def test_a_body_may_take_its_time(impatient: Running) -> None:
+def test_a_body_and_an_answer_may_take_their_time(impatient: Running) -> None:
+    """And the connection stays."""
     with impatient.connect() as connection:
-        connection.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+        connection.sendall(b"POST /body/hold HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
         for _ in range(20):
             connection.sendall(b"a")
             time.sleep(SOON / 10)
-        assert one_answer(connection) == b"a" * 20
-
-
-def test_an_answer_may_take_its_time_and_the_connection_stays(impatient: Running) -> None:
-    with impatient.connect() as connection:
-        connection.sendall(get("/hold"))
         time.sleep(2 * SOON)
         impatient.app.let_go.set()
-        assert one_answer(connection) == b"/hold"
+        assert one_answer(connection) == b"a" * 20
         time.sleep(2 * SOON)
         connection.sendall(get("/2"))
         assert one_answer(connection) == b"/2"
@@ -409,31 +400,25 @@ def test_an_idle_connection_closes(impatient: Running, late: bytes) -> None:
 # --- The end, and how many there may be ------------------------------------------------------------------------------
 
 
-def test_a_shutdown_answers_the_request_under_way(running: Running) -> None:
-    with running.connect() as connection, running.connect() as idle:
-        idle.sendall(get("/1"))
-        assert one_answer(idle) == b"/1"
+def test_a_shutdown_answers_what_is_under_way_or_on_its_way(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LAST_CALL", 1.0)
+    with running.connect() as connection, running.connect() as idle, running.connect() as silent:
+        for one in (idle, silent):
+            one.sendall(get("/1"))
+            assert one_answer(one) == b"/1"
         connection.sendall(get("/hold"))
         assert running.app.held.wait(TIMEOUT)
-        running.server.should_exit = True
-        assert received(idle) == b""
-        running.app.let_go.set()
-        answer = received(connection)
-    assert b"\r\nconnection: close\r\n" in answer
-    assert bodies(answer) == [b"/hold"]
-
-
-def test_a_request_that_crosses_with_a_shutdown_is_answered(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "LAST_CALL", 1.0)
-    with running.connect() as idle:
-        idle.sendall(get("/1"))
-        assert one_answer(idle) == b"/1"
         running.server.should_exit = True
         with contextlib.suppress(ConnectionRefusedError):
             while True:
                 running.connect().close()
         idle.sendall(get("/2"))
         assert bodies(received(idle)) == [b"/2"]
+        assert received(silent) == b""
+        running.app.let_go.set()
+        answer = received(connection)
+    assert b"\r\nconnection: close\r\n" in answer
+    assert bodies(answer) == [b"/hold"]
 
 
 def test_connections_leave_some_open_files_to_the_service(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
