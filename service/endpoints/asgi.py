@@ -77,10 +77,10 @@ class ResponseHeaders:
                 answered = True
                 labels = method_label, path_label, str(message["status"])
                 self._durations[labels].observe(perf_counter() - started)
-                headers = [*message["headers"], *cors, (b"x-request-id", head.request_id.encode("ascii")), _NO_SNIFF]
+                headers = [*message["headers"], *cors, (b"x-request-id", head.request_id.encode("ascii"))]
                 if _NO_STORE not in headers:  # a refusal brings it, for applications without this middleware
                     headers.append(_NO_STORE)
-                message["headers"] = headers
+                message["headers"] = [*headers, _NO_SNIFF]
             return send(message)
 
         try:
