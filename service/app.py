@@ -8,18 +8,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
 from service.endpoints.asgi import SESSION, ExactRouter, ResponseHeaders
 from service.endpoints.documents import event_schema, index, openapi
-from service.endpoints.logout import logout
-from service.endpoints.responses import JSONResponse
-from service.endpoints.session import session
+from service.endpoints.session import logout, session
 from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
-from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit
-from service.endpoints.single_flight import SingleFlight
+from service.endpoints.sign_outs import SignOutLimit, SingleFlight
 from service.endpoints.state import AppState
 from service.endpoints.status import healthz, metrics, readyz
 from service.endpoints.webhook import MAX_LARGE_BODIES, webhook
@@ -67,7 +64,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
                 settings.flood_per_second, settings.flood_per_session, resources.recorder.record, counted
             )
             stack.push_async_callback(flood.close)
-            sign_outs = SingleFlight[RecordedSignOut]()
+            sign_outs = SingleFlight()
             stack.push_async_callback(sign_outs.close)
             if resources.clerk is not None:
                 warming_up = asyncio.create_task(resources.clerk.warm_up(), name="warm-up")

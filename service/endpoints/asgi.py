@@ -47,7 +47,8 @@ class ResponseHeaders:
     ) -> None:
         self._app = app
         self._options = Preflights(app, origins, metrics)
-        self._cors, self._other_origin = response_headers(origins)
+        self._cors = {origin.encode("ascii"): response_headers(origin) for origin in origins}
+        self._other_origin = [(b"vary", b"Origin")] if origins else []
         self._paths, self._methods = frozenset(paths), frozenset(methods)
         self._durations = Children(metrics.request_duration)
         # From the start at 0, so that Prometheus sees the first one: it should never come.
@@ -76,10 +77,10 @@ class ResponseHeaders:
                 answered = True
                 labels = method_label, path_label, str(message["status"])
                 self._durations[labels].observe(perf_counter() - started)
-                # A refusal of the guard brings its own Cache-Control, for applications without this middleware.
-                own = [header for header in message["headers"] if header[0] != b"cache-control"]
-                request_id = (b"x-request-id", head.request_id.encode("ascii"))
-                message["headers"] = [*own, *cors, request_id, _NO_STORE, _NO_SNIFF]
+                headers = [*message["headers"], *cors, (b"x-request-id", head.request_id.encode("ascii"))]
+                if _NO_STORE not in headers:  # a refusal brings it, for applications without this middleware
+                    headers.append(_NO_STORE)
+                message["headers"] = [*headers, _NO_SNIFF]
             return send(message)
 
         try:
@@ -93,9 +94,8 @@ class ResponseHeaders:
 class ExactRouter(Router):
     """Starlette's router for routes without parameters: the whole path is looked up, not matched with each in turn.
 
-    Starlette's own patterns end in ``$``, which matches before a newline at the end (``%0a``), too; it redirects to a
-    path with another slash, which costs the caller a second request that may never be sent; and it names the methods
-    of a 405 in another order each time.
+    Starlette's own patterns match before a newline at the end (``%0a``), too, and it redirects to a path with another
+    slash, which costs the caller a second request that may never be sent.
 
     Args:
         routes: to functions of a request that return a response; several may have the same path, for different methods.

@@ -17,9 +17,6 @@ logger = logging.getLogger("service.cors")
 METHODS = ("DELETE", "GET", "HEAD")
 MAX_AGE = 7200
 """Seconds a browser may remember a preflight: the most that Chromium keeps one."""
-EXPOSED_HEADERS = ("X-Request-ID", "WWW-Authenticate", "Retry-After")
-
-ResponseFields = list[tuple[bytes, bytes]]
 
 _is_field_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110, section 5.6.2
 
@@ -45,18 +42,19 @@ class Preflights:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 200 with the permission, or 400 with what is wrong."""
-        headers = Headers(scope=scope)
-        origin, method = headers.get("origin"), headers.get("access-control-request-method")
-        if origin is None or method is None:
-            await self._app(scope, receive, send)
-            return
+        headers, answer = Headers(scope=scope), self._app
+        if "origin" in headers and "access-control-request-method" in headers:
+            answer = self._answer(headers)
+        await answer(scope, receive, send)
+
+    def _answer(self, headers: Headers) -> ASGIApp:
+        origin, problem = headers["origin"], None
         # A list may come as several fields, and with empty entries (RFC 9110, sections 5.3 and 5.6.1).
         entries = ",".join(headers.getlist("access-control-request-headers")).split(",")
         names = [name for name in (entry.strip(" \t") for entry in entries) if name]
-        problem = None
         if origin not in self._origins:
             problem = "this origin is not in CLERK_AUTHORIZED_PARTIES"
-        elif method not in METHODS:
+        elif headers["access-control-request-method"] not in METHODS:
             problem = "the method is none of DELETE, GET and HEAD"
         elif not all(map(_is_field_name, names)):
             problem = "a name in Access-Control-Request-Headers is none"
@@ -64,11 +62,7 @@ class Preflights:
             self._refused.inc()
             if self._throttle.may_say("preflight"):
                 logger.warning("a preflight from %s was refused: %s", printable(origin), problem)
-            if not self._origins:
-                await self._app(scope, receive, send)
-                return
-            await PlainTextResponse(f"{problem}\n", 400, {"Vary": "Origin"})(scope, receive, send)
-            return
+            return PlainTextResponse(f"{problem}\n", 400, {"Vary": "Origin"}) if self._origins else self._app
         granted = {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
@@ -78,22 +72,17 @@ class Preflights:
         }
         if names:
             granted["Access-Control-Allow-Headers"] = ", ".join(names)
-        await PlainTextResponse("OK", headers=granted)(scope, receive, send)
+        return PlainTextResponse("OK", headers=granted)
 
 
-def response_headers(origins: Collection[str]) -> tuple[dict[bytes, ResponseFields], ResponseFields]:
-    """Give what other responses carry, by the request's origin, and for any other origin.
+def response_headers(origin: str) -> list[tuple[bytes, bytes]]:
+    """Give what other responses to an allowed origin carry.
 
     Starlette's middleware would add the same, and copy the headers of request and response for it.
     """
-    vary = [(b"vary", b"Origin")] if origins else []
-    by_origin = {
-        origin.encode("ascii"): [
-            *vary,
-            (b"access-control-allow-origin", origin.encode("ascii")),
-            (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", ", ".join(EXPOSED_HEADERS).encode("ascii")),
-        ]
-        for origin in origins
-    }
-    return by_origin, vary
+    return [
+        (b"vary", b"Origin"),
+        (b"access-control-allow-origin", origin.encode("ascii")),
+        (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", b"X-Request-ID, WWW-Authenticate, Retry-After"),
+    ]

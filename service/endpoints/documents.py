@@ -10,14 +10,10 @@ from typing import Any
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service import __version__
-from service.endpoints.responses import JSONResponse
 from service.events.schemas import schemas
-
-COMMON_HEADERS = ("X-Request-ID", "Cache-Control", "X-Content-Type-Options")
-"""What ``service.endpoints.asgi`` adds to every response."""
 
 
 @cache
@@ -25,7 +21,8 @@ def document() -> dict[str, Any]:
     """Give the document, with what the file leaves out: our version, and the headers of every response."""
     found: dict[str, Any] = orjson.loads(files(__package__).joinpath("openapi.json").read_bytes())
     found["info"]["version"] = __version__
-    common = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
+    names = ("X-Request-ID", "Cache-Control", "X-Content-Type-Options")  # what service.endpoints.asgi adds
+    common = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     for response in _responses(found):
         response["headers"] = common | response.get("headers", {})
     return found
@@ -39,41 +36,27 @@ def _responses(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from (response for response in path[method]["responses"].values() if "$ref" not in response)
 
 
-@cache
-def _rendered() -> bytes:
-    return orjson.dumps(document())
-
-
-@cache
-def overview() -> dict[str, Any]:
-    """Give what somebody who has only the address needs to go on."""
-    found = document()
-    return {
-        "name": found["info"]["title"],
-        "version": __version__,
-        "description": found["info"]["summary"],
-        "paths": {
-            f"{method.upper()} {path}": operation["summary"]
-            for path, operations in found["paths"].items()
-            for method, operation in operations.items()
-            if method != "parameters"
-        },
-        "documentation": {
-            "openapi": "/openapi.json",
-            "events": "/v1/events/schema",
-            "guide": "README.md and docs/ in the source repository",
-        },
-    }
-
-
 async def index(_: Request) -> Response:
-    """Answer what this service is, its paths, and where its documentation is."""
-    return JSONResponse(overview())
+    """Answer what somebody who has only the address needs to go on."""
+    found = document()
+    operations = {
+        f"{method.upper()} {path}": operation["summary"]
+        for path, methods in found["paths"].items()
+        for method, operation in methods.items()
+        if method != "parameters"
+    }
+    documentation = {
+        "openapi": "/openapi.json",
+        "events": "/v1/events/schema",
+        "guide": "README.md and docs/ in the source repository",
+    }
+    answer = {"name": found["info"]["title"], "version": __version__, "description": found["info"]["summary"]}
+    return JSONResponse(answer | {"paths": operations, "documentation": documentation})
 
 
 async def openapi(_: Request) -> Response:
     """Answer the document."""
-    return Response(_rendered(), media_type=JSONResponse.media_type)
+    return JSONResponse(document())
 
 
 async def event_schema(_: Request) -> Response:

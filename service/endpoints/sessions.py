@@ -6,20 +6,21 @@ repeat it with the same token.
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from functools import partial
+from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service.clerk.credentials import read_credentials
 from service.clerk.sign_out import SignOutEverywhere, StopReason, is_fresh, reverification_error
-from service.clerk.verdict import Auth
-from service.endpoints.responses import JSONResponse, expire_cookies
-from service.endpoints.sign_out_everywhere import RecordedSignOut, sign_out_everywhere
-from service.endpoints.single_flight import BusyError
-from service.endpoints.state import state_of
+from service.clerk.verdict import Auth, Identity
+from service.endpoints.session import expire_cookies
+from service.endpoints.sign_outs import BusyError
+from service.endpoints.state import RequestState, record_and_revoke
+from service.events.types import UserLogoutEverywhere, new_event_id, now, timestamp_of
 from service.sessions.refusal import refusal_of
 
 logger = logging.getLogger("service.sessions")
@@ -31,7 +32,7 @@ MAX_WAIT = 4.0
 """Seconds that a call waits for other sign-outs to end; they are part of its ``SIGN_OUT_TIMEOUT``."""
 TIMEOUT_WHEN_STOPPING = 2.0
 """Seconds that Clerk is still asked once the service is stopping; the result is recorded and answered after them."""
-RETRY_SIGN_OUT_AFTER = 5
+RETRY_AFTER = 5
 """Seconds, if Clerk does not say."""
 
 _SUCCESS = {
@@ -49,87 +50,90 @@ _FAILURE = {
 
 async def sessions(request: Request) -> Response:
     """Answer with what Clerk did, never with more. The request's body is not read."""
-    state = state_of(request)
-    resources, throttle, head = state["resources"], state["throttle"], state["head"]
-    api, max_age = resources.clerk, resources.settings.reverification_max_age_minutes
-    if api is None:
+    state: RequestState = request.scope["state"]
+    resources, query = state["resources"], request.query_params
+    max_age = resources.settings.reverification_max_age_minutes
+    if resources.clerk is None:
         return _refused(501, "not-configured", "Signing out everywhere requires CLERK_SECRET_KEY, which is not set")
-    credentials = read_credentials(head.headers, resources.session_cookies)
+    credentials = read_credentials(state["head"].headers, resources.session_cookies)
     verdict = await resources.verifier.verify(credentials.tokens)
     identity = verdict.identity
     if verdict.auth is not Auth.VERIFIED or identity is None:
         return refusal_of(verdict).response()
-    if (refusal := _refused_query(request.query_params)) is not None:
+    scope = query.get("scope", "all")
+    if (refusal := _refused_query(query)) is not None:
         return refusal
-    scope = request.query_params.get("scope", "all")
     if max_age is not None and not is_fresh(identity.factor_ages, max_age):
-        return _refused(403, "reverification-needed", "Reverification is required", reverification_error(max_age))
+        return _refused(403, "reverification-needed", "Reverification is required", **reverification_error(max_age))
 
-    sign_out = SignOutEverywhere(api, identity.user_id, own=identity.session_id, keep_own=scope == "others")
-    work = partial(
-        sign_out_everywhere,
-        sign_out,
-        identity=identity,
-        scope=scope,
-        facts=resources.request_facts(head),
-        resources=resources,
-        limit=state["sign_out_limit"],
-    )
     deadline = asyncio.get_running_loop().time() + SIGN_OUT_TIMEOUT
+    sign_out = SignOutEverywhere(resources.clerk, identity.user_id, own=identity.session_id, keep_own=scope == "others")
+    work = partial(_sign_out_everywhere, state, sign_out, identity, scope)
     key = identity.session_id, scope
     try:
-        outcome = await state["sign_outs"].do(identity.user_id, key, work, max_wait=MAX_WAIT, deadline=deadline)
+        answer = await state["sign_outs"].do(identity.user_id, key, work, max_wait=MAX_WAIT, deadline=deadline)
     except BusyError:
-        if throttle.may_say("busy"):
-            logger.warning("a sign-out everywhere was turned away: too many are in progress")
+        _warn(state, "busy", "a sign-out everywhere was turned away: too many are in progress")
         message = "Too many sign-outs are in progress. Retry after the number of seconds in Retry-After"
-        return _refused(503, "busy", message, retry_after=RETRY_SIGN_OUT_AFTER)
-    result = outcome.result
-    if not result.succeeded and throttle.may_say(result.stop_reason):
-        logger.warning("a sign-out everywhere failed: %s", result.problem)
-    response = _answer(outcome, scope)
-    if result.succeeded and scope == "all":
+        return _refused(503, "busy", message, retry_after=RETRY_AFTER)
+    response = Response(answer.body, answer.status_code, answer.headers)  # a caller who joined has other cookies
+    if answer.status_code == HTTPStatus.OK and scope == "all":
         expire_cookies(response, credentials.cookies)
     return response
 
 
 def _refused_query(query: QueryParams) -> Response | None:
     """Refuse a query with a mistake: a mistyped ``scope=others`` must not sign out the caller as well."""
-    if any(name != "scope" for name in query):
+    if query.keys() - {"scope"}:
         return _refused(400, "parameter-unknown", "Unknown query parameter; only scope is supported")
-    scopes = query.getlist("scope")
-    if len(scopes) > 1 or not set(scopes) <= set(SCOPES):
-        return _refused(400, "scope-invalid", f"scope must be one of: {', '.join(SCOPES)}")
-    return None
+    if query.multi_items() in ([], *([("scope", scope)] for scope in SCOPES)):
+        return None
+    return _refused(400, "scope-invalid", f"scope must be one of: {', '.join(SCOPES)}")
 
 
-def _answer(outcome: RecordedSignOut, scope: str) -> Response:
-    result = outcome.result
-    if result.stop_reason is StopReason.TOO_MANY_REQUESTS:
-        message = "Too many sign-outs of this user. Retry after the number of seconds in Retry-After"
-        return _refused(429, result.stop_reason, message, retry_after=result.retry_after)
-    content: dict[str, object] = {"success": result.succeeded}
-    if result.succeeded:
-        content["message"] = _SUCCESS[scope]
-    else:
-        complete = result.stop_reason is StopReason.COMPLETE
-        content["message"] = _FAILURE[result.stop_reason]
-        content["reason"] = "sessions-left" if complete else result.stop_reason
-    content |= {"revoked_sessions": result.revoked, "failed_sessions": result.failed}
-    if outcome.event_id is not None:
-        content |= {"event_id": outcome.event_id, "recorded": outcome.recorded}
-    if result.stop_reason is StopReason.COMPLETE:
-        return JSONResponse(content, status_code=200 if result.succeeded else 502)
-    return JSONResponse(content, status_code=503, headers=_retry_after(result.retry_after or RETRY_SIGN_OUT_AFTER))
-
-
-def _retry_after(seconds: int) -> dict[str, str]:
-    return {"Retry-After": str(seconds)}
-
-
-def _refused(
-    status: int, reason: str, message: str, more: Mapping[str, object] | None = None, retry_after: int | None = None
+async def _sign_out_everywhere(
+    state: RequestState, sign_out: SignOutEverywhere, identity: Identity, scope: str, time_limit: asyncio.Timeout
 ) -> Response:
-    content = {"success": False, "message": message, "reason": reason, **(more or {})}
-    headers = None if retry_after is None else _retry_after(retry_after)
-    return JSONResponse(content, status_code=status, headers=headers)
+    """Have Clerk end the sessions, then record an event, then have their tokens refused. Never raises."""
+    limit = state["sign_out_limit"]
+    if wait := limit.begin(identity.user_id):
+        _warn(state, "too-many-requests", "a sign-out everywhere failed: one user has asked for too many")
+        message = "Too many sign-outs of this user. Retry after the number of seconds in Retry-After"
+        return _refused(429, "too-many-requests", message, retry_after=wait)
+    event_id, timestamp = new_event_id(), now()
+    result = await sign_out.run(time_limit)
+    counts: dict[str, Any] = {"revoked_sessions": result.revoked, "failed_sessions": result.failed}
+    if result.listed:  # else nothing happened
+        event = UserLogoutEverywhere(
+            event_id=event_id,
+            timestamp=timestamp,
+            scope=scope,
+            **counts,
+            who=identity,
+            facts={
+                **state["resources"].request_facts(state["head"]),
+                "authorized_party": identity.authorized_party,
+                "token_issued_at": timestamp_of(identity.issued_at),
+            },
+        )
+        lifetime = identity.longest_lifetime
+        recorded = await record_and_revoke(state["resources"], event, result.over, token_lifetime=lifetime)
+        counts |= {"event_id": event_id, "recorded": recorded}
+    if result.succeeded:
+        limit.succeed(identity.user_id)
+        return JSONResponse({"success": True, "message": _SUCCESS[scope], **counts})
+    _warn(state, result.stop_reason, f"a sign-out everywhere failed: {result.problem}")
+    message = _FAILURE[result.stop_reason]
+    if result.stop_reason is StopReason.COMPLETE:
+        return _refused(502, "sessions-left", message, **counts)
+    return _refused(503, result.stop_reason, message, retry_after=result.retry_after or RETRY_AFTER, **counts)
+
+
+def _refused(status: int, reason: str, message: str, *, retry_after: int | None = None, **more: object) -> Response:
+    content = {"success": False, "message": message, "reason": reason, **more}
+    return JSONResponse(content, status, None if retry_after is None else {"Retry-After": str(retry_after)})
+
+
+def _warn(state: RequestState, reason: str, message: str) -> None:
+    if state["throttle"].may_say(reason):
+        logger.warning(message)

@@ -1,18 +1,19 @@
 """What an endpoint finds in its request's state: what the lifespan opened, and the head of the request."""
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
-from starlette.requests import Request
-
 from service.clerk.webhook import WebhookReader
-from service.endpoints.sign_out_everywhere import RecordedSignOut, SignOutLimit
-from service.endpoints.single_flight import SingleFlight
+from service.endpoints.sign_outs import SignOutLimit, SingleFlight
 from service.events.flood import FloodControl
 from service.events.request import RequestHead
+from service.events.types import Event
 from service.resources import Resources
-from service.telemetry.diagnostics import LogThrottle
+from service.telemetry.diagnostics import LogThrottle, where
+
+logger = logging.getLogger("service.endpoints")
 
 
 class AppState(TypedDict):
@@ -21,7 +22,7 @@ class AppState(TypedDict):
     resources: Resources
     """Keys, Clerk's API, the recorder, the revocation list: what the settings name, opened."""
     flood: FloodControl
-    sign_outs: SingleFlight[RecordedSignOut]
+    sign_outs: SingleFlight
     """The sign-outs everywhere that are under way."""
     sign_out_limit: SignOutLimit
     webhook_reader: WebhookReader | None
@@ -39,7 +40,29 @@ class RequestState(AppState):
     head: RequestHead
 
 
-def state_of(request: Request) -> RequestState:
-    """Give the state of a request."""
-    state: RequestState = request.scope["state"]
-    return state
+async def record_and_revoke(
+    resources: Resources,
+    event: Event,
+    session_ids: Sequence[str],
+    *,
+    at: float | None = None,
+    token_lifetime: float | None = None,
+) -> bool:
+    """Record that sessions have ended, and have their tokens refused, also where nothing is recorded.
+
+    Never raises, because Clerk has ended them. ``at`` and ``token_lifetime`` are those of ``RevocationList.revoke``.
+
+    Returns:
+        Whether it is recorded.
+    """
+    recorded = False
+    try:
+        recorded = await resources.recorder.record(event)
+    except Exception as error:  # noqa: BLE001 - as said above
+        logger.error("%s was not recorded: %s", event.name, where(error))  # noqa: TRY400 - see where()
+    try:
+        if session_ids:
+            await resources.revocations.revoke(session_ids, at=at, token_lifetime=token_lifetime)
+    except Exception as error:  # noqa: BLE001 - as said above
+        logger.error("sessions were not put on the revocation list: %s", where(error))  # noqa: TRY400
+    return recorded

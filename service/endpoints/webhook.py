@@ -8,6 +8,7 @@ that session gets no new tokens from Clerk, and the entry ends by itself.
 import asyncio
 import logging
 import uuid
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -16,12 +17,9 @@ from starlette.responses import Response
 
 from service.clerk.errors import WebhookRefusedError
 from service.clerk.webhook import Delivery, EndedSession, read_delivery
-from service.endpoints.responses import JSONResponse
-from service.endpoints.state import RequestState, state_of
-from service.events.request import NONE, Headers, client_network, parse_address, printable, trace_id
-from service.events.types import Facts, SessionEnded, now, timestamp_of
-from service.revocations.revocation_list import RevocationList
-from service.telemetry.diagnostics import where
+from service.endpoints.state import RequestState, record_and_revoke
+from service.events.request import RequestHead
+from service.events.types import SessionEnded, now, timestamp_of
 
 logger = logging.getLogger("service.webhook")
 
@@ -31,14 +29,12 @@ SMALL_BODY = 16_384
 """Bytes: several times what Clerk's webhooks about sessions have."""
 MAX_LARGE_BODIES = 32
 """Bodies above that which are read at the same time."""
-MAX_DIGITS = 18
-"""Of a Content-Length that is believed; the bytes are counted in any case."""
 TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
 
 
 async def webhook(request: Request) -> Response:
     """Verify the webhook, record the event, put the session on the revocation list, and only then answer."""
-    state = state_of(request)
+    state: RequestState = request.scope["state"]
     count = state["resources"].metrics.webhooks.labels
     try:
         delivery, ended = await _read(request, state)
@@ -46,28 +42,28 @@ async def webhook(request: Request) -> Response:
         count("failed" if refusal.status_code == HTTPStatus.SERVICE_UNAVAILABLE else "refused").inc()
         if state["throttle"].may_say(refusal.detail):
             logger.warning("a webhook was refused: %s", refusal.detail)
-        return _answer(refusal.status_code, refusal.detail)
+        raise
     if ended is None:
         count("ignored").inc()
         return Response(status_code=204)
-    recorded = await _record(state, delivery, ended)
-    # Also where it was not recorded: by the time that Clerk delivers it again, a token would have had its minute.
-    await _revoke(state["resources"].revocations, ended)
-    if not recorded:
+    event = _event(state, delivery, ended)
+    # Revoked also where it was not recorded: until Clerk delivers it again, a token would have had its minute.
+    if not await record_and_revoke(state["resources"], event, [ended.session_id], at=ended.ended_at):
         count("failed").inc()
-        return _answer(503, "the event was not recorded; deliver it again")
+        raise HTTPException(503, "the event was not recorded; deliver it again")
     count("recorded").inc()
     return Response(status_code=204)
 
 
 async def _read(request: Request, state: RequestState) -> tuple[Delivery, EndedSession | None]:
     """Read the request, as little of it as decides. Every refusal is in our own words, none in the sender's."""
-    reader = state["webhook_reader"]
+    reader, headers = state["webhook_reader"], state["head"].headers
     if reader is None:
         raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
+    if int(headers.get(b"content-length", (b"0",))[0]) > MAX_BODY:
+        raise HTTPException(413, TOO_LARGE)
     try:
-        _check_length(state["head"].headers)
-        delivery = read_delivery(state["head"].headers)
+        delivery = read_delivery(headers)
         return delivery, reader.read(delivery, await _read_body(request, state["large_bodies"]))
     except WebhookRefusedError as error:
         raise HTTPException(400, str(error)) from None
@@ -77,64 +73,31 @@ async def _read(request: Request, state: RequestState) -> tuple[Delivery, EndedS
 
 async def _read_body(request: Request, large_bodies: asyncio.Semaphore) -> bytes:
     """Read it. A large one needs a place: strangers must not fill the memory with what nobody has signed."""
-    body, has_place = bytearray(), False
-    try:
+    body = bytearray()
+    async with AsyncExitStack() as place:
         async for piece in request.stream():
+            if len(body) <= SMALL_BODY < len(body) + len(piece):
+                if large_bodies.locked():
+                    raise HTTPException(503, "too many large bodies at once; deliver it again")
+                await place.enter_async_context(large_bodies)
             body += piece
             if len(body) > MAX_BODY:
                 raise HTTPException(413, TOO_LARGE)
-            if len(body) > SMALL_BODY and not has_place:
-                if large_bodies.locked():
-                    raise HTTPException(503, "too many large bodies at once; deliver it again")
-                await large_bodies.acquire()
-                has_place = True
-    finally:
-        if has_place:
-            large_bodies.release()
     return bytes(body)
 
 
-async def _record(state: RequestState, delivery: Delivery, ended: EndedSession) -> bool:
-    try:
-        return await state["resources"].recorder.record(_event(state, delivery, ended))
-    except Exception as error:  # noqa: BLE001 - a 503 makes Clerk deliver it again
-        logger.error("a webhook was not recorded: %s", where(error))  # noqa: TRY400 - see where()
-        return False
-
-
 def _event(state: RequestState, delivery: Delivery, ended: EndedSession) -> SessionEnded:
-    settings, head = state["resources"].settings, state["head"]
-    facts: Facts = {"request_id": head.request_id, "trace_id": trace_id(head.headers), "origin": None}
-    address = parse_address(ended.client_ip) if settings.event_client_ip and ended.client_ip is not None else None
-    if address is not None:
-        facts["client_ip"] = client_network(address)
-    if settings.event_user_agent and ended.user_agent is not None:
-        facts["user_agent"] = printable(ended.user_agent)
+    head = state["head"]
+    headers = {b"traceparent": head.headers.get(b"traceparent", ())}
+    if ended.user_agent is not None:
+        headers[b"user-agent"] = (ended.user_agent.encode("latin-1", "replace"),)
     return SessionEnded(
         # The same for each delivery, in whichever process it arrives (RFC 9562, section 5.5).
         event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, delivery.id)),
         timestamp=now(),
         who=ended,
-        facts=facts,
+        # Client and User-Agent are those of the request that ended the session, as Clerk tells them.
+        facts=state["resources"].request_facts(RequestHead(headers, head.request_id, ended.client_ip)),
         cause=ended.cause,
         ended_at=timestamp_of(ended.ended_at),
     )
-
-
-def _answer(status: int, message: str) -> Response:
-    return JSONResponse({"success": False, "message": message}, status_code=status)
-
-
-def _check_length(headers: Headers) -> None:
-    """Refuse a body that is announced as too large before any of it is read."""
-    length = headers.get(b"content-length", NONE)[0]
-    if length.isdigit() and len(length) <= MAX_DIGITS and int(length) > MAX_BODY:
-        raise HTTPException(413, TOO_LARGE)
-
-
-async def _revoke(revocations: RevocationList, ended: EndedSession) -> None:
-    """Have the session's tokens refused from now on. The line is written, so nothing here is worth a redelivery."""
-    try:
-        await revocations.revoke([ended.session_id], at=ended.ended_at)
-    except Exception as error:  # noqa: BLE001 - as above
-        logger.error("a session that ended was not put on the revocation list: %s", where(error))  # noqa: TRY400

@@ -1,16 +1,19 @@
-"""``SessionGuard``: no request reaches the application unless its session counts."""
+"""``SessionGuard``, past which only requests come whose session counts, and ``SessionBackend``, for parts."""
 
-from collections.abc import Collection
-from functools import partial
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from starlette.authentication import AuthCredentials, UnauthenticatedUser
+from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError, UnauthenticatedUser
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.events.request import read_head
-from service.guard.opening import LazyCheck, open_session_check
-from service.sessions.check import SessionCheck
-from service.sessions.refusal import Refusal
+from service.guard.opening import LazyCheck
+from service.sessions.check import SessionCheck, SessionUser
+from service.sessions.refusal import ABSENT_REFUSED, Refusal
 from service.settings import ConfigurationError
 
 POLICY_VIOLATION = 1008
@@ -52,7 +55,7 @@ class SessionGuard:
         self._app = app
         self._public = frozenset(public)
         self._allow_pending = allow_pending
-        self._check = LazyCheck(check, partial(open_session_check, registry=registry))
+        self._check = LazyCheck(check, registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -101,3 +104,46 @@ async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) 
 
 def _is_preflight(scope: Scope) -> bool:
     return scope.get("method") == "OPTIONS" and {name for name, _ in scope["headers"]} >= _PREFLIGHT_HEADERS
+
+
+class SessionBackend(AuthenticationBackend):
+    """For applications with public and protected routes: no token is an unauthenticated user, a bad one is refused.
+
+    Routes ask for a user with ``@requires("authenticated")``::
+
+        sessions = SessionBackend()
+        authentication = Middleware(AuthenticationMiddleware, backend=sessions, on_error=sessions.on_error)
+        app = Starlette(routes=routes, middleware=[authentication], lifespan=sessions.lifespan)
+
+    Args:
+        check: as ``SessionGuard``'s; without it one is opened by ``lifespan``, or else by the first request.
+        allow_pending: as ``SessionGuard``'s.
+    """
+
+    def __init__(self, check: SessionCheck | None = None, *, allow_pending: bool = False) -> None:
+        self._allow_pending = allow_pending
+        self._check = LazyCheck(check)
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SessionUser] | None:
+        """Give the user of a request, None without a token; an ``AuthenticationError`` where it does not count."""
+        outcome = await (await self._check.get())(read_head(conn.scope), allow_pending=self._allow_pending)
+        if not isinstance(outcome, Refusal):
+            return AuthCredentials(["authenticated"]), outcome
+        if outcome == ABSENT_REFUSED:
+            return None
+        raise AuthenticationError(outcome)
+
+    @staticmethod
+    def on_error(_: HTTPConnection, error: AuthenticationError) -> Response:
+        """Answer as ``SessionGuard`` does."""
+        refusal: Refusal = error.args[0]
+        return refusal.response()
+
+    @asynccontextmanager
+    async def lifespan(self, _: Any) -> AsyncIterator[None]:  # noqa: ANN401 - any application
+        """Open before the application starts, close after it: for its ``lifespan`` argument."""
+        try:
+            await self._check.get()
+            yield
+        finally:
+            await self._check.close()

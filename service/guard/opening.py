@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
@@ -45,16 +45,12 @@ async def open_session_check(
 
 
 class LazyCheck:
-    """A check that ``opening`` opens when it is first needed; one that somebody else opened is left to them."""
+    """A check that is opened when it is first needed; one that somebody else opened is left to them."""
 
-    def __init__(
-        self,
-        opened: SessionCheck | None = None,
-        opening: Callable[[], AbstractAsyncContextManager[SessionCheck]] = open_session_check,
-    ) -> None:
+    def __init__(self, opened: SessionCheck | None = None, registry: CollectorRegistry | None = None) -> None:
         self.is_own = opened is None
         self._check = opened
-        self._opening = opening
+        self._registry = registry
         self._stack = AsyncExitStack()
         self._lock = asyncio.Lock()
 
@@ -64,7 +60,7 @@ class LazyCheck:
             return self._check
         async with self._lock:
             if self._check is None:  # else another request has opened it meanwhile
-                self._check = await self._stack.enter_async_context(self._opening())
+                self._check = await self._stack.enter_async_context(open_session_check(registry=self._registry))
             return self._check
 
     async def close(self) -> None:

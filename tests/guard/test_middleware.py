@@ -1,5 +1,6 @@
-"""``SessionGuard`` around applications as people write them."""
+"""``SessionGuard`` and ``SessionBackend`` around applications as people write them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.authentication import requires
 from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -16,7 +18,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from service.guard import SessionGuard
+from service.guard import SessionBackend, SessionGuard
 from service.revocations.revocation_list import MemoryStore
 from service.settings import ConfigurationError
 from tests.guard.conftest import client_of, is_open, started
@@ -26,31 +28,39 @@ from tests.support.signing import ORIGIN
 
 
 async def hello(request: Request) -> Response:
+    """Answer who it is, and how much they sent."""
     user = request.user
-    return JSONResponse({"user": user.display_name, "authenticated": user.is_authenticated})
+    size = len(await request.body())
+    return JSONResponse({"user": user.display_name, "authenticated": user.is_authenticated, "sent": size})
 
 
-@requires("authenticated")
+@requires("authenticated", status_code=401)
 async def member(request: Request) -> Response:
-    return PlainTextResponse(request.user.identity)
-
-
-async def upload(request: Request) -> Response:
-    return PlainTextResponse(str(len(await request.body())))
+    request.auth.scopes.append("admin")
+    return PlainTextResponse(f"{request.user.identity} {request.auth.scopes}")
 
 
 ROUTES = [
-    Route("/", hello, methods=["GET", "OPTIONS"]),
+    Route("/", hello, methods=["GET", "POST", "OPTIONS"]),
     Route("/healthz", hello),
     Route("/member", member),
-    Route("/upload", upload, methods=["POST"]),
 ]
+NOBODY = {"user": "", "authenticated": False, "sent": 0}
 
 
 def guarded(parts: Parts | None = None, **options: Any) -> Starlette:
     """An application behind a guard over given parts."""
     check = (parts or Parts()).check
     return Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard, check=check, **options)])
+
+
+def with_backend(sessions: SessionBackend) -> Starlette:
+    authentication = Middleware(AuthenticationMiddleware, backend=sessions, on_error=sessions.on_error)
+    return Starlette(routes=ROUTES, middleware=[authentication], lifespan=sessions.lifespan)
+
+
+async def unreachable(*_: object) -> None:
+    raise AssertionError("the guard let it pass")
 
 
 async def answered(app: Any, request: Scope) -> list[Message]:
@@ -70,59 +80,65 @@ async def answered(app: Any, request: Scope) -> list[Message]:
 
 # --- Requests --------------------------------------------------------------------------------------------------------
 
-
-async def test_an_admitted_request_reaches_the_application() -> None:
-    """With its user, its body, and the scope that ``requires`` asks for."""
-    async with client_of(guarded()) as client:
-        response = await client.get("/", headers=bearer(of_session()))
-        assert response.json() == {"user": USER, "authenticated": True}
-        uploaded = await client.post("/upload", headers=bearer(of_session()), content=b"x" * 100_000)
-        assert uploaded.text == "100000"
-        assert (await client.get("/member", headers=bearer(of_session()))).text == USER
-    async with client_of(guarded(public={"/member"})) as client:
-        assert (await client.get("/member")).status_code == 403
+EITHER = pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(guarded, id="guard"),
+        pytest.param(lambda parts, **options: with_backend(SessionBackend(parts.check, **options)), id="backend"),
+    ],
+)
+Build = Callable[..., Starlette]
 
 
-async def test_a_scope_added_to_a_request_is_not_held_by_the_next() -> None:
-    async def promote(request: Request) -> Response:
-        request.auth.scopes.append("admin")
-        return JSONResponse(request.auth.scopes)
-
-    app = Starlette(routes=[Route("/", promote)], middleware=[Middleware(SessionGuard, check=Parts().check)])
+@EITHER
+async def test_an_admitted_request_reaches_the_application(build: Build) -> None:
+    """With its user, its body, and the scope that ``requires`` asks for; one that it adds is not held by the next."""
     sent = bearer(of_session())
-    async with client_of(app) as client:
-        assert [(await client.get("/", headers=sent)).json() for _ in range(2)] == [["authenticated", "admin"]] * 2
+    async with client_of(build(Parts())) as client:
+        uploaded = await client.post("/", headers=sent, content=b"x" * 100_000)
+        assert uploaded.json() == {"user": USER, "authenticated": True, "sent": 100_000}
+        for _ in range(2):
+            assert (await client.get("/member", headers=sent)).text == f"{USER} ['authenticated', 'admin']"
 
 
+@EITHER
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        pytest.param(dict, "session-token-missing", id="nothing sent"),
         pytest.param(lambda: bearer("garbage"), "token-invalid", id="garbage"),
         pytest.param(lambda: bearer(expired()), "token-expired", id="expired"),
         pytest.param(lambda: bearer(of_session(sts="pending")), "session-pending", id="open tasks"),
     ],
 )
-async def test_any_other_never_reaches_the_application(headers: Callable[[], dict[str, str]], reason: str) -> None:
-    async with client_of(SessionGuard(unreachable, check=Parts().check)) as client:
+async def test_one_that_does_not_count_is_refused_anywhere(
+    build: Build, headers: Callable[[], dict[str, str]], reason: str
+) -> None:
+    async with client_of(build(Parts())) as client:
         response = await client.get("/", headers=headers())
     assert (response.status_code, response.json()["reason"]) == (401, reason)
     assert response.headers["cache-control"] == "no-store"
+    assert response.headers["www-authenticate"] == f'Bearer error="invalid_token", error_description="{reason}"'
 
 
-async def test_a_session_with_open_tasks_passes_where_it_is_allowed() -> None:
-    async with client_of(guarded(allow_pending=True)) as client:
+async def test_who_sends_no_token_is_refused_or_nobody() -> None:
+    async with client_of(SessionGuard(unreachable, check=Parts().check)) as client:
+        response = await client.get("/")
+        assert (response.status_code, response.json()["reason"]) == (401, "session-token-missing")
+    async with client_of(with_backend(SessionBackend(Parts().check))) as client:
+        assert (await client.get("/")).json() == NOBODY
+        assert (await client.get("/member")).status_code == 401
+
+
+@EITHER
+async def test_a_session_with_open_tasks_passes_where_it_is_allowed(build: Build) -> None:
+    async with client_of(build(Parts(), allow_pending=True)) as client:
         assert (await client.get("/", headers=bearer(of_session(sts="pending")))).status_code == 200
 
 
-async def unreachable(*_: object) -> None:
-    raise AssertionError("the guard let it pass")
-
-
-async def test_a_signed_out_session_is_refused_from_then_on() -> None:
-    parts = Parts()
-    sent = bearer(of_session())
-    async with client_of(guarded(parts)) as client:
+@EITHER
+async def test_a_signed_out_session_is_refused_from_then_on(build: Build) -> None:
+    parts, sent = Parts(), bearer(of_session())
+    async with client_of(build(parts)) as client:
         assert (await client.get("/", headers=sent)).status_code == 200
         await parts.revocations.revoke([SESSION])
         refused = await client.get("/", headers=sent)
@@ -136,9 +152,10 @@ async def test_a_signed_out_session_is_refused_from_then_on() -> None:
 
 
 async def test_a_public_path_is_for_everybody_as_nobody() -> None:
-    async with client_of(guarded(public={"/healthz"})) as client:
+    async with client_of(guarded(public={"/healthz", "/member"})) as client:
         for headers in ({}, bearer("garbage"), bearer(of_session())):
-            assert (await client.get("/healthz", headers=headers)).json() == {"user": "", "authenticated": False}
+            assert (await client.get("/healthz", headers=headers)).json() == NOBODY
+            assert (await client.get("/member", headers=headers)).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/healthz/", "/HEALTHZ", "//healthz", "/x/../healthz", "/healthz\n", ""])
@@ -180,7 +197,6 @@ async def test_a_preflight_is_answered_on_either_side_of_the_guard(*, cors_first
 @pytest.mark.parametrize("missing", PREFLIGHT)
 async def test_any_other_options_request_is_guarded(missing: str) -> None:
     async with client_of(guarded()) as client:
-        assert (await client.options("/", headers=PREFLIGHT)).status_code == 200
         headers = {name: value for name, value in PREFLIGHT.items() if name != missing}
         assert (await client.options("/", headers=headers)).status_code == 401
 
@@ -194,20 +210,18 @@ async def greet(websocket: WebSocket) -> None:
     await websocket.close()
 
 
-WEBSOCKET = Starlette(routes=[WebSocketRoute("/ws", greet)], middleware=[Middleware(SessionGuard, check=Parts().check)])
-
-
 @pytest.mark.parametrize("carried_by", [cookies, bearer], ids=["cookie", "header"])
-async def test_a_websocket_is_accepted_with_a_session_that_counts(carried_by: Callable[[str], dict[str, str]]) -> None:
-    messages = await answered(WEBSOCKET, scope(carried_by(of_session()), type="websocket", path="/ws"))
+async def test_a_websocket_is_accepted_only_with_a_session_that_counts(
+    carried_by: Callable[[str], dict[str, str]],
+) -> None:
+    guard = Middleware(SessionGuard, check=Parts().check)
+    app = Starlette(routes=[WebSocketRoute("/ws", greet)], middleware=[guard])
+    messages = await answered(app, scope(carried_by(of_session()), type="websocket", path="/ws"))
     assert [message["type"] for message in messages] == ["websocket.accept", "websocket.send", "websocket.close"]
     assert messages[1]["text"] == USER
-
-
-@pytest.mark.parametrize("headers", [{}, cookies("garbage")], ids=["nothing sent", "garbage"])
-async def test_any_other_websocket_is_closed_before_it_is_accepted(headers: dict[str, str]) -> None:
-    messages = await answered(WEBSOCKET, scope(headers, type="websocket", path="/ws"))
-    assert [(message["type"], message["code"]) for message in messages] == [("websocket.close", 1008)]
+    for headers in ({}, carried_by("garbage")):
+        messages = await answered(app, scope(headers, type="websocket", path="/ws"))
+        assert [(message["type"], message["code"]) for message in messages] == [("websocket.close", 1008)]
 
 
 # --- On its own, from the environment --------------------------------------------------------------------------------
@@ -229,11 +243,23 @@ async def test_the_applications_own_lifespan_runs_inside(
         open_at.append(is_open(events.path))
 
     in_environment()
-    for check in (None, Parts().check):
+    for check in (None, Parts().check):  # that of somebody else is left to them
         app = Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard, check=check)], lifespan=lifespan)
         async with started(app) as client:
             assert (await client.get("/", headers=bearer(of_session()))).status_code == 200
     assert open_at == [True, True, False, False]
+
+
+async def test_a_backend_lives_as_long_as_the_application(
+    in_environment: Callable[..., None], events: EventFile
+) -> None:
+    in_environment()
+    for sessions, opens in ((SessionBackend(), True), (SessionBackend(Parts().check), False)):
+        for _ in range(2):
+            async with started(with_backend(sessions)) as client:
+                assert is_open(events.path) is opens
+                assert (await client.get("/", headers=bearer(of_session()))).json()["user"] == USER
+            assert not is_open(events.path)
 
 
 async def test_all_is_closed_before_the_server_may_end(in_environment: Callable[..., None], events: EventFile) -> None:
@@ -272,29 +298,25 @@ async def test_an_application_without_lifespan_leaves_nothing_open(
     assert not is_open(events.path)
 
 
-async def test_in_a_mounted_application_it_opens_with_a_request(
-    in_environment: Callable[..., None], events: EventFile
+async def test_in_a_mounted_application_the_first_requests_open_it(
+    in_environment: Callable[..., None], events: EventFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No lifespan reaches it there."""
-    in_environment()
+    """Once for all of them. No lifespan reaches it there; what could not be opened is tried again."""
     guard = SessionGuard(Starlette(routes=ROUTES))
     async with started(Starlette(routes=[Mount("/api", app=guard)])) as client:
-        assert not is_open(events.path)
-        assert (await client.get("/api/")).status_code == 401
-        assert (await client.get("/api/", headers=bearer(of_session()))).status_code == 200
+        in_environment(event_log=str(events.path / "no directory"))
+        with pytest.raises(ConfigurationError, match=r"^EVENT_LOG: cannot be opened"):
+            await client.get("/api/")
+        in_environment()
+        caplog.clear()
+        answers = await asyncio.gather(*(client.get("/api/", headers=bearer(of_session())) for _ in range(10)))
+        assert {answer.status_code for answer in answers} == {200}
         assert is_open(events.path)
-    async with started(guard):
-        pass  # closes it
-
-
-async def test_a_list_of_its_own_is_warned_of(
-    in_environment: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
-    in_environment()
-    async with started(on_its_own()):
-        pass
     (warning,) = [record.message for record in caplog.records if record.name == "service.guard"]
     assert warning.startswith("REVOCATIONS_URL is memory://, so this guard learns of no logout")
+    async with started(guard):
+        pass  # closes it
+    assert not is_open(events.path)
 
 
 async def test_what_it_records_tells_of_the_request_around_it(
@@ -306,17 +328,12 @@ async def test_what_it_records_tells_of_the_request_around_it(
 
     monkeypatch.setattr(MemoryStore, "find", signed_out)  # as if another process had signed it out
     in_environment(event_client_ip=True, event_user_agent=True)
-    headers = bearer(of_session()) | {
-        "X-Request-ID": "req-42",
-        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "Origin": ORIGIN,
-        "User-Agent": "curl/8",
-    }
+    headers = {"X-Request-ID": "req-42", "Origin": ORIGIN, "User-Agent": "curl/8"}
     async with started(on_its_own()) as client:
-        assert (await client.get("/", headers=headers)).json()["reason"] == "session-revoked"
+        refused = await client.get("/", headers=bearer(of_session()) | headers)
+    assert refused.json()["reason"] == "session-revoked"
     event = events.one()
     assert (event["event"], event["session_id"]) == ("session_used_after_logout", SESSION)
-    assert event["logged_out_at"] == "2026-09-21T14:13:20.000000Z"
-    assert event["issued_after_logout"] is True
+    assert (event["logged_out_at"], event["issued_after_logout"]) == ("2026-09-21T14:13:20.000000Z", True)
     assert (event["request_id"], event["origin"], event["user_agent"]) == ("req-42", ORIGIN, "curl/8")
-    assert (event["trace_id"], event["client_ip"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "127.0.0.0")
+    assert event["client_ip"] == "127.0.0.0"

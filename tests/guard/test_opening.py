@@ -1,60 +1,17 @@
-"""What a guard opens by itself, and when."""
+"""What a guard opens by itself; ``test_middleware.py`` has when."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from service.events.request import read_head
-from service.guard.opening import LazyCheck, open_session_check
+from service.guard.opening import open_session_check
 from service.sessions.check import SessionCheck, SessionUser
-from service.settings import ConfigurationError, Settings, load_settings
-from tests.guard.parts import Parts, bearer, of_session, scope
-from tests.support.lines import EventFile
+from service.settings import Settings, load_settings
+from tests.guard.parts import bearer, of_session, scope
 from tests.support.signing import pem
-
-
-class Opened:
-    """Counts how often it is opened and closed; opening takes a turn of the event loop."""
-
-    def __init__(self) -> None:
-        self.opened = self.closed = 0
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[SessionCheck]:
-        self.opened += 1
-        await asyncio.sleep(0)
-        yield Parts().check
-        self.closed += 1
-
-
-async def test_many_requests_at_once_open_one_check() -> None:
-    opened = Opened()
-    lazy = LazyCheck(opening=opened)
-    checks = await asyncio.gather(*(lazy.get() for _ in range(10)))
-    assert (len(set(map(id, checks))), opened.opened) == (1, 1)
-
-
-async def test_it_is_closed_once_and_opened_anew() -> None:
-    opened = Opened()
-    lazy = LazyCheck(opening=opened)
-    for times in (1, 2):
-        await lazy.get()
-        await lazy.close()
-        await lazy.close()
-        assert (opened.opened, opened.closed) == (times, times)
-
-
-async def test_what_could_not_be_opened_is_tried_again(settings: Callable[..., Settings], events: EventFile) -> None:
-    tries = iter([settings(event_log=str(events.path / "no directory")), settings()])
-    lazy = LazyCheck(opening=lambda: open_session_check(next(tries)))
-    with pytest.raises(ConfigurationError, match=r"^EVENT_LOG: cannot be opened"):
-        await lazy.get()
-    assert isinstance(await admitted_by(await lazy.get()), SessionUser)
-    await lazy.close()
 
 
 async def admitted_by(check: SessionCheck) -> object:
@@ -70,9 +27,7 @@ async def test_a_list_that_several_share_is_not_warned_of(
     assert [record for record in caplog.records if record.name == "service.guard"] == []
 
 
-async def test_its_numbers_are_in_the_applications_registry(
-    settings: Callable[..., Settings],
-) -> None:
+async def test_its_numbers_are_in_the_applications_registry(settings: Callable[..., Settings]) -> None:
     registry = CollectorRegistry()
     async with open_session_check(settings(), registry) as check:
         await admitted_by(check)
