@@ -71,8 +71,6 @@ class CallThread:
                 self._loop.call_soon_threadsafe(then, result, problem)
             except RuntimeError:
                 return  # the event loop is closed, nobody waits any more
-            # An exception refers to its traceback, which refers to this frame.
-            del call, then, function, arguments, result, problem
 
 
 def _settle(future: asyncio.Future[Any], result: object, problem: Exception | None) -> None:

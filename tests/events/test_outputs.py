@@ -19,16 +19,8 @@ from pydantic import SecretStr, ValidationError
 from service.events.outputs import MAX_FILE_WRITE, MAX_LINE, LogFile, Output, Stream, open_output
 from service.settings import Settings
 from service.telemetry.nonblocking import ATOMIC_WRITE
+from tests.support.disks import refuse
 from tests.support.spools import line, numbered, open_files
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """The reader's and the writer's descriptor."""
-    reader, writer = os.pipe()
-    yield reader, writer
-    for descriptor in (reader, writer):
-        os.close(descriptor)
 
 
 @pytest.fixture
@@ -73,15 +65,6 @@ def write_until_behind(output: Output, lines: list[bytes]) -> bytes:
     pytest.fail("the reader is never behind")
 
 
-def refuse(number: int) -> Callable[..., int]:
-    """A system call that fails."""
-
-    def call(*_: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return call
-
-
 def take_part(count: int) -> Callable[[int, bytes], int]:
     """A ``write(2)`` that takes only so many bytes, once."""
     really_write = os.write
@@ -92,8 +75,8 @@ def take_part(count: int) -> Callable[[int, bytes], int]:
 # --- Pipes, terminals, sockets ---------------------------------------------------------------------------------------
 
 
-def test_a_full_pipe_blocks_nobody_and_stays_as_it_was(pipe: tuple[int, int]) -> None:
-    reader, writer = pipe
+def test_a_full_pipe_blocks_nobody_and_stays_as_it_was() -> None:
+    reader, writer = os.pipe()
     assert Stream.max_write == ATOMIC_WRITE == MAX_LINE + 1, "a line, and a newline before it"
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     with as_standard_output(writer):
@@ -105,7 +88,8 @@ def test_a_full_pipe_blocks_nobody_and_stays_as_it_was(pipe: tuple[int, int]) ->
     assert os.read(reader, 10_000) == b"#" * 4095 + b"\n"
     assert not fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK, "every process that shares it would see it"
     output.close()
-    os.write(writer, b"still open")
+    os.close(writer)
+    os.close(reader)
 
 
 def test_a_terminal_finishes_a_begun_line_before_another_one() -> None:

@@ -135,13 +135,7 @@ def test_a_schema_describes_the_emitted_keys_in_their_order(name: str) -> None:
 @pytest.mark.parametrize("name", schemas())
 def test_all_events_share_one_envelope(name: str) -> None:
     """A consumer may read the keys of a logout from every line."""
-    logout, schema = schemas()["user_logout"], schemas()[name]
-    assert set(logout["required"]) - set(TOKEN) <= set(schema["required"])
-    for key in ("schema_version", "timestamp", "service", "service_version"):
-        rules = [
-            {**properties[key], "description": None} for properties in (logout["properties"], schema["properties"])
-        ]
-        assert rules[0] == rules[1]
+    assert set(schemas()["user_logout"]["required"]) - set(TOKEN) <= set(schemas()[name]["required"])
 
 
 @pytest.mark.parametrize(("key", "values"), [("auth", Auth), ("reason", [None, *Reason])])

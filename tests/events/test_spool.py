@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,13 @@ import uuid_utils
 from service.events.outputs import MAX_LINE
 from service.events.spool import MAX_ADOPTED, SEGMENT_BYTES, Spool
 from tests.events.conftest import OpenSpool
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill, refuse, small_disk
 from tests.support.spools import claims, contents, holder, leave, line, numbered, open_files, take_all
 
 
 def problem(spool: Spool) -> str | None:
     """What it says now; mypy takes an attribute for what it was."""
     return spool.problem
-
-
-def refuse(number: int) -> Callable[..., Any]:
-    """A system call that fails."""
-
-    def call(*_: object, **__: object) -> object:
-        raise OSError(number, os.strerror(number))
-
-    return call
 
 
 # --- In and out ------------------------------------------------------------------------------------------------------

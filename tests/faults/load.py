@@ -55,28 +55,15 @@ def running(
     rate: float,
     connections: int = CONNECTIONS,
     timeout: float = TIMEOUT,
-) -> Iterator["RunningLoad"]:
+) -> Iterator["Load"]:
     """Send ``rate`` requests per second beside the test until it says ``stop``."""
     load = Load(url, request, connections=connections, timeout=timeout)
     with ThreadPoolExecutor(1, "load") as thread:
-        background = RunningLoad(load, thread.submit(lambda: asyncio.run(load.run(load.pace(rate)))))
+        load.result = thread.submit(lambda: asyncio.run(load.run(load.pace(rate))))
         try:
-            yield background
+            yield load
         finally:
-            background.stop()
-
-
-class RunningLoad:
-    """A load in a thread of its own."""
-
-    def __init__(self, load: "Load", result: Future[Outcome]) -> None:
-        self._load = load
-        self._result = result
-
-    def stop(self) -> Outcome:
-        """Send no more, wait for what is under way, and give the outcome."""
-        self._load.stopping = True
-        return self._result.result()
+            load.stop()
 
 
 class Load:
@@ -88,10 +75,16 @@ class Load:
         self._request = request
         self._connections = connections
         self._timeout = timeout
-        self.stopping = False
-        """Set from any thread: no further request is begun."""
+        self.result: Future[Outcome]
+        """That of a load in a thread of its own."""
+        self._stopping = False
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._outcome = Outcome([], [])
+
+    def stop(self) -> Outcome:
+        """Send no more, wait for what is under way, and give the outcome; called from another thread."""
+        self._stopping = True
+        return self.result.result()
 
     async def run(self, requests: Coroutine[object, object, None]) -> Outcome:
         """Send these, and give what came of them."""
@@ -108,7 +101,7 @@ class Load:
         """Begin so many requests a second."""
         started, number = time.monotonic(), 0
         async with asyncio.TaskGroup() as group:
-            while number < count and not self.stopping:
+            while number < count and not self._stopping:
                 due = started + number / rate
                 # Also when the time has come already: the connections must be served in between.
                 await asyncio.sleep(max(0.0, due - time.monotonic()))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Figure
-from tests.faults.load import RunningLoad, running
+from tests.faults.load import Load, running
 from tests.faults.outcome import Answer, Outcome
 from tests.faults.requests import logouts, valid
 from tests.faults.troubled_clerk import Fault, TroubledClerk, stand_in
@@ -75,7 +75,7 @@ def test_a_clerk_in_trouble_slows_nobody_and_takes_no_good_key(tmp_path: Path, f
     with ExitStack() as stack:
         stack.enter_context(stand_in(*(case.clerk for case in cases)))
         servers: list[Server] = []
-        loads: list[RunningLoad] = []
+        loads: list[Load] = []
         for number, case in enumerate(cases):
             settings = {
                 "CLERK_JWT_KEY": "",

@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.faults.conftest import Figure
-from tests.faults.load import Request, RunningLoad, running, steady
+from tests.faults.load import Load, Request, running, steady
 from tests.faults.outcome import Outcome
 from tests.faults.requests import get, logouts, valid
 from tests.support.processes import TIMEOUT, Server, request_under_way, serve
@@ -166,7 +166,7 @@ def test_nginx_holds_slow_clients_off(tmp_path: Path, figure: Figure) -> None:
     figure("p99 of logouts through nginx beside them", beside, "ms", bound=2 * before + 10)
 
 
-def pulse(server: Server) -> AbstractContextManager[RunningLoad]:
+def pulse(server: Server) -> AbstractContextManager[Load]:
     """Ask for ``/healthz`` again and again: the slowest answer tells how long the event loop stood still."""
     return running(server.url, get("/healthz"), rate=300, connections=1)
 

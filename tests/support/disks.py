@@ -1,9 +1,11 @@
 """Disks that are full, as far as this machine lets a test have one."""
 
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +40,12 @@ def fill(directory: Path) -> Path:
 def grow(directory: Path, size: str = "64m") -> None:
     """Give a small disk more room, as an operator does who clears one."""
     subprocess.run(["mount", "-o", f"remount,size={size}", str(directory)], check=True)
+
+
+def refuse(number: int) -> Callable[..., Any]:
+    """A system call that fails."""
+
+    def call(*_: object, **__: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    return call
