@@ -37,16 +37,14 @@ class StderrHandler(logging.Handler):
         super().__init__()
         self._stderr = os.dup(2)
         self._lines: Queue[bytes | None] = Queue(MAX_WAITING)
-        self._is_closed = False
         self._thread = threading.Thread(target=self._write_lines, name="stderr", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have one line written, or drop it: no log call may fail a request."""
         with suppress(Exception):
-            if not self._is_closed:
-                line = self.format(record).encode("utf-8", "backslashreplace")[: ATOMIC_WRITE - 1]
-                self._lines.put_nowait(line + b"\n")
+            line = self.format(record).encode("utf-8", "backslashreplace")[: ATOMIC_WRITE - 1]
+            self._lines.put_nowait(line + b"\n")
 
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
@@ -57,11 +55,9 @@ class StderrHandler(logging.Handler):
     def close(self) -> None:
         """Have what waits written, and our own descriptor closed; ``logging`` may call this twice."""
         super().close()
-        if not self._is_closed:
-            self._is_closed = True
-            with suppress(Full):
-                self._lines.put_nowait(None)
-            self._thread.join(CLOSE_TIMEOUT)  # longer, and it hangs in a write
+        with suppress(Full):
+            self._lines.put_nowait(None)
+        self._thread.join(CLOSE_TIMEOUT)  # longer, and it hangs in a write
 
 
 def configure_logging(level: str) -> None:

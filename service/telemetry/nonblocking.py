@@ -1,4 +1,4 @@
-"""Writing to standard output and standard error without ever waiting for whoever reads them."""
+"""Writing to standard output without ever waiting for whoever reads it."""
 
 import os
 import select
@@ -13,27 +13,21 @@ class InheritedDescriptor:
     """A descriptor that somebody else opened, such as standard output, for writing.
 
     ``O_NONBLOCK`` on it would be seen by every process that shares it. So it is opened anew where the system allows it
-    (pipes, terminals); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, no
+    (pipes, terminals); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe or file of another user, no
     /proc) is polled before each write, which is good for one writer.
     """
 
     def __init__(self, descriptor: int) -> None:
-        kind = os.fstat(descriptor).st_mode
         self.may_block = False
         """Whether a write may wait after all."""
         self._socket: socket.socket | None = None
         self._poll: select.poll | None = None
-        if stat.S_ISSOCK(kind):
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             self._socket = socket.socket(fileno=os.dup(descriptor))
             self._fd = self._socket.fileno()
             return
-        if stat.S_ISREG(kind):
-            # Who else writes to it (the rest of a shell script) shares its offset.
-            self._fd = os.dup(descriptor)
-            self.may_block = True
-            return
         try:
-            self._fd = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            self._fd = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
             self._fd = os.dup(descriptor)
             self._poll = select.poll()

@@ -1,10 +1,8 @@
-"""Every kind of descriptor that a supervisor may give us as standard output or standard error."""
+"""What a supervisor may give us as standard output, beside the pipes and files of tests/events/test_outputs.py."""
 
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,22 +20,6 @@ def fill(output: InheritedDescriptor) -> int:
     return taken
 
 
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    reader, writer = os.pipe()
-    yield reader, writer
-    os.close(reader)
-    os.close(writer)
-
-
-def test_a_pipe_that_nobody_reads_does_not_block(pipe: tuple[int, int]) -> None:
-    output = InheritedDescriptor(pipe[1])
-    assert not output.may_block
-    assert fill(output) > 0
-    output.close()
-    assert os.get_blocking(pipe[1])
-
-
 def test_a_socket_that_nobody_reads_does_not_block() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -51,30 +33,19 @@ def test_a_socket_that_nobody_reads_does_not_block() -> None:
         assert len(theirs.recv(10)) == 10
 
 
-def test_a_pipe_that_cannot_be_opened_anew_does_not_block_either(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pipe_that_cannot_be_opened_anew_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there is no /proc, or the pipe is another user's and we are not root."""
 
     def refuse(*_: object) -> int:
         raise PermissionError
 
+    reader, writer = os.pipe()
     monkeypatch.setattr(os, "open", refuse)
-    output = InheritedDescriptor(pipe[1])
+    output = InheritedDescriptor(writer)
     assert output.may_block, "another writer may take the room between the poll and the write"
     assert fill(output) > 0
-    os.read(pipe[0], 65_536)
+    os.read(reader, 65_536)
     assert output.write(LINE) == len(LINE)
     output.close()
-
-
-def test_a_file_is_written_where_the_inherited_one_stands(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    with path.open("wb", buffering=0) as file:
-        file.write(b"before\n")
-        output = InheritedDescriptor(file.fileno())
-        output.write(b"line\n")
-        assert output.may_block
-        file.write(b"after\n")
-        output.close()
-    assert path.read_bytes() == b"before\nline\nafter\n"
+    os.close(reader)
+    os.close(writer)
