@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from tests.benchmarks import load
 from tests.benchmarks.contenders import application, limit, service
-from tests.benchmarks.measure import Progress, Runs, Variant, cost_ratio, interleaved, medians
+from tests.benchmarks.measure import Progress, Variant, cost_ratio, interleaved, medians
 from tests.benchmarks.report import Section, Target
 from tests.benchmarks.running import Bench
 from tests.benchmarks.verdicts import check_guard
@@ -43,10 +43,7 @@ class Group:
 
 def grow(group: Group, rounds: int, seconds: int, progress: Progress) -> Section:
     with Bench() as bench:
-        return section(group, interleaved(group.variants(bench, seconds), rounds, progress))
-
-
-def section(group: Group, runs: Runs) -> Section:
+        runs = interleaved(group.variants(bench, seconds), rounds, progress)
     first = next(iter(runs.values()))
     rows = []
     for label, of_one in runs.items():

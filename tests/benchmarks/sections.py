@@ -1,7 +1,6 @@
 """The main table, the waiting at half of the rate, and the start: this service beside others on verified logouts."""
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -17,7 +16,6 @@ from tests.benchmarks.measure import (
     Figures,
     Progress,
     Ratio,
-    Runs,
     Variant,
     cost_ratio,
     interleaved,
@@ -46,12 +44,7 @@ def contest(rounds: int, seconds: int, progress: Progress) -> Section:
         valid = bench.load(load.verified(), seconds=seconds)
         runs = interleaved([Variant(running.name, running, valid) for running in contenders], rounds, progress)
         memories = {running.name: psutil.Process(running.pid).memory_full_info() for running in contenders}
-        megabytes = {name: (held.rss / 2**20, held.pss / 2**20) for name, held in memories.items()}
-        return contest_section(runs, megabytes)
-
-
-def contest_section(runs: Runs, megabytes: Mapping[str, tuple[float, float]]) -> Section:
-    """Tell what came out; the memory is RSS and PSS."""
+    megabytes = {name: (held.rss / 2**20, held.pss / 2**20) for name, held in memories.items()}
     rows = []
     for name, of_one in runs.items():
         figures = medians(of_one)
@@ -87,22 +80,6 @@ def half_rate(rounds: int, seconds: int, progress: Progress) -> Section:
                 pairs[variant.label].append((most, half))
                 waited = f"at {half.rate:,.0f}/s p50 {half.p50:.0f} µs, p99 {half.p99:.0f} µs"
                 progress(f"round {number + 1} of {rounds}, {variant.label}: {most.rate:,.0f}/s; {waited}")
-        return half_rate_section(pairs)
-
-
-def _pause_for(variant: Variant, wanted: float) -> float:
-    """Give the pause in milliseconds with which so many requests per second come.
-
-    A connection's turn takes the pause, the answer, and what wrk's timer is late; a short run shows the latter two.
-    """
-    turn = CONNECTIONS / wanted * 1000
-    answers = drive(variant.running.port, replace(variant.load, seconds=1, pause=turn))
-    late = CONNECTIONS / answers.rate * 1000 - turn
-    return max(turn - late, 0.5)
-
-
-def half_rate_section(pairs: Mapping[str, Sequence[tuple[Figures, Figures]]]) -> Section:
-    """Tell what came out of runs at the maximum rate and at half of it."""
     rows, spreads = [], {}
     for name, of_one in pairs.items():
         spreads[name] = Ratio.of([half.p99 / half.p50 for _, half in of_one])
@@ -117,6 +94,17 @@ def half_rate_section(pairs: Mapping[str, Sequence[tuple[Figures, Figures]]]) ->
     head = ["", "maximum/s", "reached/s", "p50 µs", "p99 µs", "p99/p50"]
     targets = [Target.ratio(what, spreads[SERVICE], MOST_SPREAD)]
     return Section("Half of the maximum rate", text, head, rows, targets)
+
+
+def _pause_for(variant: Variant, wanted: float) -> float:
+    """Give the pause in milliseconds with which so many requests per second come.
+
+    A connection's turn takes the pause, the answer, and what wrk's timer is late; a short run shows the latter two.
+    """
+    turn = CONNECTIONS / wanted * 1000
+    answers = drive(variant.running.port, replace(variant.load, seconds=1, pause=turn))
+    late = CONNECTIONS / answers.rate * 1000 - turn
+    return max(turn - late, 0.5)
 
 
 def starts(rounds: int, _: int, progress: Progress) -> Section:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.support.debian import need
-from tests.support.processes import TIMEOUT, Server, free_port, listens, serve, wait_until
+from tests.support.processes import Server, free_port, running, serve, wait_until
 from tests.support.prometheus import exposed, promtool
 from tests.support.signing import token
 
@@ -78,21 +77,15 @@ def prometheus(directory: Path, *replicas: Server) -> Iterator[str]:
     }
     (directory / "prometheus.json").write_text(json.dumps({"scrape_configs": [scrape]}), "utf-8")
     port = free_port()
-    process = subprocess.Popen(
-        [
-            need("prometheus", "prometheus"),
-            f"--config.file={directory / 'prometheus.json'}",
-            f"--storage.tsdb.path={directory / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-        ]
-    )
-    try:
-        wait_until(lambda: listens(port), "Prometheus listens")
+    command = [
+        need("prometheus", "prometheus"),
+        f"--config.file={directory / 'prometheus.json'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
+    with running(command, port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(TIMEOUT)
 
 
 @pytest.mark.slow

@@ -84,31 +84,21 @@ class Plan:
         event_id = str(UUID(int=bits))
         if event == "session_ended":
             event_id = str(uuid5(UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8"), event_id))
-        summary = event == "user_logout_suppressed"
-        issued = timestamp(moment) if event == "user_logout_everywhere" else None
-        per_event = event in {"user_logout_everywhere", "user_logout_suppressed"} or not keys.get("session_id")
+        everywhere, suppressed = event == "user_logout_everywhere", event == "user_logout_suppressed"
+        issued = {"authorized_party": None, "token_issued_at": timestamp(moment) if everywhere else None}
+        of_session = keys.get("session_id") and not everywhere
         line: dict[str, Any] = {
             "event": event,
             "schema_version": 1,
             "event_id": event_id,
-            "dedupe_key": event_id if per_event else f"{event}:{keys['session_id']}",
+            "dedupe_key": f"{event}:{keys['session_id']}" if of_session else event_id,
             "timestamp": timestamp(moment),
             "auth": "verified",
-            "reason": None,
-            "user_id": None,
-            "session_id": None,
-            "org_id": None,
-            "actor_id": None,
-            "initiated_by": None,
+            **dict.fromkeys(["reason", "user_id", "session_id", "org_id", "actor_id", "initiated_by"]),
             "source": "clerk_webhook" if event == "session_ended" else "frontend",
-            "request_id": None if event == "user_logout_suppressed" else f"req-{self._number}",
-            "trace_id": None,
-            "origin": None,
-            **(
-                {"authorized_party": None, "token_issued_at": issued}
-                if event.startswith("user_logout") and not summary
-                else {}
-            ),
+            "request_id": None if suppressed else f"req-{self._number}",
+            **dict.fromkeys(["trace_id", "origin"]),
+            **(issued if everywhere or event == "user_logout" else {}),
             **keys,
             "service": "clerk-logout",
             "service_version": "0.1.0",

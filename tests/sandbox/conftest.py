@@ -22,5 +22,5 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def instance() -> Instance:
-    return Instance(ISSUER, SECRET)
+def instance(clock: Clock) -> Instance:
+    return Instance(ISSUER, SECRET, clock=clock)

@@ -21,11 +21,6 @@ from tests.support.signing import ISSUER, ORIGIN
 
 
 @pytest.fixture
-def instance(clock: Clock) -> Instance:
-    return Instance(ISSUER, SECRET, clock=clock)
-
-
-@pytest.fixture
 async def browser(instance: Instance) -> AsyncIterator[httpx.AsyncClient]:
     """A browser on the sandbox's page: keeps cookies, sends an Origin."""
     transport = httpx.ASGITransport(create_sandbox(instance, service_url="http://service.test"))

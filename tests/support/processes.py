@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -46,6 +46,21 @@ def free_port() -> int:
 def listens(port: int) -> bool:
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def running(command: Sequence[str | Path], port: int, **variables: str) -> Iterator[None]:
+    """Run a program until the end of the block; it begins when the program listens."""
+    with tempfile.TemporaryFile() as errors:  # a pipe would fill, and hold the program up
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | variables)
+        try:
+            wait_until(lambda: listens(port) or process.poll() is not None, f"{command[0]} listens")
+            errors.seek(0)
+            assert process.poll() is None, errors.read()
+            yield
+        finally:
+            process.terminate()
+            process.wait(TIMEOUT)
 
 
 class Server:

@@ -3,14 +3,12 @@
 import os
 import pwd
 import re
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.debian import need
-from tests.support.processes import ROOT, TIMEOUT, Server, free_port, listens, wait_until
+from tests.support.processes import ROOT, Server, free_port, running
 
 NGINX = ROOT / "deploy" / "nginx"
 
@@ -51,8 +49,8 @@ def nginx(directory: Path, *replicas: Server) -> Iterator[Proxy]:
     main = {r"/run/nginx.pid": f"{directory}/nginx.pid", r"/var/lib/nginx/": f"{directory}/"}
     configuration = _write(directory, NGINX / "nginx.conf", main)
     own = f"daemon off; user {pwd.getpwuid(os.getuid()).pw_name};"
-    with _running([need("nginx", "nginx"), "-p", directory, "-c", configuration, "-g", own], port) as proxy:
-        yield proxy
+    with running([need("nginx", "nginx"), "-p", directory, "-c", configuration, "-g", own], port):
+        yield Proxy(port)
 
 
 @contextmanager
@@ -66,8 +64,8 @@ def caddy(directory: Path, *replicas: Server) -> Iterator[Proxy]:
     }
     configuration = _write(directory, ROOT / "deploy" / "caddy" / "Caddyfile", changes)
     command: list[str | Path] = [need("caddy", "caddy"), "run", "--adapter", "caddyfile", "--config", configuration]
-    with _running(command, port, HOME=str(directory)) as proxy:
-        yield proxy
+    with running(command, port, HOME=str(directory)):
+        yield Proxy(port)
 
 
 @contextmanager
@@ -76,8 +74,8 @@ def haproxy(directory: Path, server: Server) -> Iterator[Proxy]:
     port, configuration = free_port(), directory / "haproxy.cfg"
     host, target = server.address
     configuration.write_text(_HAPROXY.format(port=port, host=host, target=target), "utf-8")
-    with _running([need("haproxy", "haproxy"), "-db", "-f", configuration], port) as proxy:
-        yield proxy
+    with running([need("haproxy", "haproxy"), "-db", "-f", configuration], port):
+        yield Proxy(port)
 
 
 def _write(directory: Path, shipped: Path, changes: Mapping[str, str]) -> Path:
@@ -89,17 +87,3 @@ def _write(directory: Path, shipped: Path, changes: Mapping[str, str]) -> Path:
     written = directory / shipped.name
     written.write_text(text, "utf-8")
     return written
-
-
-@contextmanager
-def _running(command: Sequence[str | Path], port: int, **variables: str) -> Iterator[Proxy]:
-    with tempfile.TemporaryFile() as errors:  # a pipe would fill, and hold the proxy up
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | variables)
-        try:
-            wait_until(lambda: listens(port) or process.poll() is not None, "the proxy listens")
-            errors.seek(0)
-            assert process.poll() is None, errors.read()
-            yield Proxy(port)
-        finally:
-            process.terminate()
-            process.wait(TIMEOUT)

@@ -41,7 +41,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until it answers."""
         port = ["--port", str(self.port)]
         if self._tls is not None:
             certificate, key = map(str, self._tls)
@@ -50,6 +50,8 @@ class RedisServer:
         command = [self._program, *port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
         wait_until(lambda: listens(self.port), "redis-server listens")
+        if self._tls is None:
+            self.do("PING")  # then it has let go of whoever looked whether it listens
 
     def kill(self) -> None:
         """SIGKILL."""
