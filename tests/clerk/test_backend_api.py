@@ -1,8 +1,9 @@
-"""What Clerk says about sessions: the real client and SDK over a mocked wire. Its keys are in test_keys.py."""
+"""What Clerk says about sessions and keys: the real client and SDK over a mocked wire."""
 
 import asyncio
 import gzip
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,10 +16,12 @@ from prometheus_client import generate_latest
 
 from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, PAGE_SIZE, BackendApi, backend_api
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
+from service.clerk.keys import KeyRing
 from service.sandbox.instance import Instance
 from service.telemetry.metrics import Metrics
 from tests.support.processes import ROOT, TIMEOUT
 from tests.support.served_clerk import serve_clerk
+from tests.support.signing import KID, jwk
 
 URL = "https://api.clerk.com"
 SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
@@ -309,6 +312,57 @@ async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
     await api.revoke_session("sess_1")
     assert counted(metrics) == {"list ok": 1, "revoke ok": 1}
     assert b'clerk_requests_total{call="revoke",result="refused"} 0.0' in generate_latest(metrics.registry)
+
+
+# --- Keys ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: BackendApi, wire: respx.Router) -> None:
+    wire.get("/jwks").respond(json={"keys": [jwk()]})
+    assert await api.jwks() == [jwk()]
+    assert wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
+
+
+@pytest.mark.parametrize("body", ["<html>", [], {"keys": {}}, {"keys": "k"}, None], ids=str)
+async def test_an_answer_that_is_no_jwks_is_an_error(body: object, api: BackendApi, wire: respx.Router) -> None:
+    wire.get("/jwks").respond(json=body)
+    with pytest.raises(ClerkApiError, match="the answer is not a JWKS"):
+        await api.jwks()
+
+
+@pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": []}, {"keys": [None]}], ids=str)
+async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wire: respx.Router) -> None:
+    wire.get("/jwks").respond(json=body)
+    assert await api.jwks() == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"kid": 5}, {"kid": "k", "n": ["x"]}, {"kid": "k", "e": 65537}, {"x": {"y": "\ud800"}}, "k", None, [jwk("k")]],
+)
+async def test_an_odd_key_hides_no_good_one(odd: object, api: BackendApi, wire: respx.Router) -> None:
+    """The SDK refuses the whole JWKS for most of these, and for another content type."""
+    content = json.dumps({"keys": [odd, jwk(), odd], "next": {}})
+    wire.get("/jwks").respond(content=content, headers={"Content-Type": "application/jwk-set+json"})
+    ring = KeyRing(api.jwks)
+    assert await ring.refresh()
+    assert [*ring.by_kid] == [KID]
+
+
+@pytest.mark.parametrize("status", [200, 401, 503])
+async def test_no_log_line_holds_the_secret_key_or_the_reply(
+    status: int, api: BackendApi, wire: respx.Router, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said = "what-Clerk-said"
+    wire.get("/jwks").respond(
+        status, json={"errors": [{"message": said, "code": said}], "key": SECRET_KEY, "keys": [{"kid": said}]}
+    )
+    ring = KeyRing(api.jwks)
+    assert not await ring.refresh()
+    assert "keys could not be fetched" in caplog.text
+    assert SECRET_KEY not in caplog.text
+    assert said not in caplog.text
 
 
 # --- The warm-up -----------------------------------------------------------------------------------------------------

@@ -127,13 +127,13 @@ def forged(**changes: Any) -> str:
 
 
 def of_size(size: int) -> str:
-    """A good token of exactly this many bytes."""
-    head, body = json.dumps(HEADER), json.dumps(GOOD | {"fill": ""})
-    for spaces in range(3):  # base64url comes in lengths that skip one in four
-        left = size - len(".." + b64url(bytes(len(head) + spaces)) + b64url(bytes(256)))
-        fill = left * 3 // 4 - len(body)
-        if len(b64url(bytes(len(body) + fill))) == left:
-            return token_of((head + " " * spaces).encode(), json.dumps(GOOD | {"fill": "x" * fill}).encode())
+    """A good token of exactly this many bytes: base64url comes in lengths that skip one in four, so both parts grow."""
+    for spaces in range(3):
+        head = json.dumps(HEADER) + " " * spaces
+        rest = len(token_of(head.encode(), b""))
+        body = json.dumps(GOOD | {"fill": "x" * ((size - rest) * 3 // 4 - len(json.dumps(GOOD | {"fill": ""})))})
+        if rest + len(b64url(body.encode())) == size:
+            return token_of(head.encode(), body.encode())
     raise AssertionError(f"no token has {size} bytes")
 
 
@@ -308,9 +308,6 @@ def json_texts() -> Iterator[Vector]:
     for text in ("[]", "5", "null", "", "{", "{}", "{}{}", '{"a": 1,}', "NaN", "\0", "[" * 2500):
         yield carried(f"payload {text[:9]!a}", with_payload(text.encode()))
         yield carried(f"header {text[:9]!a}", with_raw_header(text.encode()))
-    yield carried("the claims in a list", with_payload(json.dumps([GOOD]).encode()))
-    yield carried("the claims as a string", with_payload(json.dumps(json.dumps(GOOD)).encode()))
-
     for depth, opening, closing in ((1500, "[", "]"), (900, '{"a":', "}"), (2500, "[", ""), (900, '{"a":', "")):
         raw = f"{opening * depth}{'1' if closing else ''}{closing * depth}"
         expected = accepted if (depth, closing) == (900, "}") else carried

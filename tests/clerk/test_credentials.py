@@ -85,7 +85,7 @@ def test_a_cookie_that_holds_no_token_is_none_but_is_reported(value: bytes) -> N
     assert read_credentials(cookies(b"__session=" + value)) == Credentials((), ("__session",))
 
 
-def test_with_a_publishable_key_only_our_cookies_are_looked_at_and_reported() -> None:
+def test_with_a_publishable_key_only_our_cookies_are_looked_at() -> None:
     """The suffix is the one that clerk-js makes of this key."""
     ours = session_cookies("pk_test_Y2xlcmsuZXhhbXBsZS5jb20k")
     header = b"__session=a.b.c; __session_l2OS3d9k=d.e.f; __session_zzzzzzzz=g.h.i; __session_l2OS3d9=j.k.l"

@@ -1,21 +1,17 @@
-"""The PEM key, and the key ring: with a fake for Clerk and for time, and with the real client over a mocked wire."""
+"""The PEM key, and the key ring with a fake for Clerk and for time. Over the wire it is in test_backend_api.py."""
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from time import time as wall_clock
 from typing import Any
 
-import httpx
 import pytest
-import respx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from service.clerk import keys as keys_module
-from service.clerk.backend_api import BackendApi, backend_api
 from service.clerk.errors import ClerkApiError
 from service.clerk.keys import COOL_DOWN, FETCH_TIMEOUT, REFRESH_AFTER, KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason
@@ -24,8 +20,6 @@ from service.telemetry.metrics import Metrics
 from tests.support.signing import KID, header, jwk, pem, private_key, token
 
 NEW_KID = "ins_2rotated"
-SECRET_KEY = "sk_test_Zm9yVGVzdHNPbmx5"
-JWKS_URL = "https://api.clerk.com/v1/jwks"
 
 
 # --- PEM -------------------------------------------------------------------------------------------------------------
@@ -34,21 +28,10 @@ JWKS_URL = "https://api.clerk.com/v1/jwks"
 EC_KEY = ec.generate_private_key(ec.SECP256R1()).public_key()
 
 
-@pytest.mark.parametrize(
-    "written",
-    [
-        pytest.param(pem(), id="as in the dashboard"),
-        pytest.param(pem().replace("\n", "\\n"), id="literal \\n"),
-        pytest.param(pem().replace("\n", "\r\n"), id="CRLF"),
-        pytest.param(pem().replace("\n", " "), id="spaces for line breaks"),
-        pytest.param(pem().replace("\n", ""), id="in one line"),
-        pytest.param(f'"{pem()}"', id="in double quotes"),
-        pytest.param(f"CLERK_JWT_KEY={pem()}# for production", id="text around"),
-        pytest.param(f"{pem()}{pem(private_key('second'))}", id="a second key behind it, which is not used"),
-    ],
-)
-async def test_a_public_key_is_read_however_it_came_through_the_shell(written: str) -> None:
-    key = PemKey(written)
+@pytest.mark.parametrize("line_break", ["\n", "\\n", "\r\n", " ", ""], ids=repr)
+@pytest.mark.parametrize("form", ["{key}", '"{key}"', "CLERK_JWT_KEY={key}# for production", "{key}{second}"])
+async def test_a_public_key_is_read_however_it_came_through_the_shell(line_break: str, form: str) -> None:
+    key = PemKey(form.format(key=pem().replace("\n", line_break), second=pem(private_key("second"))))
     assert (key.of_any_kid, key.bits) == (private_key().public_key(), 2048)
     assert await key.key_for("any", 0) is Reason.JWK_KID_MISMATCH
 
@@ -200,7 +183,7 @@ async def test_a_forged_token_never_causes_a_fetch(ring: KeyRing, clerk: FakeCle
     assert clerk.fetches == 1
 
 
-async def test_a_key_that_was_published_right_after_a_fetch_is_found_at_once(
+async def test_a_key_published_right_after_a_fetch_is_found_at_once(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     await ring.refresh()
@@ -211,7 +194,7 @@ async def test_a_key_that_was_published_right_after_a_fetch_is_found_at_once(
     assert await ring.key_for(KID, max_wait=1) is Reason.JWK_KID_MISMATCH
 
 
-async def test_an_unknown_kid_is_rejected_only_after_a_fetch_that_began_later(
+async def test_an_unknown_kid_is_rejected_only_after_a_later_fetch(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
     """Where the one fetch of such tokens is used up, nobody can say."""
@@ -365,6 +348,17 @@ async def test_the_ring_is_filled_at_start_and_then_every_5_minutes(
         assert clerk.fetches == 2
 
 
+async def test_a_cold_start_without_clerk_recovers_by_itself(ring: KeyRing, clerk: FakeClerk, time: FakeTime) -> None:
+    verifier = Verifier(ring)
+    clerk.answer = ClerkApiError("down")
+    async with ring.kept_fresh():
+        assert (await verifier.verify([token().encode()])).auth is Auth.UNVERIFIABLE
+        assert await time.pass_nap() == 30
+        clerk.answer = [jwk()]
+        assert (await verifier.verify([token().encode()])).auth is Auth.VERIFIED
+    assert clerk.fetches == 2
+
+
 async def test_a_failure_that_a_request_caused_is_retried_after_30_s(
     ring: KeyRing, clerk: FakeClerk, time: FakeTime
 ) -> None:
@@ -390,78 +384,3 @@ async def test_leaving_leaves_no_task_behind(moment: str, ring: KeyRing, clerk: 
         if moment == "while sleeping":
             await time.pass_nap()
     assert asyncio.all_tasks() == before
-
-
-# --- The real Backend API --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def wire() -> Iterable[respx.Route]:
-    with respx.mock:
-        yield respx.get(JWKS_URL)
-
-
-@pytest.fixture
-async def api(wire: respx.Route) -> AsyncIterator[BackendApi]:  # noqa: ARG001 - the wire is mocked before the client opens
-    async with backend_api("https://api.clerk.com", SECRET_KEY) as api:
-        yield api
-
-
-async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: BackendApi, wire: respx.Route) -> None:
-    wire.respond(json={"keys": [jwk()]})
-    assert await api.jwks() == [jwk()]
-    assert wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
-
-
-@pytest.mark.parametrize("body", ["<html>", [], {"keys": {}}, {"keys": "k"}, None], ids=str)
-async def test_an_answer_that_is_no_jwks_is_an_error(body: object, api: BackendApi, wire: respx.Route) -> None:
-    """What else a call can meet is in test_backend_api.py."""
-    wire.respond(json=body)
-    with pytest.raises(ClerkApiError, match="the answer is not a JWKS"):
-        await api.jwks()
-
-
-@pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": []}, {"keys": [None]}], ids=str)
-async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wire: respx.Route) -> None:
-    wire.respond(json=body)
-    assert await api.jwks() == []
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [{"kid": 5}, {"kid": "k", "n": ["x"]}, {"kid": "k", "e": 65537}, {"x": {"y": "\ud800"}}, "k", None, [jwk("k")]],
-)
-async def test_an_odd_key_hides_no_good_one(odd: object, api: BackendApi, wire: respx.Route) -> None:
-    """The SDK refuses the whole JWKS for most of these, and for another content type."""
-    content = json.dumps({"keys": [odd, jwk(), odd], "next": {}})
-    wire.respond(content=content, headers={"Content-Type": "application/jwk-set+json"})
-    ring = KeyRing(api.jwks)
-    assert await ring.refresh()
-    assert [*ring.by_kid] == [KID]
-
-
-async def test_a_cold_start_without_clerk_recovers_over_the_wire(
-    api: BackendApi, wire: respx.Route, time: FakeTime
-) -> None:
-    wire.mock(side_effect=[httpx.Response(503), httpx.Response(200, json={"keys": [jwk()]})])
-    ring = KeyRing(api.jwks, clock=time.clock, sleep=time.sleep)
-    verifier = Verifier(ring)
-    async with ring.kept_fresh():
-        assert (await verifier.verify([token().encode()])).auth is Auth.UNVERIFIABLE
-        assert await time.pass_nap() == 30
-        assert (await verifier.verify([token().encode()])).auth is Auth.VERIFIED
-    assert wire.call_count == 2
-
-
-@pytest.mark.parametrize("status", [200, 401, 503])
-async def test_no_log_line_holds_the_secret_key_or_the_reply(
-    status: int, api: BackendApi, wire: respx.Route, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    said = "what-Clerk-said"
-    wire.respond(status, json={"errors": [{"message": said, "code": said}], "key": SECRET_KEY, "keys": [{"kid": said}]})
-    ring = KeyRing(api.jwks)
-    assert not await ring.refresh()
-    assert "keys could not be fetched" in caplog.text
-    assert SECRET_KEY not in caplog.text
-    assert said not in caplog.text

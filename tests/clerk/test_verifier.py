@@ -319,7 +319,7 @@ FOREIGN = [
 """Tokens of other Clerk applications on the same host."""
 
 
-async def test_ours_is_found_behind_any_number_of_other_applications_cookies() -> None:
+async def test_ours_is_found_behind_other_applications_cookies() -> None:
     keys = FakeKeys(has_key=True)
     sent = [text.encode() for text in (*FOREIGN, "x", "a.b.c", "...", "x" * 9000, session_token())]
     assert (await verifier(keys=keys).verify(sent)).auth is Auth.VERIFIED
@@ -356,11 +356,6 @@ async def test_exactly_the_canonical_ends_of_a_part_are_taken(length: int) -> No
         part = (b"-_" + bytes(last))[-length:] if length else b""
         if b"." not in part:
             assert await is_well_formed(part) == is_canonical(part), part
-
-
-@pytest.mark.parametrize("foreign", [b"++++", b"====", b"\n\n\n\n", b"\xff\xff\xff\xff"])
-async def test_no_other_character_is_skipped(foreign: bytes) -> None:
-    assert not await is_well_formed(b"QUJD" + foreign + b"QUJD")
 
 
 def is_canonical(part: bytes) -> bool:
