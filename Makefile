@@ -28,11 +28,13 @@ example-report: .venv/test.stamp ## Report the logouts in docs/sample.jsonl.gz (
 test: .venv/test.stamp ## Run the tests, below 3 minutes on 2 cores (ARGS="-k logout" runs some)
 	@$(BIN)/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
 
-test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then the quick fault tests
+test-all: .venv/test.stamp ## Run the slow tests too, with full branch coverage demanded, then browser and quick fault tests
 	@$(BIN)/python -m coverage erase
 	@HYPOTHESIS_PROFILE=full $(BIN)/python -m coverage run $(PYTEST) -m 'not fault and not browser'
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
+	@$(MAKE) --no-print-directory test-browser || { echo 'once more what failed, without the rest beside it:'; \
+		$(MAKE) --no-print-directory test-browser ARGS=--last-failed; }
 	@$(BIN)/python -m pytest -m 'fault and not slow'
 
 test-oldest: .venv-oldest/stamp ## Run `make test` with the oldest dependencies that pyproject.toml allows
@@ -41,7 +43,7 @@ test-oldest: .venv-oldest/stamp ## Run `make test` with the oldest dependencies 
 test-newest: .venv-newest/stamp ## Run `make test` with the newest dependencies that pyproject.toml allows
 	@.venv-newest/bin/python $(PYTEST) -m 'not fault and not slow and not browser' $(ARGS)
 
-test-browser: .venv/test.stamp ## Run the Next.js example in Chromium, about 7 minutes (needs node, npm and chromium)
+test-browser: .venv/test.stamp ## Run the Next.js example in Chromium, about 6 minutes (needs node, npm and chromium)
 	@$(BIN)/python -m pytest -m browser -rs $(ARGS)
 
 example: .venv/test.stamp ## Start the Next.js example with the service and a stand-in for Clerk (needs node and npm)
