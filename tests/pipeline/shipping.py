@@ -67,15 +67,15 @@ class Killable:
 
 
 class SyslogNg(Killable):
-    """Debian's syslog-ng with our configuration, over a directory of event files.
+    """Debian's syslog-ng with our configuration, over a directory of event files; what is its own lies beside that.
 
     Args:
         brokers: Kafka's.
         event_logs: where the event files are.
-        own: for its buffer, its positions and its control socket.
     """
 
-    def __init__(self, brokers: str, event_logs: Path, own: Path) -> None:
+    def __init__(self, brokers: str, event_logs: Path) -> None:
+        own = event_logs.with_name("syslog-ng")
         own.mkdir(exist_ok=True)
         changes = {"kafka": brokers, "event-log-directory": str(event_logs), "buffer-directory": str(own)}
         text = CONFIGURATION.read_text("utf-8")

@@ -43,7 +43,7 @@ def test_every_event_arrives_over_kills_rotation_and_a_torn_line(tmp_path_factor
     with (
         kafka() as brokers,
         serve(settings=settings) as service,
-        SyslogNg(brokers, logs, directory / "syslog-ng") as shipper,
+        SyslogNg(brokers, logs) as shipper,
         ConsumerProcess(brokers, directory / "warehouse") as consuming,
         ThreadPoolExecutor(1) as thread,
     ):

@@ -25,16 +25,11 @@ OLD = "events-20261127-1795755226.jsonl"
 
 
 @pytest.fixture
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not ``tmp_path``, whose event files must be whole."""
-    directory = tmp_path_factory.mktemp("pipeline")
-    (directory / "logs").mkdir()
-    return directory
-
-
-@pytest.fixture
-def logs(directory: Path) -> Path:
-    return directory / "logs"
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Not in ``tmp_path``, whose event files must be whole."""
+    logs = tmp_path_factory.mktemp("pipeline") / "logs"
+    logs.mkdir()
+    return logs
 
 
 @pytest.fixture
@@ -43,17 +38,17 @@ def brokers() -> Iterator[str]:
         yield brokers
 
 
-def test_each_line_is_a_value_byte_for_byte(brokers: str, directory: Path, logs: Path) -> None:
+def test_each_line_is_a_value_byte_for_byte(brokers: str, logs: Path) -> None:
     (logs / "events.jsonl").write_bytes(b"".join(line + b"\n" for line in LINES))
-    with SyslogNg(brokers, logs, directory / "syslog-ng"):
+    with SyslogNg(brokers, logs):
         wait_until(lambda: len(values(brokers)) >= len(LINES), "delivery")
     assert sorted(values(brokers)) == sorted(LINES)
 
 
-def test_a_renamed_file_is_read_to_its_end(brokers: str, directory: Path, logs: Path) -> None:
+def test_a_renamed_file_is_read_to_its_end(brokers: str, logs: Path) -> None:
     event_log = logs / "events.jsonl"
     event_log.write_bytes(b"1\n")
-    with SyslogNg(brokers, logs, directory / "syslog-ng") as shipper, event_log.open("ab") as still_open:
+    with SyslogNg(brokers, logs) as shipper, event_log.open("ab") as still_open:
         wait_until(lambda: b"1" in values(brokers), "delivery")
         assert rotate(logs, shipper).returncode == 0
         still_open.write(b"2\n")  # whoever had it open may not have noticed
@@ -62,18 +57,18 @@ def test_a_renamed_file_is_read_to_its_end(brokers: str, directory: Path, logs: 
         wait_until(lambda: {*values(brokers)} == {b"1", b"2", b"3"}, "delivery")
 
 
-def test_what_was_read_and_not_taken_survives_a_kill(brokers: str, directory: Path, logs: Path) -> None:
+def test_what_was_read_and_not_taken_survives_a_kill(brokers: str, logs: Path) -> None:
     (logs / "events.jsonl").write_bytes(b"1\n2\n3\n")
-    with SyslogNg(NOBODY, logs, directory / "syslog-ng") as shipper:
+    with SyslogNg(NOBODY, logs) as shipper:
         wait_until(lambda: shipper.has_read(3), "reading")
-    with SyslogNg(brokers, logs, directory / "syslog-ng"):
+    with SyslogNg(brokers, logs):
         wait_until(lambda: {*values(brokers)} == {b"1", b"2", b"3"}, "delivery")
 
 
-def test_logrotate_compresses_what_was_rotated_before(brokers: str, directory: Path, logs: Path) -> None:
+def test_logrotate_compresses_what_was_rotated_before(brokers: str, logs: Path) -> None:
     (logs / OLD).write_bytes(b"0\n")
     (logs / "events.jsonl").write_bytes(b"1\n")
-    with SyslogNg(brokers, logs, directory / "syslog-ng") as shipper:
+    with SyslogNg(brokers, logs) as shipper:
         wait_until(lambda: {*values(brokers)} == {b"0", b"1"}, "delivery")
         assert rotate(logs, shipper).stderr == ""
         old, renamed = sorted(logs.iterdir())
@@ -83,10 +78,10 @@ def test_logrotate_compresses_what_was_rotated_before(brokers: str, directory: P
 
 
 @pytest.mark.parametrize("runs", [True, False], ids=["lines wait", "syslog-ng does not run"])
-def test_logrotate_leaves_all_as_it_is_until_all_is_shipped(directory: Path, logs: Path, *, runs: bool) -> None:
+def test_logrotate_leaves_all_as_it_is_until_all_is_shipped(logs: Path, *, runs: bool) -> None:
     (logs / "events.jsonl").write_bytes(b"1\n")
     (logs / OLD).touch()
-    with SyslogNg(NOBODY, logs, directory / "syslog-ng") as shipper:
+    with SyslogNg(NOBODY, logs) as shipper:
         wait_until(lambda: shipper.has_read(1), "reading")
         if not runs:
             shipper.kill()
@@ -94,7 +89,7 @@ def test_logrotate_leaves_all_as_it_is_until_all_is_shipped(directory: Path, log
     assert {path.name for path in logs.iterdir()} == {OLD, "events.jsonl"}
 
 
-def test_logrotate_has_nothing_to_do_without_a_file(directory: Path, logs: Path) -> None:
-    with SyslogNg(NOBODY, logs, directory / "syslog-ng") as shipper:
+def test_logrotate_has_nothing_to_do_without_a_file(logs: Path) -> None:
+    with SyslogNg(NOBODY, logs) as shipper:
         done = rotate(logs, shipper)
     assert (done.returncode, done.stderr) == (0, "")
