@@ -286,9 +286,7 @@ async def test_a_replayed_token_writes_at_most_burst_and_t_lines(
     assert {answer["event_id"] for answer in suppressed} == {summary["event_id"]}
 
 
-async def test_sessions_have_their_own_lines_and_are_signed_out_without(
-    open_client: OpenClient, events: EventFile
-) -> None:
+async def test_each_session_has_its_lines_and_is_signed_out_without(open_client: OpenClient, events: EventFile) -> None:
     async with open_client(flood_per_session=1, flood_per_second=1) as client:
         for number in range(50):
             sent = bearer(token(claims(sid=f"sess_{number}")))

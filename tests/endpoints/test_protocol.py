@@ -435,7 +435,7 @@ def test_connections_leave_some_open_files_to_the_service(running: Running, monk
         assert one_answer(first) == b"/2"
 
 
-def test_lost_connections_are_freed_without_the_garbage_collector(running: Running) -> None:
+def test_lost_connections_are_freed_without_garbage_collection(running: Running) -> None:
     """Both those that end in order and those that are reset."""
     gc.disable()
     try:

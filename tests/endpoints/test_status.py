@@ -98,7 +98,7 @@ async def test_while_the_first_fetch_hangs_it_is_not_ready(
     assert (response.status_code, response.json()["keys"]) == (503, "not fetched yet")
 
 
-async def test_with_a_broken_event_log_it_is_ready_and_says_how_much_waits(open_client: OpenClient) -> None:
+async def test_with_a_broken_event_log_it_is_ready_and_says_so(open_client: OpenClient) -> None:
     async with open_client(event_log="/dev/full") as client:
         await client.delete(SESSION)
         response = await client.get("/readyz")
