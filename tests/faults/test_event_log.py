@@ -102,7 +102,8 @@ def test_events_of_a_full_disk_wait_in_the_spool_for_room(tmp_path: Path, figure
         ids = first_of_each(lines_of(event_log, torn=1))
         assert list(spool.iterdir()) == []
     assert ids[:2000] == sorted(full.recorded)
-    assert ids[2000:] == sorted(after.recorded)
+    # All of them, also one that a busy machine wrote too late for its answer.
+    assert ids[2000:] == sorted(answer.event_id or "" for answer in after.answers)
     figure("delivered after there was room again", took, "s", bound=RETURN)
 
 
