@@ -181,3 +181,10 @@ def test_a_window_without_logouts_is_a_report_of_nothing(event: Path, run: Run, 
         "calls_missing_share": None,
         "webhooks_missing_share": None,
     }
+
+
+def test_a_terminal_sees_how_far_it_is(planned: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    result = run("--json", *[planned] * 3)
+    assert "reading" in result.stderr
+    assert json.loads(result.stdout)["report_version"] == 1
