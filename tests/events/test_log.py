@@ -18,6 +18,7 @@ from service.events.log import MAX_WAITING, MIN_WRITE_TIME, CallThread, EventLog
 from service.events.outputs import MAX_LINE, LogFile, Output
 from service.events.spool import Spool
 from service.telemetry.metrics import Metrics
+from tests.support.disks import fill, small_disk
 from tests.support.outputs import FakeOutput, HangingOutput, Pipe
 from tests.support.processes import TIMEOUT
 from tests.support.spools import FaultySpool, claims, leave, line, numbered, open_files
@@ -600,3 +601,70 @@ async def test_asyncio_complains_of_no_error_that_nobody_hears() -> None:
     gc.collect()
     assert complaints == []
     thread.stop()
+
+
+async def test_a_full_disk_costs_a_follower_one_torn_line_and_no_event(open_log: Open, tmp_path: Path) -> None:
+    """``tail -F`` reads a file that has shrunk again from its start."""
+    seen_path, said_path = tmp_path / "seen", tmp_path / "said"
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with small_disk(disk), seen_path.open("wb") as seen_file, said_path.open("wb") as said_file:
+        path = disk / "events.log"
+        log = await open_log(LogFile(str(path), "a file"), late=TIMEOUT, retry=0.01)
+        follower = await asyncio.create_subprocess_exec(
+            "tail", "-n", "+1", "-s", "0.01", "-F", str(path), stdout=seen_file, stderr=said_file
+        )
+        try:
+            ballast = fill(disk)
+            os.truncate(ballast, ballast.stat().st_size - 100_000)
+            lines = numbered(200, length=1000)
+            for start in range(0, 200, 50):
+                assert all(await append(log, *lines[start : start + 50]))
+            await until(lambda: seen_path.stat().st_size == path.stat().st_size > 0)
+            assert log.counted("spool_bytes")
+            assert "No space left on device" in (log.output_problem or "")
+            ballast.unlink()
+            await until(lambda: log.counted("spool_bytes") == 0)
+            await until(lambda: seen_path.read_bytes().endswith(lines[-1]))
+        finally:
+            follower.kill()
+            await follower.wait()
+    assert said_path.read_bytes() == b"", "it would say that the file was truncated"
+    seen = seen_path.read_bytes().splitlines(keepends=True)
+    torn = [one for one in seen if one not in lines]
+    assert len(torn) == 1
+    assert lines[seen.index(torn[0])].startswith(torn[0].rstrip(b"\n")), "the event that was torn"
+    seen.remove(torn[0])
+    assert seen == lines, "comes again whole, in its place"
+    assert (log.lost, log.output_problem) == (0, None)
+
+
+async def test_what_neither_takes_of_a_late_write_is_lost_and_counted(
+    open_log: Open, hanging: HangingOutput, spool: FaultySpool
+) -> None:
+    spool.refuses = FULL
+    log = await open_log(hanging, answer=ANSWER)
+    assert await append(log, line(1)) == [False]
+    assert await append(log, line(2), line(3)) == [False, False]
+    assert log.lost == 2
+    hanging.let_go()
+    await until(lambda: hanging.content)
+    assert (hanging.content, log.lost) == (line(1), 2)
+
+
+async def test_when_both_hang_everybody_is_answered(open_log: Open, hanging: HangingOutput, spool: FaultySpool) -> None:
+    loop = asyncio.get_running_loop()
+    log = await open_log(hanging, answer=ANSWER)
+    spool.hang()
+    taken = []
+    for number in range(5):
+        started = loop.time()
+        taken.append(log.append(line(number)))
+        await asyncio.sleep(0.01)
+    assert await asyncio.gather(*taken) == [False] * 5
+    assert loop.time() - started < SOON
+    hanging.let_go()
+    spool.let_go()
+    await until(lambda: len(first_occurrences(hanging.content)) == 5)
+    assert first_occurrences(hanging.content) == numbered(5)
+    assert log.lost == 0
