@@ -94,7 +94,9 @@ def _api_url(value: str) -> str:
     value = value.rstrip("/")
     match = _ORIGIN.fullmatch(value)
     if match is None or match["scheme"] not in {"http", "https"} or int(match["port"] or 0) > MAX_PORT:
-        raise ValueError("must be https://host in lower case, without a path (the service adds /v1), a user name or a password")
+        raise ValueError(
+            "must be https://host in lower case, without a path (the service adds /v1), a user name or a password"
+        )
     if match["scheme"] == "http" and not _LOOPBACK.fullmatch(match["host"]):
         raise ValueError("must be https, because the secret key is sent there (http for loopback addresses only)")
     return value
