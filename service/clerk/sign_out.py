@@ -39,8 +39,6 @@ class StopReason(StrEnum):
     KEY_REJECTED = "clerk-refuses-key"
     TIMEOUT = "clerk-timeout"
     """The deadline has passed, or the service is stopping."""
-    TOO_MANY_REQUESTS = "too-many-requests"
-    """It did not begin: the user has asked for too many."""
 
 
 @dataclass(frozen=True, slots=True)
