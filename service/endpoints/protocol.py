@@ -37,13 +37,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(None)  # told of an error, uvicorn keeps its timer and all that hangs on it
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was read: a head, or more of one, which wins no time by that, or a piece of a body."""
+        """Parse what was read: a head, or more of one, which wins no time by that, or more of a body, which does."""
         if not self._unparsed:
             self._deadline = self.loop.time() + CLIENT_TIMEOUT
         self._unparsed += len(data)
         super().data_received(data)
         if self._unparsed > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response("")
+        if self._in_body:
+            self._deadline = self.loop.time() + CLIENT_TIMEOUT
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads it, uvicorn gives None
         """Answer a client that sends no more, and close."""

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from service.clerk.errors import WebhookRefusedError
 from service.clerk.webhook import Delivery, EndedSession, read_delivery
 from service.endpoints.state import RequestState, record_and_revoke
-from service.events.request import RequestHead
+from service.events.request import NONE, RequestHead
 from service.events.types import SessionEnded, now, timestamp_of
 
 logger = logging.getLogger("service.webhook")
@@ -60,7 +60,10 @@ async def _read(request: Request, state: RequestState) -> tuple[Delivery, EndedS
     reader, headers = state["webhook_reader"], state["head"].headers
     if reader is None:
         raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
-    if int(headers.get(b"content-length", (b"0",))[0]) > MAX_BODY:
+    length = headers.get(b"content-length", NONE)[0].lstrip(
+        b"0"
+    )  # the parser takes any number of zeros, int() does not
+    if int(length or b"0") > MAX_BODY:
         raise HTTPException(413, TOO_LARGE)
     try:
         delivery = read_delivery(headers)

@@ -13,8 +13,8 @@ class InheritedDescriptor:
     """A descriptor that somebody else opened, such as standard output, for writing.
 
     ``O_NONBLOCK`` on it would be seen by every process that shares it. So it is opened anew where the system allows it
-    (pipes, terminals); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe or file of another user, no
-    /proc) is polled before each write, which is good for one writer.
+    (pipes, terminals); a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, no /proc) is
+    polled before each write, which is good for one writer. A file is not: opened anew it would have another position.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -22,9 +22,13 @@ class InheritedDescriptor:
         """Whether a write may wait after all."""
         self._socket: socket.socket | None = None
         self._poll: select.poll | None = None
-        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(kind):
             self._socket = socket.socket(fileno=os.dup(descriptor))
             self._fd = self._socket.fileno()
+            return
+        if stat.S_ISREG(kind):
+            self._fd, self.may_block = os.dup(descriptor), True
             return
         try:
             self._fd = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)

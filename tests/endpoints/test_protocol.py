@@ -373,6 +373,21 @@ def test_a_body_and_an_answer_may_take_their_time(impatient: Running) -> None:
         assert one_answer(connection) == b"/2"
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([b"POST /body HTTP/1.1\r\n", b"Host: a\r\nContent-Length: 1\r\n\r\n", b"a"], id="head in two"),
+        pytest.param([b"POST /body HTTP/1.1\r\nHost: a\r\n" + CHUNKED, b"1\r\n", b"a\r\n", b"0\r\n\r\n"], id="chunks"),
+    ],
+)
+def test_silence_in_a_body_counts_from_what_came_last(impatient: Running, pieces: list[bytes]) -> None:
+    with impatient.connect() as connection:
+        for piece in pieces:
+            time.sleep(0.6 * SOON)
+            connection.sendall(piece)
+        assert one_answer(connection) == b"a"
+
+
 @pytest.mark.parametrize("close", [b"\r\n", CLOSE], ids=["kept alive", "last request"])
 def test_a_client_that_does_not_take_its_answer_is_cut(impatient: Running, close: bytes) -> None:
     with socket.socket() as connection:

@@ -19,7 +19,6 @@ from pydantic import SecretStr, ValidationError
 from service.events.outputs import MAX_FILE_WRITE, MAX_LINE, LogFile, Output, Stream, open_output
 from service.settings import Settings
 from service.telemetry.nonblocking import ATOMIC_WRITE
-from tests.support.disks import refuse
 from tests.support.spools import line, numbered, open_files
 
 
@@ -164,11 +163,21 @@ def test_a_redirected_stdout_is_shared_with_the_whole_script(path: Path, mode: s
     assert path.with_suffix(".1").read_bytes() == b"before\nline\nafter\nline\n"
 
 
-def test_a_redirected_stdout_that_we_may_not_open_is_written_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell of another user has opened it for us."""
+@pytest.mark.parametrize("refused", [os.O_RDONLY, os.O_RDWR], ids=["at all", "for reading"])
+def test_a_redirected_stdout_that_we_may_not_open_is_written_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """A shell of another user has opened it for us, or it may only be written to."""
+    really_open = os.open
+
+    def open_if_allowed(name: str, flags: int, mode: int = 0o777) -> int:
+        if flags & refused == refused:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really_open(name, flags, mode)
+
     with path.open("wb", buffering=0) as script, as_standard_output(script.fileno()):
         script.write(b"before\n")
-        monkeypatch.setattr(os, "open", refuse(errno.EACCES))
+        monkeypatch.setattr(os, "open", open_if_allowed)
         output = open_output("-")
         monkeypatch.undo()
         assert output.may_block
