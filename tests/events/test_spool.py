@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uuid_utils
 
+from service.endpoints.protocol import RESERVED_FILES
 from service.events.outputs import MAX_LINE
 from service.events.spool import MAX_ADOPTED, SEGMENT_BYTES, Spool
 from tests.events.conftest import OpenSpool
@@ -359,6 +360,7 @@ def test_a_disk_that_the_spool_has_filled_becomes_free_again(directory: Path) ->
 
 def test_of_very_much_that_was_left_a_look_takes_over_a_part(open_spool: OpenSpool, directory: Path) -> None:
     """So that it takes neither all open files nor the time of new lines."""
+    assert MAX_ADOPTED < RESERVED_FILES / 3, "the service has some twenty open without them"
     before = open_files()
     lines = numbered(MAX_ADOPTED + 5)
     for one in lines:
