@@ -233,6 +233,8 @@ class Spool:
             self._end_segment()
             self._adopted.append(left)
             found = [Segment(segment, segment.stat().st_size) for segment in left.segments()]
+            if not found:
+                self._adopted.pop().close()
             self._segments.extend(found)
             if size := sum(segment.size for segment in found):
                 self.size += size
