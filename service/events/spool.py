@@ -22,8 +22,10 @@ logger = logging.getLogger("service.spool")
 
 SEGMENT_BYTES = 1 << 20
 """Bytes after which the next segment begins."""
-MAX_ADOPTED = 100
-"""Directories that a look goes through, and so the most that are held open; lines wait meanwhile."""
+MAX_LOOKED_AT = 100
+"""Directories that a look goes through; lines wait meanwhile."""
+MAX_ADOPTED = 20
+"""Directories that are held open: a part of the files that connections leave (``service.endpoints.protocol``)."""
 FULL = "it holds EVENT_SPOOL_MAX_BYTES"
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -216,7 +218,9 @@ class Spool:
         for done in [adopted for adopted in self._adopted if adopted.path not in waiting]:
             self._adopted.remove(done)
             done.close()
-        for path in islice(directories(self._directory), MAX_ADOPTED):
+        for path in islice(directories(self._directory), MAX_LOOKED_AT):
+            if len(self._adopted) == MAX_ADOPTED:
+                break
             try:
                 left = LockedDirectory.lock(path)
             except OSError as error:
@@ -229,6 +233,8 @@ class Spool:
             self._end_segment()
             self._adopted.append(left)
             found = [Segment(segment, segment.stat().st_size) for segment in left.segments()]
+            if not found:
+                self._adopted.pop().close()
             self._segments.extend(found)
             if size := sum(segment.size for segment in found):
                 self.size += size

@@ -89,8 +89,8 @@ def narrow(connection: duckdb.DuckDBPyConnection, window: Window) -> None:
     connection.execute(f"SET TimeZone = {_quoted(window.timezone)}")
     condition = "true"
     if window.since or window.until:
-        touched = f"({window.where('timestamp')}) OR ({window.where('ended_at')})"
-        connection.execute(f"CREATE TABLE touched AS FROM all_events SELECT DISTINCT session_id WHERE {touched}")
+        touched = f"(({window.where('timestamp')}) OR ({window.where('ended_at')}))"
+        _collect(connection, "touched", "FROM events SELECT DISTINCT session_id", by="session_id", condition=touched)
         condition = "session_id IN (FROM touched)"
     connection.execute(sql("sessions"))
     within = "FROM sessions WHERE " + window.where("logged_out_at")
