@@ -43,7 +43,7 @@ _ORIGIN = re.compile(
 _LOOPBACK = re.compile(r"localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\]")
 _HOST = r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])"
 _REVOCATIONS_URL = re.compile(
-    rf"memory://|(?=[!-~]+\Z)(unix:///[^?#]+|rediss?://([^@/?#]*@)?{_HOST}(:[1-9][0-9]{{0,4}})?(/[0-9]{{0,9}})?)"
+    rf"memory://|(?=[!-~]+\Z)(unix:///[^?#]+|rediss?://([^@/?#]*@)?{_HOST}(:(?P<port>[1-9][0-9]{{0,4}}))?(/[0-9]{{0,9}})?)"
     r"(\?(?P<options>[^#]*))?"
 )
 _ISSUER = re.compile(r"(?P<origin>https?://[^/]+)(/[A-Za-z0-9._~/-]+)?")
@@ -125,7 +125,7 @@ def _signing_secret(value: SecretStr) -> SecretStr:
 
 def _revocations_url(value: SecretStr) -> SecretStr:
     match = _REVOCATIONS_URL.fullmatch(value.get_secret_value())
-    if match is None:
+    if match is None or int(match["port"] or 0) > MAX_PORT:
         raise ValueError(
             "must be memory://, redis://user:password@host:6379/0 (rediss:// for TLS) or unix:///path?db=0; "
             "percent-encode special characters in the user name and password"

@@ -131,6 +131,7 @@ REFUSED = {
     ("FORWARDED_ALLOW_IPS", "every caller could then choose"): ["*"],
     ("FORWARDED_ALLOW_IPS", "is not an IP address or a network"): ["10.0.0.0/33", "proxy"],
     ("REVOCATIONS_URL", "must be memory://, redis://user:password@host:6379/0"): [
+        "redis://localhost:65536",
         "memory://x",
         "localhost:6379",
         "unix://run/redis.sock",
