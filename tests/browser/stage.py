@@ -213,7 +213,8 @@ class Stage:
         except Exception as error:
             error.add_note("\n".join([*(page.url for page in context.pages), *heard, *errors]))
             raise
-        await context.close()
+        finally:
+            await context.close()
         assert left == []
         # React error 418: `<UserButton>` renders by whether Clerk has loaded, also where that was before the page was
         # hydrated, on a busy machine. React then renders it anew.
@@ -253,7 +254,7 @@ class Stage:
         return session
 
     async def many(
-        self, scenario: Way, tries: int = TRIES, at_once: int = 4, sessions: int = 1, **options: Any
+        self, scenario: Way, tries: int = TRIES, at_once: int = 5, sessions: int = 1, **options: Any
     ) -> list[Session]:
         """Play a scenario so many times, in a few browsers at once; give the sessions."""
         visits: list[Visit] = []
@@ -268,7 +269,9 @@ class Stage:
                     for page in context.pages:
                         await page.close()
 
-        await asyncio.gather(*(again_and_again() for _ in range(min(at_once, tries))))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, tries)):
+                group.create_task(again_and_again())
         return [visit.session for visit in visits]
 
     def sessions(self, visit: Visit) -> list[Session]:

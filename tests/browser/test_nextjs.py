@@ -494,7 +494,7 @@ async def test_sign_out_everywhere_ends_the_session_of_another_browser(stage: St
         assert visit.session.status == "active"
         assert (await stage.event(visit.session, "user_logout_everywhere"))["revoked_sessions"] == 1
 
-    await stage.many(scenario, tries=5, at_once=2)
+    await stage.many(scenario, at_once=3)
 
 
 async def test_a_stale_factor_leads_through_clerks_reverification(stage: Stage) -> None:
