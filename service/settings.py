@@ -9,7 +9,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -43,7 +43,7 @@ _ORIGIN = re.compile(
 _LOOPBACK = re.compile(r"localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\]")
 _HOST = r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])"
 _REVOCATIONS_URL = re.compile(
-    rf"memory://|(?=[!-~]+\Z)(unix:///[^?#]+|rediss?://([^@/?#]*@)?{_HOST}(:(?P<port>[1-9][0-9]{{0,4}}))?(/[0-9]{{0,9}})?)"
+    rf"memory://|(?=[!-~]+\Z)(unix://([^/?#]*@)?/[^?#]+|rediss?://([^/?#]*@)?{_HOST}(:[1-9][0-9]{{0,4}})?(/[0-9]{{0,9}})?)"
     r"(\?(?P<options>[^#]*))?"
 )
 _ISSUER = re.compile(r"(?P<origin>https?://[^/]+)(/[A-Za-z0-9._~/-]+)?")
@@ -124,8 +124,13 @@ def _signing_secret(value: SecretStr) -> SecretStr:
 
 
 def _revocations_url(value: SecretStr) -> SecretStr:
-    match = _REVOCATIONS_URL.fullmatch(value.get_secret_value())
-    if match is None or int(match["port"] or 0) > MAX_PORT:
+    text = value.get_secret_value()
+    try:
+        _ = urlsplit(text).port  # raises where there is no such port, or brackets hold no address
+        match = _REVOCATIONS_URL.fullmatch(text)
+    except ValueError:
+        match = None
+    if match is None:
         raise ValueError(
             "must be memory://, redis://user:password@host:6379/0 (rediss:// for TLS) or unix:///path?db=0; "
             "percent-encode special characters in the user name and password"

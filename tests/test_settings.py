@@ -66,6 +66,8 @@ GOOD: dict[str, dict[str, object]] = {
             "rediss://user:p%40ss@redis.internal",
             "rediss://:password@redis.internal/1?ssl_ca_certs=/etc/ssl/redis.pem&ssl_certfile=c.pem",
             "unix:///run/redis.sock?db=3&password=p%40ss",
+            "unix://user:p@ss@/run/redis.sock",
+            "redis://user:p@ss@localhost",
         )
     },
 }
@@ -138,6 +140,9 @@ REFUSED = {
         "redis://:6379",
         "redis://localhost:port",
         "redis://localhost:0",
+        "redis://localhost:65536",
+        "redis://[1.2.3.4]",
+        "redis://user:pa[ss@localhost",
         "redis://localhost/zero",
         "redis://localhost/0#1",
         "redis://:pa/ss@localhost",

@@ -115,6 +115,8 @@ class Verifier:
 
     def _likelihood(self, token: bytes) -> tuple[int, float]:
         """Look into a token without verifying it; the larger, the likelier it is a good one."""
+        if len(token) > MAX_TOKEN_BYTES:
+            return 0, 0
         try:
             header, payload, _ = token.split(b".", 3)
             kid, _ = _checked_header(header)

@@ -147,6 +147,8 @@ class RedisStore(MemoryStore):
 
     async def _look(self) -> None:
         try:
+            if self.problem is not None:
+                await self._redis.resolve()
             if is_lost := await self._redis.probe():
                 self._set_problem(LOST)
                 self._complete_at = self._clock() + self._refill
@@ -157,15 +159,22 @@ class RedisStore(MemoryStore):
                 self._redis.has_new_connection = False
                 self._unsynced.update(self._signed_out.keys())
                 self._set_warning(await self._redis.eviction_problem())
-            while session_ids := list(self._unsynced):
-                entries = ((session_id, self._signed_out.get(session_id)) for session_id in session_ids)
-                waiting = [Entry(session_id, *entry) for session_id, entry in entries if entry is not None]
-                await self._redis.put([waiting])
-                self._unsynced.difference_update(session_ids)
+            while self._unsynced:
+                await self._sync()
             self._set_problem(LOST if self._clock() < self._complete_at else None)
         except RevocationsUnavailableError as error:
             self._set_problem(str(error))
             await self._redis.disconnect()
+
+    async def _sync(self) -> None:
+        # Taken out before, so that one of them that is signed out again meanwhile is brought again.
+        session_ids, self._unsynced = self._unsynced, set()
+        try:
+            entries = ((session_id, self._signed_out.get(session_id)) for session_id in session_ids)
+            await self._redis.put([[Entry(session_id, *entry) for session_id, entry in entries if entry is not None]])
+        except BaseException:
+            self._unsynced |= session_ids
+            raise
 
     def _set_problem(self, problem: str | None) -> None:
         self.problem = problem

@@ -19,6 +19,10 @@ class Refusal:
     """The same in words."""
     retry_after: int | None = None
 
+    def __str__(self) -> str:
+        """Give the code: what Starlette answers with where nobody handles a ``SessionBackend``'s error."""
+        return self.reason
+
     def response(self) -> Response:
         """Give the answer: JSON with the reason, and the header that belongs to its status."""
         headers = {"Cache-Control": "no-store"}

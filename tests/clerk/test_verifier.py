@@ -326,6 +326,12 @@ async def test_ours_is_found_behind_other_applications_cookies() -> None:
     assert keys.asked == []
 
 
+async def test_none_that_is_too_large_takes_the_place_of_a_good_one() -> None:
+    large = [session_token(exp=NOW + 600, fill="x" * MAX_TOKEN_BYTES, n=number) for number in range(4)]
+    sent = [text.encode() for text in (*large, session_token())]
+    assert (await verifier(keys=FakeKeys(has_key=True)).verify(sent)).auth is Auth.VERIFIED
+
+
 async def test_of_our_own_the_one_that_ends_last_is_verified_first() -> None:
     ends = [NOW - 60, NOW + 10, NOW - 600, NOW + 50, NOW + 30, NOW - 5, NOW + 1]
     odd = [session_token(exp="later"), session_token(exp=True), session_token(exp=None), session_token(exp=[1])]

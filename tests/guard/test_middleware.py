@@ -129,6 +129,12 @@ async def test_who_sends_no_token_is_refused_or_nobody() -> None:
         assert (await client.get("/member")).status_code == 401
 
 
+async def test_without_a_handler_the_backend_still_says_why() -> None:
+    authentication = Middleware(AuthenticationMiddleware, backend=SessionBackend(Parts().check))
+    async with client_of(Starlette(middleware=[authentication])) as client:
+        assert (await client.get("/", headers=bearer("garbage"))).text == "token-invalid"
+
+
 @EITHER
 async def test_a_session_with_open_tasks_passes_where_it_is_allowed(build: Build) -> None:
     async with client_of(build(Parts(), allow_pending=True)) as client:

@@ -89,6 +89,21 @@ async def test_a_name_that_cannot_be_resolved_is_told() -> None:
         assert store.problem == "Redis: its host name cannot be resolved"
 
 
+async def test_a_resolver_that_hangs_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lookup holds a thread until it ends: the end of the process waits for it, and so does Clerk's name."""
+    lookups: list[object] = []
+
+    async def getaddrinfo(*host_and_port: object, **_: int) -> object:
+        lookups.append(host_and_port)
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with opened("redis://redis.internal:6379/0") as store:
+        await asyncio.sleep(0.8)  # a second look comes by
+        assert store.problem == "Redis: its host name could not be resolved in time"
+    assert lookups == [("redis.internal", None)]
+
+
 async def test_the_name_may_lead_to_another_server_later(
     redis: RedisServer, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from service.revocations.batcher import cancel
-from service.revocations.redis_commands import LOST, MARKER, REPORTED, REVOKED, RedisCommands
+from service.revocations.redis_commands import LOST, MARKER, REPORTED, REVOKED, Entry, RedisCommands
 from service.revocations.redis_store import RedisStore
 from service.revocations.revocation_list import RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
@@ -104,6 +104,25 @@ async def test_one_lost_answer_is_no_outage(
         await until_known(redis, REVOKED + "sess_1")
         await until_up(store)
     assert said(caplog) == lines
+
+
+async def test_one_signed_out_again_during_a_look_is_brought_again(
+    redis: RedisServer, flaky: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(flaky) as store:
+
+        async def put(batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
+            monkeypatch.undo()
+            flaky.lost_puts = 1
+            with pytest.raises(RevocationsUnavailableError):
+                await store.add(["sess_1"], at=AT - 9, seconds=600)
+            return await flaky.put(batches)
+
+        monkeypatch.setattr(flaky, "put", put)  # for the look
+        flaky.lost_puts = 1
+        await fails_to_add(store, "sess_1")
+        await until(lambda: redis.left(REVOKED + "sess_1") > 75)
+        assert redis.do("GET", REVOKED + "sess_1").endswith(str(AT - 9))
 
 
 async def test_what_a_caller_gave_up_is_brought_by_a_look(own_redis: RedisServer) -> None:
