@@ -7,7 +7,7 @@ import resource
 from http import HTTPStatus
 
 from starlette.responses import JSONResponse
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 65_536  # bytes of a request line with its headers, of the trailers, or between two pieces of a body
 MAX_FIELDS = 256  # of a head
@@ -90,8 +90,9 @@ class HttpProtocol(HttpToolsProtocol):
         if not (self._in_body and self.cycle.response_started):
             status = HTTPStatus(431 if self._unparsed > MAX_HEAD or len(self.headers or ()) > MAX_FIELDS else 400)
             answer = JSONResponse({"success": False, "message": status.phrase}, status, {"Connection": "close"})
+            line = b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
             fields = [b"%s: %s\r\n" % field for field in self.server_state.default_headers + answer.raw_headers]
-            self.transport.write(b"".join([STATUS_LINE[status], *fields, b"\r\n", answer.body]))
+            self.transport.write(b"".join([line, *fields, b"\r\n", answer.body]))
         if self._in_body:
             self.cycle.disconnected = True  # there is no second answer
         self.transport.close()

@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn
 
+from service.events.call_thread import CallThread
 from service.events.outputs import MAX_LINE, Output
 from service.events.spool import Spool
 from service.events.types import now
@@ -29,58 +28,6 @@ POLL = 0.005
 """Seconds between two looks, at shutdown, whether there is still something to write."""
 CLOSE_TIMEOUT = 0.25
 """Seconds to wait for a disk at shutdown."""
-
-T = TypeVar("T")
-Then = Callable[[Any, Exception | None], object]
-
-
-class CallThread:
-    """Makes calls one after the other, in the order in which they were asked for.
-
-    A daemon thread: one that hangs in a system call on a sick disk must not keep the process from ending.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._calls: SimpleQueue[tuple[Then, Callable[..., object], tuple[object, ...]] | None] = SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
-
-    def submit(self, then: Then, function: Callable[..., object], *arguments: object) -> None:
-        """Have a function called, and ``then`` with its result or its error in the event loop: one hop, not two."""
-        self._calls.put((then, function, arguments))
-
-    def run(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        """Have a function called; what it returns or raises comes as a future."""
-        future: asyncio.Future[T] = self._loop.create_future()
-        self.submit(partial(_settle, future), function, *arguments)
-        return future
-
-    def stop(self) -> None:
-        """Let the thread end after the calls that it was given."""
-        self._calls.put(None)
-
-    def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            then, function, arguments = call
-            result, problem = None, None
-            try:
-                result = function(*arguments)
-            except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever asked
-                problem = error
-            try:
-                self._loop.call_soon_threadsafe(then, result, problem)
-            except RuntimeError:
-                return  # the event loop is closed, nobody waits any more
-
-
-def _settle(future: asyncio.Future[Any], result: object, problem: Exception | None) -> None:
-    if future.done():
-        return  # cancelled, together with whoever waited
-    if problem is None:
-        future.set_result(result)
-    else:
-        future.set_exception(problem)
-        future.exception()  # whoever asked may have been cancelled; that is no reason for asyncio to complain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +196,7 @@ class EventLog:
         late_at = max(lines[0].deadline - self._timeouts.answer + self._timeouts.output, now + MIN_WRITE_TIME)
         if self._output.may_block:
             self._timer = self._loop.call_at(late_at, self._loop.call_soon, self._write_is_late, lines)
-        self._output_thread.submit(partial(self._written, lines), self._output.write, data, late_at - now)
+        self._output_thread.submit((partial(self._written, lines), self._output.write, (data, late_at - now)))
 
     def _written(self, lines: list[Line], taken: int | None, error: Exception | None) -> None:
         """A write to the output has come back. ``lines`` loses those that were taken."""
@@ -306,7 +253,7 @@ class EventLog:
     def _write_to_spool(self, lines: list[Line]) -> None:
         self._batch = lines
         data = b"".join([line.data for line in lines])
-        self._spool_thread.submit(partial(self._spooled, lines, len(lines)), self._spool.append, data)
+        self._spool_thread.submit((partial(self._spooled, lines, len(lines)), self._spool.append, (data,)))
 
     def _spooled(self, lines: list[Line], count: int, _: object, error: Exception | None) -> None:
         """The spool has taken all of a batch, or none. A late write may have taken the first of them meanwhile."""

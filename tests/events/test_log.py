@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from service.events.log import MAX_WAITING, MIN_WRITE_TIME, CallThread, EventLog, Timeouts
+from service.events.call_thread import CallThread
+from service.events.log import MAX_WAITING, MIN_WRITE_TIME, EventLog, Timeouts
 from service.events.outputs import MAX_LINE, LogFile, Output
 from service.events.spool import Spool
 from service.telemetry.metrics import Metrics
