@@ -63,18 +63,18 @@ class RedisStore(MemoryStore):
         refill: float = REFILL,
         timeout: float = REVOCATIONS_TIMEOUT,
         max_sessions: int = MAX_SESSIONS,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(metrics, max_sessions=max_sessions, clock=clock, wall_clock=wall_clock)
+        super().__init__(metrics, max_sessions=max_sessions, clock=clock)
         self.problem = "Redis: not connected yet"
         self._redis = redis
         self._refill = refill
         self._timeout = timeout
-        self._clock = clock
+        self._monotonic = monotonic
         self._unsynced: set[str] = set()
         self._complete_at = -math.inf
-        """The clock's time from which the list is believed to be complete."""
+        """The monotonic time from which the list is believed to be complete."""
         self._down_since: float | None = None
         self._look_now = asyncio.Event()
         self._looking: list[asyncio.Task[None]] = []
@@ -151,7 +151,7 @@ class RedisStore(MemoryStore):
                 await self._redis.resolve()
             if is_lost := await self._redis.probe():
                 self._set_problem(LOST)
-                self._complete_at = self._clock() + self._refill
+                self._complete_at = self._monotonic() + self._refill
             if self.problem is not None:
                 # Connections for the first requests, which could not wait for TLS and AUTH over a long way.
                 await asyncio.gather(*(self._redis.find([]) for _ in range(MAX_CONNECTIONS)), return_exceptions=True)
@@ -161,7 +161,7 @@ class RedisStore(MemoryStore):
                 self._set_warning(await self._redis.eviction_problem())
             while self._unsynced:
                 await self._sync()
-            self._set_problem(LOST if self._clock() < self._complete_at else None)
+            self._set_problem(LOST if self._monotonic() < self._complete_at else None)
         except RevocationsUnavailableError as error:
             self._set_problem(str(error))
             await self._redis.disconnect()
@@ -180,10 +180,10 @@ class RedisStore(MemoryStore):
         self.problem = problem
         self._metrics.revocations_up.set(problem is None)
         if problem is not None and self._down_since is None:
-            self._down_since = self._clock()
+            self._down_since = self._monotonic()
             logger.error("the revocation list cannot be used. %s", problem)
         elif problem is None and self._down_since is not None:
-            logger.warning("the revocation list can be used again, after %.1f s", self._clock() - self._down_since)
+            logger.warning("the revocation list can be used again, after %.1f s", self._monotonic() - self._down_since)
             self._down_since = None
 
     def _set_warning(self, warning: str | None) -> None:

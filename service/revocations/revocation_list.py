@@ -4,10 +4,10 @@ It is keyed on the session, never on the token: a session has a new token every 
 list covers the minute in which the tokens that Clerk has handed out already would still verify.
 """
 
-import heapq
 import logging
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from service.telemetry.diagnostics import LogThrottle
@@ -22,8 +22,6 @@ LEAST_SECONDS = 75
 MOST_SECONDS = 24 * 3600
 MAX_SESSIONS = 100_000
 """With sessions that are kept for 75 s that is 1,300 logouts per second."""
-MAX_STEPS = 100
-"""Entries that one call looks at to make room: so few that the event loop is never held up."""
 
 
 class RevocationsUnavailableError(Exception):
@@ -38,9 +36,8 @@ class MemoryStore:
 
     Args:
         metrics: count the sessions that are forgotten before their time.
-        max_sessions: how many are kept, and as many claims. Those that end soonest go first.
-        clock: seconds that never go back.
-        wall_clock: seconds that may.
+        max_sessions: how many are kept, and as many claims. Those that came first go first.
+        clock: seconds since 1970.
     """
 
     problem: str | None = None
@@ -53,15 +50,14 @@ class MemoryStore:
         metrics: Metrics | None = None,
         *,
         max_sessions: int = MAX_SESSIONS,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._metrics = metrics or Metrics()
         self._drops = self._metrics.revocations.labels("dropped")
         self._max_sessions = max_sessions
-        self._throttle = LogThrottle(clock=clock)
-        self._signed_out = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock, on_dropped=self._dropped)
-        self._claimed = ExpiringDict(max_sessions, clock=clock, wall_clock=wall_clock)
+        self._throttle = LogThrottle()
+        self._signed_out = ExpiringDict(max_sessions, clock=clock, on_dropped=self._dropped)
+        self._claimed = ExpiringDict(max_sessions, clock=clock)
 
     async def start(self) -> None:
         """Say that it can be used."""
@@ -94,7 +90,7 @@ class MemoryStore:
         self._drops.inc()
         if self._throttle.may_say("full"):
             logger.error(
-                "the revocation list of this process is full (%s sessions): those that end soonest are forgotten "
+                "the revocation list of this process is full (%s sessions): the oldest are forgotten "
                 "before their time, and their tokens pass for the rest of it",
                 f"{self._max_sessions:,}",
             )
@@ -159,68 +155,41 @@ class RevocationList:
 
 
 class ExpiringDict:
-    """Times by key, each kept until an end. When it is full, the entry that ends soonest is dropped to make room.
+    """Times by key, each kept until its end. When there are too many, the one that was put in first is dropped.
 
-    An entry has ended when both clocks say so, or a day after ``clock`` does: where somebody sets the wall clock back,
-    the token that the entry refuses is valid for longer, too.
+    The clock is the wall clock, as for the tokens that an entry refuses: where it is set back, both last longer.
     """
 
     def __init__(
-        self,
-        max_size: int,
-        *,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float] = time.time,
-        on_dropped: Callable[[], object] = lambda: None,
+        self, max_size: int, *, clock: Callable[[], float], on_dropped: Callable[[], object] = lambda: None
     ) -> None:
         self._max_size = max_size
         self._clock = clock
-        self._wall_clock = wall_clock
         self._on_dropped = on_dropped
-        self._entries: dict[str, tuple[float, float, float]] = {}
-        """The time, and the ends by either clock."""
-        self._ends: list[tuple[float, str]] = []
-        """A heap with one end for each key; where the end was moved since, it is set right when it comes up."""
+        self._entries: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """The time, and the end. All are kept for about as long, so those that end soonest are at the front."""
 
     def get(self, key: str) -> tuple[float, float] | None:
         """Give the time, and the seconds that are left, while it lasts."""
-        entry = self._entries.get(key)
-        left = 0.0 if entry is None else self._left(entry, self._clock())
-        return None if entry is None or left <= 0 else (entry[0], left)
+        time, end = self._entries.get(key, (0.0, 0.0))
+        left = end - self._clock()
+        return (time, left) if left > 0 else None
 
     def put(self, key: str, time: float, seconds: float) -> None:
         """Put a time in; one that is there and lasts keeps the earlier time and the later end."""
         now = self._clock()
-        is_full = len(self._entries) >= self._max_size and key not in self._entries
-        if self._ends and (is_full or self._ends[0][0] <= now):
-            self._make_room(is_full=is_full)
-        until, wall_until = now + seconds, self._wall_clock() + seconds
-        before = self._entries.get(key)
-        if before is None:
-            heapq.heappush(self._ends, (until, key))
-        elif self._left(before, now) > 0:
-            time, until, wall_until = min(before[0], time), max(before[1], until), max(before[2], wall_until)
-        self._entries[key] = time, until, wall_until
+        if (before := self.get(key)) is not None:
+            time, seconds = min(before[0], time), max(before[1], seconds)
+        self._entries[key] = time, now + seconds
+        self._entries.move_to_end(key)
+        for _ in range(2):  # one more than came in, so what has ended goes without holding up the event loop
+            first, (_, end) = next(iter(self._entries.items()))
+            if now < end:
+                if len(self._entries) <= self._max_size:
+                    return
+                self._on_dropped()
+            del self._entries[first]
 
     def keys(self) -> list[str]:
         """Give all keys; some of them may have ended."""
         return list(self._entries)
-
-    def _left(self, entry: tuple[float, float, float], now: float) -> float:
-        _, until, wall_until = entry
-        return until - now if now < until else min(until + MOST_SECONDS - now, wall_until - self._wall_clock())
-
-    def _make_room(self, *, is_full: bool) -> None:
-        now = self._clock()
-        for _ in range(MAX_STEPS):
-            if not self._ends or (now < self._ends[0][0] and not (is_full and len(self._entries) >= self._max_size)):
-                return
-            end, key = self._ends[0]
-            ends_at = now + self._left(self._entries[key], now)
-            if ends_at > max(end, now):
-                heapq.heapreplace(self._ends, (ends_at, key))
-                continue
-            heapq.heappop(self._ends)
-            del self._entries[key]
-            if now < end:
-                self._on_dropped()

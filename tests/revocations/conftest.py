@@ -123,10 +123,9 @@ async def sharers(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator
             server.let_pass(seconds)
 
     if request.param == "memory":
-        memory = MemoryStore(clock=clock, wall_clock=clock)
+        memory = MemoryStore(clock=clock)
         yield Sharers(memory, memory, let_pass)
         return
     server: RedisServer = request.getfixturevalue("redis")
-    clocks = {"clock": clock, "wall_clock": clock}
-    async with opened(server.url, **clocks) as store, opened(server.url, **clocks) as other:
+    async with opened(server.url, clock=clock) as store, opened(server.url, clock=clock) as other:
         yield Sharers(store, other, let_pass)

@@ -207,7 +207,7 @@ async def test_a_lost_list_is_noticed_by_the_next_question(
 
 async def test_a_lost_list_is_not_believed_at_once(redis: RedisServer, clock: Clock) -> None:
     """The other processes need time to bring back what they know."""
-    async with opened(redis.url, refill=2, clock=clock) as store:
+    async with opened(redis.url, refill=2, monotonic=clock) as store:
         redis.do("FLUSHALL")
         with pytest.raises(RevocationsUnavailableError):
             await store.find("sess_1")
