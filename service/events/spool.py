@@ -12,7 +12,6 @@ import os
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from service.events.outputs import MAX_LINE, sync_directory
@@ -22,8 +21,6 @@ logger = logging.getLogger("service.spool")
 
 SEGMENT_BYTES = 1 << 20
 """Bytes after which the next segment begins."""
-MAX_LOOKED_AT = 100
-"""Directories that a look goes through; lines wait meanwhile."""
 MAX_ADOPTED = 20
 """Directories that are held open: a part of the files that connections leave (``service.endpoints.protocol``)."""
 FULL = "it holds EVENT_SPOOL_MAX_BYTES"
@@ -212,7 +209,7 @@ class Spool:
         for done in [adopted for adopted in self._adopted if adopted.path not in waiting]:
             self._adopted.remove(done)
             done.close()
-        for path in islice(directories(self._directory), MAX_LOOKED_AT):
+        for path in directories(self._directory):
             if len(self._adopted) == MAX_ADOPTED:
                 break
             try:
