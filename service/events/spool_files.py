@@ -126,13 +126,11 @@ def event_lines(segment: Path, size: int = -1) -> bytes:
 
 
 def _is_event(line: bytes) -> bool:
-    if len(line) > MAX_LINE or not line.startswith(LINE_START) or not line.endswith(b"\n"):
-        return False
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError:
         return False
-    return True
+    return line.startswith(LINE_START) and line.endswith(b"\n") and len(line) <= MAX_LINE
 
 
 def print_waiting(spool: Path, out: BinaryIO, *, drain: bool) -> list[str]:

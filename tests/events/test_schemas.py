@@ -19,6 +19,7 @@ from service.events import types
 from service.events.recorder import Recorder
 from service.events.schemas import asyncapi, schemas
 from service.events.types import Event, UserLogoutSuppressed
+from service.telemetry.metrics import Metrics
 from tests.support.events import told
 from tests.support.lines import MAX_LINE, read_line
 
@@ -75,7 +76,7 @@ def line_of(event: Event) -> bytes:
         lines.append(line)
         return True
 
-    asyncio.run(Recorder(append, "1.2.3").record(event))
+    asyncio.run(Recorder(append, "1.2.3", Metrics()).record(event))
     return lines[0]
 
 
