@@ -267,20 +267,6 @@ def test_a_file_of_another_user_is_written_to_with_a_warning(path: Path, caplog:
     file.close()
 
 
-def test_a_directory_that_is_gone_is_an_error_until_it_is_back(tmp_path: Path) -> None:
-    directory = tmp_path / "log"
-    directory.mkdir()
-    output = open_output(str(directory / "events.log"))
-    (directory / "events.log").unlink()
-    directory.rmdir()
-    with pytest.raises(FileNotFoundError):
-        output.write(b"1\n")
-    directory.mkdir()
-    output.write(b"2\n")
-    assert (directory / "events.log").read_bytes() == b"2\n"
-    output.close()
-
-
 @pytest.mark.parametrize("fsync", [True, False])
 def test_a_line_is_made_durable_where_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch, *, fsync: bool) -> None:
     synced: list[str] = []

@@ -59,16 +59,6 @@ async def test_line_breaks_and_control_characters_are_escaped() -> None:
     assert json.loads(line)["reason"] == words
 
 
-@pytest.mark.parametrize(
-    "words", [pytest.param(object(), id="an object"), pytest.param("\ud800", id="a lone surrogate")]
-)
-async def test_what_is_no_json_is_refused(words: object) -> None:
-    log = Log()
-    with pytest.raises(TypeError):
-        await Recorder(log.append, "1", Metrics()).record(logout(reason=words))
-    assert log.lines == []
-
-
 @pytest.fixture
 def hostile_configuration() -> Iterator[None]:
     """structlog and logging configured by somebody who wants to hear nothing."""
