@@ -49,7 +49,7 @@ test-browser: .venv/test.stamp ## Run the Next.js example in Chromium, about 6 m
 example: .venv/test.stamp ## Start the Next.js example with the service and a stand-in for Clerk (needs node and npm)
 	@exec $(BIN)/python -m tests.browser.example
 
-faults: .venv/test.stamp ## Break everything on purpose, under 20 minutes (ARGS="-k sigkill --repeat 20" runs some, many times)
+faults: .venv/test.stamp ## Break everything on purpose, under 20 minutes (ARGS="-k sigkill" runs some)
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 bench: .venv/test.stamp ## Measure against other stacks with wrk and node, 25 minutes, into tests/benchmarks/RESULTS.md

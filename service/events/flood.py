@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from ipaddress import IPv6Address
 
 from service.events.request import Address
@@ -105,9 +106,8 @@ class FloodControl:
         self._seconds = window
         self._open: UserLogoutSuppressed | None = None
         """The summary that counts calls now, from the first of them on."""
-        self._over: UserLogoutSuppressed | None = None
-        """The one that is to be written."""
         self._writer: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     def admits(self, session_id: str | None, address: Callable[[], Address | None]) -> bool:
         """Tell whether this call is recorded by itself. A session's first call always is.
@@ -137,37 +137,35 @@ class FloodControl:
 
     async def close(self) -> None:
         """Write at once what is still to be written. To be called when no more calls come."""
+        self._closing.set()
         if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.wait({self._writer})
-        while self._over or self._open:
-            if not await self._write_summary():
-                missing = sum(summary.count for summary in (self._over, self._open) if summary)
-                logger.error("%d suppressed calls could not be recorded", missing)
-                return
+            await self._writer
 
     async def _write_summaries(self) -> None:
-        while self._over or self._open:
-            await asyncio.sleep(self._seconds)
-            await self._write_summary()
+        while self._open is not None:
+            await self._pause()
+            summary, self._open = self._open, None
+            summary.window_end = now()
+            while not await self._write(summary):
+                if self._closing.is_set():
+                    missing = summary.count + (self._open.count if self._open else 0)
+                    logger.error("%d suppressed calls could not be recorded", missing)
+                    return
+                await self._pause()
         self._writer = None
 
-    async def _write_summary(self) -> bool:
-        """Write the summary that is left from before; where there is none, the open one, whose window ends now."""
-        summary = self._over or self._open
-        assert summary is not None  # noqa: S101 - who calls has looked
+    async def _pause(self) -> None:
+        """Wait for the end of a window, or for the end of all."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), self._seconds)
+
+    async def _write(self, summary: UserLogoutSuppressed) -> bool:
         summary.timestamp = now()
-        if summary is self._open:
-            self._over, self._open = summary, None
-            summary.window_end = summary.timestamp
         try:
-            recorded = await self._record(summary)
+            return await self._record(summary)
         except Exception as error:  # noqa: BLE001 - our own mistakes must not end the counting either
             logger.error("a summary was not recorded: %s", where(error))  # noqa: TRY400 - see where()
-            recorded = False
-        if recorded:
-            self._over = None
-        return recorded
+            return False
 
 
 def _client(address: Address | None) -> bytes:

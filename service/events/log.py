@@ -21,7 +21,6 @@ APPEND_BYTES = 1 << 20
 """Bytes written to the spool at once."""
 MAX_WAITING = 10_000
 """Lines kept in memory at the most while the spool's disk does not answer."""
-READER_BEHIND = "its reader is behind"
 MIN_WRITE_TIME = 0.01
 """Seconds that a write to the output gets in any case, also when the event loop itself was held up before it."""
 POLL = 0.005
@@ -273,7 +272,10 @@ class EventLog:
             try:
                 lines = await self._spool_thread.run(self._spool.next_lines, self._output.max_write)
                 if lines:
-                    await self._deliver_some(lines)
+                    taken = await self._output_thread.run(self._output.write, lines, self._timeouts.retry)
+                    self._output_problem = None
+                    self._spool_thread.run(self._spool.delivered, taken)
+                    self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
                 elif not (self._busy or self._spool.size):
                     break
             except Exception as error:  # noqa: BLE001 - whatever is wrong with either, it is tried again
@@ -282,13 +284,6 @@ class EventLog:
                     await asyncio.sleep(self._timeouts.retry)
         self._spooling = False
         self._write_next()
-
-    async def _deliver_some(self, lines: bytes) -> None:
-        """Write once to the output, and have the spool forget what it took."""
-        taken = await self._output_thread.run(self._output.write, lines, self._timeouts.retry)
-        self._output_problem = None
-        self._spool_thread.run(self._spool.delivered, taken)
-        self._metrics.replayed.inc(lines.count(b"\n", 0, taken))
 
     # --- What is lost, and what the operator is told ---
 
@@ -336,5 +331,5 @@ class EventLog:
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, BlockingIOError):
-        return READER_BEHIND
+        return "its reader is behind"
     return (error.strerror if isinstance(error, OSError) else None) or where(error)

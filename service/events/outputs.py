@@ -5,11 +5,13 @@ import fcntl
 import logging
 import os
 import select
+import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from service.telemetry.nonblocking import ATOMIC_WRITE, InheritedDescriptor
+from service.telemetry.diagnostics import ATOMIC_WRITE
 
 logger = logging.getLogger("service.events")
 
@@ -49,6 +51,9 @@ def sync_directory(path: Path) -> None:
 class Stream:
     """A pipe, a FIFO, a terminal or a socket. It may take a part of a line: that line is finished before another one.
 
+    ``O_NONBLOCK`` on a descriptor would be seen by every process that shares it. So it is opened anew where the system
+    allows it; a socket is sent to with ``MSG_DONTWAIT``; what is left (a pipe of another user, a file) may block.
+
     Args:
         descriptor: open for writing; it may be closed afterwards.
         name: what to call it in messages.
@@ -58,11 +63,18 @@ class Stream:
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.name = name
-        self._output = InheritedDescriptor(descriptor)
-        self.may_block = self._output.may_block
-        self.close = self._output.close
+        self._fd, self.may_block = os.dup(descriptor), True
+        self._socket: socket.socket | None = None
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(kind):
+            self._socket, self.may_block = socket.socket(fileno=self._fd), False
+        elif not stat.S_ISREG(kind):  # opened anew, a file would have another position
+            with suppress(OSError):
+                anew = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+                os.close(self._fd)
+                self._fd, self.may_block = anew, False
         self._room = select.poll()
-        self._room.register(self._output.fileno(), select.POLLOUT)
+        self._room.register(self._fd, select.POLLOUT)
         self._begun = b""
         self._gone = 0
         """Bytes of the begun line that are written already."""
@@ -73,13 +85,22 @@ class Stream:
             raise BlockingIOError
         first = self._begun if not lines.startswith(self._begun) else b""  # it may be the one that comes again
         data = first + lines
-        taken = self._gone + self._output.write(data[self._gone :])
+        left = data[self._gone :]
+        sent = os.write(self._fd, left) if self._socket is None else self._socket.send(left, socket.MSG_DONTWAIT)
+        taken = self._gone + sent
         whole = data.rfind(b"\n", 0, taken) + 1
         self._begun = data[whole : data.find(b"\n", taken) + 1] if whole < taken else b""
         self._gone = taken - whole
         if whole <= len(first):
             raise BlockingIOError
         return whole - len(first)
+
+    def close(self) -> None:
+        """Close our own descriptor; the one that was given stays open."""
+        if self._socket is None:
+            os.close(self._fd)
+        else:
+            self._socket.close()
 
 
 class LogFile:

@@ -31,16 +31,14 @@ class Recorder:
         metrics: where the recorded events are counted.
     """
 
-    def __init__(
-        self, append: Callable[[bytes], Awaitable[bool]], service_version: str, metrics: Metrics | None = None
-    ) -> None:
+    def __init__(self, append: Callable[[bytes], Awaitable[bool]], service_version: str, metrics: Metrics) -> None:
         self._logger = structlog.wrap_logger(
             SimpleNamespace(info=append),
             processors=[_render],
             wrapper_class=structlog.make_filtering_bound_logger(0),  # LOG_LEVEL must never filter an event
             context_class=dict,
         ).bind(service="clerk-logout", service_version=service_version)
-        self._recorded = Children((metrics or Metrics()).events)
+        self._recorded = Children(metrics.events)
 
     async def record(self, event: Event) -> bool:
         """Record one event, and count it if it was recorded.

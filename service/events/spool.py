@@ -2,8 +2,8 @@
 
 Below the spool's directory each process has one of its own, which it locks for as long as it lives. One that can be
 locked is left over, and its lines are adopted by whoever locks it: two processes never deliver the same one. A
-directory holds segments, numbered files of whole lines; one is removed when it has been delivered, so a crash in the
-middle of a delivery repeats one segment at the most.
+directory holds segments, numbered files of whole lines; one is removed when it has been delivered, so an end in the
+middle of a delivery, with or without a crash, repeats one segment at the most.
 """
 
 import errno
@@ -12,18 +12,15 @@ import os
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from service.events.outputs import MAX_LINE, sync_directory
-from service.events.spool_files import PROBE, REST, LockedDirectory, directories, event_lines, make_or_check
+from service.events.spool_files import PROBE, LockedDirectory, directories, event_lines, make_or_check
 
 logger = logging.getLogger("service.spool")
 
 SEGMENT_BYTES = 1 << 20
 """Bytes after which the next segment begins."""
-MAX_LOOKED_AT = 100
-"""Directories that a look goes through; lines wait meanwhile."""
 MAX_ADOPTED = 20
 """Directories that are held open: a part of the files that connections leave (``service.endpoints.protocol``)."""
 FULL = "it holds EVENT_SPOOL_MAX_BYTES"
@@ -98,7 +95,9 @@ class Spool:
             directory = self._own_directory()
             if self._writer < 0:
                 self._begin_segment(directory.path)
-            _write_all(self._writer, lines)
+            left = lines
+            while left:
+                left = left[os.write(self._writer, left) :]
             if self._fsync:
                 os.fdatasync(self._writer)
         except OSError as error:
@@ -127,16 +126,8 @@ class Spool:
         self._forget(count)
 
     def close(self) -> None:
-        """Give up the directories; what still waits is for the next process, without what has been delivered."""
+        """Give up the directories; what still waits is for the next process."""
         self._end_segment()
-        if self._delivering:
-            segment = self._segments[0].path
-            rest = segment.with_suffix(REST)
-            with suppress(OSError):  # then all of it is delivered again
-                with rest.open("wb", buffering=0) as file:
-                    _write_all(file.fileno(), self._delivering)
-                    os.fdatasync(file)
-                rest.rename(segment)
         for directory in (*self._adopted, self._own):
             if directory is not None:
                 directory.close()
@@ -218,7 +209,7 @@ class Spool:
         for done in [adopted for adopted in self._adopted if adopted.path not in waiting]:
             self._adopted.remove(done)
             done.close()
-        for path in islice(directories(self._directory), MAX_LOOKED_AT):
+        for path in directories(self._directory):
             if len(self._adopted) == MAX_ADOPTED:
                 break
             try:
@@ -239,8 +230,3 @@ class Spool:
             if size := sum(segment.size for segment in found):
                 self.size += size
                 logger.warning("%d bytes of events that a process left behind are delivered now", size)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]

@@ -17,7 +17,6 @@ import uuid_utils
 from service.events.outputs import MAX_LINE
 
 PROBE = "probe"
-REST = ".rest"
 LINE_START = b'{"event":"'
 """How each event line begins."""
 _is_name = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
@@ -76,8 +75,7 @@ class LockedDirectory:
     def close(self) -> None:
         """Remove the directory if it holds no lines, and unlock it."""
         with suppress(OSError):
-            for file in (self.path / PROBE, *self.path.glob(f"*{REST}")):
-                file.unlink(missing_ok=True)
+            (self.path / PROBE).unlink(missing_ok=True)
             self.path.rmdir()
         os.close(self.descriptor)
 
@@ -128,13 +126,11 @@ def event_lines(segment: Path, size: int = -1) -> bytes:
 
 
 def _is_event(line: bytes) -> bool:
-    if len(line) > MAX_LINE or not line.startswith(LINE_START) or not line.endswith(b"\n"):
-        return False
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError:
         return False
-    return True
+    return line.startswith(LINE_START) and line.endswith(b"\n") and len(line) <= MAX_LINE
 
 
 def print_waiting(spool: Path, out: BinaryIO, *, drain: bool) -> list[str]:

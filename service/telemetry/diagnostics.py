@@ -13,8 +13,8 @@ from queue import Full, Queue
 
 import structlog
 
-from service.telemetry.nonblocking import ATOMIC_WRITE
-
+ATOMIC_WRITE = 4096
+"""Bytes that a pipe takes whole or not at all, also from several writers: Linux's ``PIPE_BUF`` (pipe(7))."""
 MAX_MESSAGE = 400
 """Characters, of six bytes at the most as JSON escapes."""
 MAX_TRACEBACK = 1500

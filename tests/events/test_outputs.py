@@ -18,7 +18,8 @@ from pydantic import SecretStr, ValidationError
 
 from service.events.outputs import MAX_FILE_WRITE, MAX_LINE, LogFile, Output, Stream, open_output
 from service.settings import Settings
-from service.telemetry.nonblocking import ATOMIC_WRITE
+from service.telemetry.diagnostics import ATOMIC_WRITE
+from tests.support.disks import refuse
 from tests.support.spools import line, numbered, open_files
 
 
@@ -54,11 +55,11 @@ def read_all(descriptor: int) -> bytes:
     return content
 
 
-def write_until_behind(output: Output, lines: list[bytes]) -> bytes:
-    """Write one by one until the reader is behind; give the first one that was not taken."""
-    for one in lines:
+def write_until_behind(output: Output, timeout: float = 0.0) -> bytes:
+    """Write lines of 4,000 bytes until the reader is behind; give the first one that was not taken."""
+    for one in numbered(1000, length=4000):
         try:
-            output.write(one)
+            output.write(one, timeout)
         except BlockingIOError:
             return one
     pytest.fail("the reader is never behind")
@@ -96,9 +97,8 @@ def test_a_terminal_finishes_a_begun_line_before_another_one() -> None:
     reader, writer = pty.openpty()
     tty.setraw(writer, termios.TCSANOW)
     output = open_output(os.ttyname(writer))
-    lines = numbered(30, length=4000)
     content = b""
-    begun = write_until_behind(output, lines)
+    begun = write_until_behind(output)
     while True:
         try:
             assert output.write(line(99)) == len(line(99))
@@ -139,10 +139,38 @@ def test_a_fifo_is_written_to_without_waiting(tmp_path: Path) -> None:
     assert (output.name, output.max_write, output.may_block) == (str(path), ATOMIC_WRITE, False)
     assert output.write(b"line\n") == 5
     assert os.read(reader, 100) == b"line\n"
-    write_until_behind(output, numbered(30, length=4000))
+    write_until_behind(output)
     output.close()
     assert open_files() == before
     os.close(reader)
+
+
+def test_a_socket_that_nobody_reads_blocks_nobody() -> None:
+    """As journald's, which systemd makes our standard output."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with as_standard_output(ours.fileno()):
+            output = open_output("-")
+        assert not output.may_block
+        write_until_behind(output)
+        assert os.get_blocking(ours.fileno())
+        output.close()
+        assert theirs.recv(10) == line(0)[:10]
+
+
+def test_a_pipe_that_cannot_be_opened_anew_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no /proc, or the pipe is another user's and we are not root."""
+    reader, writer = os.pipe()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse(errno.EACCES))
+        output = Stream(writer, "a pipe")
+    assert output.may_block, "another writer may take the room between the poll and the write"
+    write_until_behind(output, timeout=0.001)
+    os.read(reader, 65_536)
+    assert output.write(line(1), timeout=1) == len(line(1))
+    output.close()
+    os.close(reader)
+    os.close(writer)
 
 
 # --- Standard output -------------------------------------------------------------------------------------------------
@@ -237,20 +265,6 @@ def test_a_file_of_another_user_is_written_to_with_a_warning(path: Path, caplog:
         assert file.write(b"{}\n") == 3
     assert caplog.messages == [f"{path} belongs to another user, who can change what is in it"]
     file.close()
-
-
-def test_a_directory_that_is_gone_is_an_error_until_it_is_back(tmp_path: Path) -> None:
-    directory = tmp_path / "log"
-    directory.mkdir()
-    output = open_output(str(directory / "events.log"))
-    (directory / "events.log").unlink()
-    directory.rmdir()
-    with pytest.raises(FileNotFoundError):
-        output.write(b"1\n")
-    directory.mkdir()
-    output.write(b"2\n")
-    assert (directory / "events.log").read_bytes() == b"2\n"
-    output.close()
 
 
 @pytest.mark.parametrize("fsync", [True, False])

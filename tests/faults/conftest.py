@@ -1,4 +1,4 @@
-"""Figures, and repetitions: ``make faults ARGS="--repeat 20"``."""
+"""Figures: what a fault test measured."""
 
 from typing import Protocol
 
@@ -13,23 +13,6 @@ class Figure(Protocol):
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.3g}"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--repeat", type=int, default=1, metavar="N", help="run each fault test N times in a row")
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    times = metafunc.config.getoption("--repeat", default=1)
-    if times > 1:
-        metafunc.parametrize("repetition", range(1, times + 1), indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def repetition(request: pytest.FixtureRequest) -> int:
-    """Which run of this test it is, counted from 1."""
-    number: int = getattr(request, "param", 1)
-    return number
 
 
 @pytest.fixture

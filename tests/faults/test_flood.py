@@ -29,38 +29,31 @@ def events_in(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 @pytest.mark.fault
-def test_a_flood_from_one_address_is_counted_to_the_last_call(tmp_path: Path, figure: Figure) -> None:
+@pytest.mark.parametrize(
+    ("who", "at_once", "per_second"), [("one address", BURST, PER_SECOND), ("one expired token", 20, 1)]
+)
+def test_a_flood_is_counted_to_the_last_call(
+    tmp_path: Path, figure: Figure, who: str, at_once: int, per_second: int
+) -> None:
     event_log = tmp_path / "events.jsonl"
-    with serve(settings={"EVENT_LOG": str(event_log), "FLOOD_PER_SECOND": str(PER_SECOND)}) as server:
+    settings = {"EVENT_LOG": str(event_log), "FLOOD_PER_SECOND": str(PER_SECOND), "FLOOD_PER_SESSION": "20"}
+    with serve(settings=settings) as server:
+        requests = logouts(expired(1) if who == "one expired token" else [None])
         started = time.monotonic()
-        flood = burst(server.url, logouts(), count=CALLS, connections=16)
+        flood = burst(server.url, requests, count=CALLS, connections=16)
         took = time.monotonic() - started
         assert server.stop() == 0
     lines, summaries = events_in(event_log)
     suppressed = sum(summary["count"] for summary in summaries)
     assert flood.failures == {}
     assert flood.statuses == {200: CALLS}
-    figure("flood: lines of one address", len(lines), bound=BURST + PER_SECOND * took + 1)
-    figure("flood: lines and suppressed calls", len(lines) + suppressed)
+    figure(f"flood of {who}: lines", len(lines), bound=at_once + per_second * took + 1)
+    figure(f"flood of {who}: lines and suppressed calls", len(lines) + suppressed)
     assert len(lines) + suppressed == CALLS
     assert set(flood.recorded) <= {line["event_id"] for line in lines}
     # Each answer leads to the line that tells of it.
     told = {event["event_id"] for event in lines + summaries}
     assert {answer.event_id for answer in flood.answers} <= told
-
-
-@pytest.mark.fault
-def test_a_replayed_expired_token_writes_few_lines(tmp_path: Path, figure: Figure) -> None:
-    event_log = tmp_path / "events.jsonl"
-    with serve(settings={"EVENT_LOG": str(event_log), "FLOOD_PER_SESSION": "20"}) as server:
-        started = time.monotonic()
-        flood = burst(server.url, logouts(expired(1)), count=CALLS, connections=16)
-        took = time.monotonic() - started
-        assert server.stop() == 0
-    lines, summaries = events_in(event_log)
-    assert flood.statuses == {200: CALLS}
-    figure("replayed expired token: lines", len(lines), bound=20 + took + 1)
-    assert len(lines) + sum(summary["count"] for summary in summaries) == CALLS
 
 
 @pytest.mark.fault

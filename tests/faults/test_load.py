@@ -1,6 +1,5 @@
 """The harness itself: what it reports is what happened."""
 
-import os
 import socketserver
 import threading
 import time
@@ -9,9 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.load import burst, running, steady
+from tests.faults.load import burst, steady
 from tests.faults.outcome import Failure
-from tests.faults.reader import PipeReader
 from tests.faults.requests import get
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
@@ -72,32 +70,3 @@ def test_what_got_no_answer_says_why(behaviour: Behaviour, failure: Failure) -> 
     assert set(outcome.failures) == {failure}
     assert len(outcome.answers) + len(outcome.unanswered) == 2
     assert all(request.sent is not None for request in outcome.unanswered)
-
-
-def test_what_nobody_listens_to_was_never_sent() -> None:
-    with answering(lambda _: ANSWER) as url:
-        pass
-    outcome = burst(url, REQUEST, count=3, connections=2)
-    assert outcome.failures == {Failure.REFUSED: 3}
-    assert [request.sent for request in outcome.unanswered] == [None] * 3
-
-
-def test_a_load_beside_the_test_ends_when_it_is_told_to() -> None:
-    with answering(lambda _: ANSWER) as url, running(url, REQUEST, rate=1000) as load:
-        time.sleep(0.1)
-        outcome = load.stop()
-        assert load.stop() is outcome
-    assert 0 < len(outcome.answers) < 1000
-
-
-def test_a_paused_reader_takes_nothing() -> None:
-    read_end, write_end = os.pipe()
-    reader = PipeReader(read_end)
-    with os.fdopen(write_end, "wb", buffering=0) as pipe:
-        reader.pause()
-        pipe.write(b"{}\n" * 5)
-        time.sleep(0.05)  # that nothing happens cannot be awaited
-        assert reader.line_count == 0
-        reader.resume()
-        while reader.line_count < 5:
-            time.sleep(0.001)

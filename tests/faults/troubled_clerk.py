@@ -21,7 +21,6 @@ class Fault(StrEnum):
     HANGING = "hanging"
     DRIPPING = "dripping a byte per second"
     STATUS_500 = "status 500"
-    STATUS_403 = "status 403"
     MALFORMED = "malformed JSON"
     EMPTY = "empty key list"
 
@@ -79,11 +78,11 @@ class TroubledClerk:
             writer.close()
 
     def _response(self) -> bytes:
-        status = {Fault.STATUS_500: "500 Internal Server Error", Fault.STATUS_403: "403 Forbidden"}
+        status = "500 Internal Server Error" if self._fault is Fault.STATUS_500 else "200 OK"
         keys = [] if self._fault is Fault.EMPTY else self.keys
         body = b'{"keys": [{"kty": ' if self._fault is Fault.MALFORMED else json.dumps({"keys": keys}).encode()
         head = (
-            f"HTTP/1.1 {status.get(self._fault, '200 OK')}\r\nContent-Type: application/json\r\n"
+            f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         return head.encode() + body
