@@ -24,10 +24,6 @@ from service.telemetry.metrics import Children, Metrics
 
 PAGE_SIZE = 500
 """Sessions in one list: the most that Clerk gives."""
-MAX_RESPONSE_BYTES = 4 << 20
-"""Several times a full page of sessions."""
-MAX_OBJECTS = 4_000
-"""In one response: more than a full page has. The SDK blocks the event loop for each object that is malformed."""
 REQUEST_TIMEOUT = 2.0
 """Seconds without progress after which a request is given up; callers set a deadline for the whole."""
 MAX_REVOCATIONS = 20
@@ -213,22 +209,6 @@ def _retry_after(headers: Mapping[str, str]) -> int:
     return min(max(int(text), 1), MAX_RETRY_AFTER) if _is_seconds(text) else DEFAULT_RETRY_AFTER
 
 
-async def _bound(response: httpx.Response) -> None:
-    """Read a response up to a bound, before the SDK parses it, which cannot be interrupted."""
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise ClerkApiError("the answer is compressed, which was not asked for")
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async client's always is
-    body, stream = bytearray(), response.stream
-    async for chunk in stream:
-        body += chunk
-        if len(body) > MAX_RESPONSE_BYTES:
-            raise ClerkApiError(f"the answer is larger than {MAX_RESPONSE_BYTES} bytes")
-    await stream.aclose()
-    if body.count(b"{") > MAX_OBJECTS:
-        raise ClerkApiError(f"the answer holds more than {MAX_OBJECTS} objects")
-    response.stream = httpx.ByteStream(bytes(body))
-
-
 def _client(url: str) -> httpx.AsyncClient:
     proxies = getproxies()
     proxy = proxies.get("https") or proxies.get("all")
@@ -241,9 +221,7 @@ def _client(url: str) -> httpx.AsyncClient:
         verify=httpx.create_ssl_context() if has_tls else False,
         proxy=proxy if proxy is None or "://" in proxy else f"http://{proxy}",
         trust_env=False,
-        headers={"accept-encoding": "identity"},
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-        event_hooks={"response": [_bound]},
     )
 
 
