@@ -4,7 +4,6 @@ ClerkApiError              a call to Clerk's Backend API failed
 ├── ClerkNotFoundError         404
 ├── ClerkRateLimitedError      429
 └── ClerkKeyRejectedError      401 or 403
-WebhookRefusedError        a webhook is not from Clerk, or cannot be used
 """
 
 from typing import ClassVar
@@ -36,7 +35,3 @@ class ClerkKeyRejectedError(ClerkApiError):
     """Clerk does not accept the secret key."""
 
     result = "refused"
-
-
-class WebhookRefusedError(Exception):
-    """The text is for whoever configured the webhook."""
