@@ -27,7 +27,6 @@ from service.telemetry.metrics import Metrics
 logger = logging.getLogger("service.keys")
 
 MIN_KEY_BITS = 2048
-MAX_KEY_BITS = 16384
 REFRESH_AFTER = 300.0
 """Seconds between two fetches while they succeed."""
 COOL_DOWN = 30.0
@@ -188,7 +187,7 @@ def _usable(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
             continue
         try:
             # Measured before the import, because joserfc warns about small keys on its own.
-            if MIN_KEY_BITS <= base64_to_int(jwk["n"]).bit_length() <= MAX_KEY_BITS:
+            if base64_to_int(jwk["n"]).bit_length() >= MIN_KEY_BITS:
                 keys[kid] = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]}).public_key
         except (JoseError, KeyError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
             logger.warning("a published key cannot be parsed and is ignored")
