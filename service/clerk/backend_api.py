@@ -30,9 +30,8 @@ MAX_REVOCATIONS = 20
 """At the same time, of all sign-outs together: the SDK takes time of the event loop for each."""
 MAX_CONNECTIONS = MAX_REVOCATIONS + 25
 """Room for revocations, one list per sign-out, and the JWKS."""
-DEFAULT_RETRY_AFTER = 10
-"""Seconds, if Clerk does not say: it counts requests per 10 s (clerk.com/docs, Backend API rate limits)."""
 MAX_RETRY_AFTER = 3600
+"""Seconds."""
 
 _NO_RETRIES = RetryConfig("none", BackoffStrategy(0, 0, 1.0, 0), retry_connection_errors=False)
 # Narrower than what a token may name: the SDK puts the id into the URL's path as it is.
@@ -197,10 +196,10 @@ def _status_error(code: int, headers: Mapping[str, str], expected: str) -> Clerk
     return ClerkApiError(text)
 
 
-def _retry_after(headers: Mapping[str, str]) -> int:
-    """Return the seconds of ``Retry-After`` (RFC 9110, 10.2.3), between 1 and 3600; 10 if it is not a number."""
+def _retry_after(headers: Mapping[str, str]) -> int | None:
+    """Return the seconds of ``Retry-After`` (RFC 9110, 10.2.3), between 1 and 3600; None if it is not a number."""
     text = headers.get("retry-after", "")
-    return min(max(int(text), 1), MAX_RETRY_AFTER) if _is_seconds(text) else DEFAULT_RETRY_AFTER
+    return min(max(int(text), 1), MAX_RETRY_AFTER) if _is_seconds(text) else None
 
 
 def _client(url: str) -> httpx.AsyncClient:

@@ -22,11 +22,11 @@ class ClerkNotFoundError(ClerkApiError):
 
 
 class ClerkRateLimitedError(ClerkApiError):
-    """Too many calls. ``retry_after`` is in seconds, at least 1."""
+    """Too many calls. ``retry_after`` is in seconds, at least 1; None if Clerk does not say."""
 
     result = "rate_limited"
 
-    def __init__(self, text: str, retry_after: int) -> None:
+    def __init__(self, text: str, retry_after: int | None) -> None:
         super().__init__(text)
         self.retry_after = retry_after
 

@@ -217,12 +217,12 @@ async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        *(("7", 7), ("0", 1), ("3601", 3600), ("9" * 5000, 10)),
-        *((odd, 10) for odd in (None, "", "-1", "1.5", "٣", "Fri, 31 Dec 1999 23:59:59 GMT")),
+        *(("7", 7), ("0", 1), ("3601", 3600)),
+        *((odd, None) for odd in (None, "-1", "9" * 5000, "٣", "Fri, 31 Dec 1999 23:59:59 GMT")),
     ],
 )
 async def test_clerks_own_time_to_wait_is_told_within_bounds(
-    api: BackendApi, wire: respx.Router, header: str | None, seconds: int
+    api: BackendApi, wire: respx.Router, header: str | None, seconds: int | None
 ) -> None:
     headers = {} if header is None else {"Retry-After": header.encode()}
     wire.get("/sessions").mock(return_value=httpx.Response(429, headers=headers))  # type: ignore[arg-type] # bytes are fine
