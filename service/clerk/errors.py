@@ -4,7 +4,6 @@ ClerkApiError              a call to Clerk's Backend API failed
 ├── ClerkNotFoundError         404
 ├── ClerkRateLimitedError      429
 └── ClerkKeyRejectedError      401 or 403
-WebhookRefusedError        a webhook is not from Clerk, or cannot be used
 """
 
 from typing import ClassVar
@@ -23,11 +22,11 @@ class ClerkNotFoundError(ClerkApiError):
 
 
 class ClerkRateLimitedError(ClerkApiError):
-    """Too many calls. ``retry_after`` is in seconds, at least 1."""
+    """Too many calls. ``retry_after`` is in seconds, at least 1; None if Clerk does not say."""
 
     result = "rate_limited"
 
-    def __init__(self, text: str, retry_after: int) -> None:
+    def __init__(self, text: str, retry_after: int | None) -> None:
         super().__init__(text)
         self.retry_after = retry_after
 
@@ -36,7 +35,3 @@ class ClerkKeyRejectedError(ClerkApiError):
     """Clerk does not accept the secret key."""
 
     result = "refused"
-
-
-class WebhookRefusedError(Exception):
-    """The text is for whoever configured the webhook."""

@@ -6,26 +6,20 @@ last, and only when all others are over.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
+
+if TYPE_CHECKING:
+    from service.clerk.backend_api import BackendApi
 
 CONCURRENCY = 20
 """Revocations at the same time."""
 _NEVER = -1
 """The age of a factor that was never verified."""
-
-
-class Sessions(Protocol):
-    """What is needed of Clerk's Backend API; ``BackendApi`` says what each does."""
-
-    async def alive_sessions(self, user_id: str) -> list[str]: ...  # noqa: D102
-    async def revoke_session(self, session_id: str) -> bool: ...  # noqa: D102
-    async def is_alive(self, session_id: str) -> bool: ...  # noqa: D102
 
 
 class StopReason(StrEnum):
@@ -90,12 +84,11 @@ class SignOutEverywhere:
         keep_own: do not end it at all.
     """
 
-    def __init__(self, sessions: Sessions, user_id: str, *, own: str, keep_own: bool = False) -> None:
+    def __init__(self, sessions: "BackendApi", user_id: str, *, own: str, keep_own: bool = False) -> None:
         self._sessions = sessions
         self._user_id = user_id
         self._own = own
         self._keep_own = keep_own
-        self._listed = False
         self._states: dict[str, _State] = {}
         """Of all sessions that should end."""
         self._stopped_by: ClerkApiError | None = None
@@ -123,9 +116,8 @@ class SignOutEverywhere:
         """End all sessions but the caller's; return whether that one is listed."""
         while True:
             alive = await self._sessions.alive_sessions(self._user_id)
-            if not self._listed and not self._keep_own:
-                self._states[self._own] = _State.ALIVE
-            self._listed = True
+            if not self._keep_own:
+                self._states.setdefault(self._own, _State.ALIVE)
             new = [one for one in alive if one not in self._states and one != self._own]
             if not new:
                 break
@@ -160,23 +152,23 @@ class SignOutEverywhere:
 
     async def _revoke_all(self, session_ids: list[str]) -> None:
         """Revoke each, several at a time; after a rate limit or a rejected key the rest is not tried."""
-        waiting = iter(session_ids)
+        waiting = deque(session_ids)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(CONCURRENCY, len(session_ids))):
                 workers.create_task(self._revoke_each(waiting), name="sign-out")
         if self._stopped_by is not None:
             raise self._stopped_by
 
-    async def _revoke_each(self, waiting: Iterator[str]) -> None:
-        for session_id in waiting:
-            if self._stopped_by is not None:
-                return
+    async def _revoke_each(self, waiting: deque[str]) -> None:
+        while waiting:
+            session_id = waiting.popleft()
             self._states[session_id] = _State.UNSURE
             try:
                 revoked = await self._sessions.revoke_session(session_id)
             except (ClerkRateLimitedError, ClerkKeyRejectedError) as error:
                 self._states[session_id] = _State.ALIVE
                 self._stopped_by = error
+                waiting.clear()
             except ClerkApiError as error:
                 self._problem = str(error)  # the next list tells whether it is over
             else:
@@ -191,7 +183,7 @@ class SignOutEverywhere:
             over=tuple(one for one, state in self._states.items() if state in over),
             revoked=count[_State.REVOKED],
             failed=count[_State.ALIVE] + count[_State.UNSURE],
-            listed=self._listed,
+            listed=stop_reason is StopReason.COMPLETE or bool(self._states),
             problem=self._problem,
             retry_after=retry_after,
         )

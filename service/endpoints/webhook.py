@@ -15,8 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service.clerk.errors import WebhookRefusedError
-from service.clerk.webhook import Delivery, EndedSession, read_delivery
+from service.clerk.webhook import Delivery, EndedSession, WebhookRefusedError, read_delivery
 from service.endpoints.state import RequestState, record_and_revoke
 from service.events.request import NONE, RequestHead
 from service.events.types import SessionEnded, now, timestamp_of

@@ -1,7 +1,9 @@
 """``SessionGuard``, past which only requests come whose session counts, and ``SessionBackend``, for parts."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -11,15 +13,68 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.events.request import read_head
-from service.guard.opening import LazyCheck
+from service.resources import check_clerk_api, check_spool, open_resources
 from service.sessions.check import SessionCheck, SessionUser
 from service.sessions.refusal import ABSENT_REFUSED, Refusal
-from service.settings import ConfigurationError
+from service.settings import ConfigurationError, load_settings
+from service.telemetry.metrics import Metrics
+
+logger = logging.getLogger("service.guard")
 
 POLICY_VIOLATION = 1008
 """Close code of a WebSocket (RFC 6455, section 7.4.1); before it is accepted, servers answer 403 instead."""
 
 _PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
+
+
+@asynccontextmanager
+async def open_session_check(registry: CollectorRegistry | None = None) -> AsyncIterator[SessionCheck]:
+    """Open keys, revocation list and event log, as the environment says, and give a check over them.
+
+    Args:
+        registry: shows the guard's numbers with its own while the check is open.
+
+    Raises:
+        ConfigurationError: a setting is missing or unusable.
+    """
+    settings = load_settings(for_guard=True)
+    check_clerk_api(settings)
+    check_spool(settings)
+    if settings.revocations_url.get_secret_value() == "memory://":
+        logger.warning(
+            "REVOCATIONS_URL is memory://, so this guard learns of no logout; set the service's redis:// URL"
+        )
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        if registry is not None:
+            registry.register(metrics.registry)
+            stack.callback(registry.unregister, metrics.registry)
+        resources = await stack.enter_async_context(open_resources(settings, metrics))
+        yield resources.session_check
+
+
+class LazyCheck:
+    """A check that is opened when it is first needed; one that somebody else opened is left to them."""
+
+    def __init__(self, given: SessionCheck | None, registry: CollectorRegistry | None = None) -> None:
+        self._given = self._check = given
+        self._registry = registry
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> SessionCheck:
+        """Give the check, opened or not before; a ``ConfigurationError`` says why it cannot be."""
+        if self._check is not None:
+            return self._check
+        async with self._lock:
+            if self._check is None:  # else another request has opened it meanwhile
+                self._check = await self._stack.enter_async_context(open_session_check(self._registry))
+            return self._check
+
+    async def close(self) -> None:
+        """Close what was opened here; a later request opens it anew."""
+        self._check = self._given
+        await self._stack.aclose()
 
 
 class SessionGuard:
@@ -59,7 +114,7 @@ class SessionGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "lifespan" and self._check.is_own:
+        if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
         if scope["type"] in {"http", "websocket"}:

@@ -2,14 +2,15 @@
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal, Self
 
 from starlette.authentication import BaseUser
 
 from service.clerk.credentials import read_credentials
-from service.clerk.token_cache import TokenCache
 from service.clerk.verdict import ABSENT, Auth, Identity, better
 from service.clerk.verifier import KEY_TIMEOUT, Verifier
 from service.events.recorder import Recorder
@@ -22,6 +23,10 @@ from service.telemetry.metrics import Children, Metrics
 
 logger = logging.getLogger("service.guard")
 
+MAX_REMEMBERED = 10_000
+"""Tokens."""
+MAX_SECONDS = 60
+"""The lifetime of Clerk's session tokens."""
 REPORT_INTERVAL = 300
 """Seconds in which one session is reported once."""
 SIGN_OUT_TOLERANCE = 10
@@ -60,6 +65,40 @@ class SessionUser(BaseUser):
         return self.user_id
 
     display_name = identity
+
+
+class TokenCache:
+    """Whom verified tokens name, until their ``exp`` and for at most 60 s; beyond 10,000 the oldest goes.
+
+    Put in verified tokens only, so that only what Clerk has signed takes up memory. Keys are SHA-256 digests: the
+    tokens themselves are not kept. The leeway for clocks is not added, and a wall clock that is set back prolongs
+    nothing. A key that Clerk withdraws still counts for a minute.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._entries: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, token: bytes) -> Identity | None:
+        """Return whom a token names; None if it must be verified."""
+        identity, until = self._entries.get(sha256(token).digest(), (None, 0.0))
+        if identity is None or self._monotonic() >= until or self._clock() >= identity.expires_at:
+            return None
+        return identity
+
+    def put(self, token: bytes, identity: Identity) -> None:
+        """Remember whom a token names that was verified just now."""
+        now = self._monotonic()
+        self._entries[sha256(token).digest()] = identity, now + min(identity.expires_at - self._clock(), MAX_SECONDS)
+        # All are kept for about the same time, so expired ones are at the front.
+        while self._entries and (len(self) > MAX_REMEMBERED or next(iter(self._entries.values()))[1] <= now):
+            self._entries.popitem(last=False)
 
 
 class SessionCheck:

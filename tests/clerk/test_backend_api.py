@@ -1,7 +1,6 @@
 """What Clerk says about sessions and keys: the real client and SDK over a mocked wire."""
 
 import asyncio
-import gzip
 import json
 import logging
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 import respx
 from prometheus_client import generate_latest
 
-from service.clerk.backend_api import MAX_RESPONSE_BYTES, MAX_REVOCATIONS, PAGE_SIZE, BackendApi, backend_api
+from service.clerk.backend_api import MAX_REVOCATIONS, PAGE_SIZE, BackendApi, backend_api
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
 from service.clerk.keys import KeyRing
 from service.sandbox.instance import Instance
@@ -98,13 +97,6 @@ async def test_one_that_is_shifted_to_the_next_page_is_listed_once(api: BackendA
     rows = [session(f"sess_{number}") for number in range(PAGE_SIZE)]
     wire.get("/sessions").mock(side_effect=[httpx.Response(200, json=page) for page in (rows, rows[-1:])])
     assert len(await api.alive_sessions(USER)) == PAGE_SIZE
-
-
-async def test_a_list_that_does_not_move_on_is_an_error(api: BackendApi, wire: respx.Router) -> None:
-    route = wire.get("/sessions").respond(json=[session(f"sess_{number}") for number in range(PAGE_SIZE)])
-    with pytest.raises(ClerkApiError, match="the list of sessions has no end"):
-        await api.alive_sessions(USER)
-    assert route.call_count == 2
 
 
 @pytest.mark.parametrize(
@@ -196,11 +188,6 @@ FAILURES: list[tuple[Answer, str]] = [
     (httpx.Response(200, text="<html>"), "the answer is not a "),
     (httpx.Response(200, content=b"[" * 5000, headers=JSON), "the answer is not a "),
     (httpx.Response(200, json={"data": [], "total_count": 0}), "the answer is not a "),
-    (httpx.Response(200, content=b" " * MAX_RESPONSE_BYTES + b"[]"), "the answer is larger than 4194304 bytes"),
-    (
-        httpx.Response(200, content=gzip.compress(b"[]"), headers={"Content-Encoding": "gzip"}),
-        "the answer is compressed",
-    ),
     (httpx.ConnectError("secret text"), "no connection (ConnectError)"),
     (httpx.ReadTimeout("secret text"), "no connection (ReadTimeout)"),
     (RuntimeError("secret text"), "unexpectedly RuntimeError in "),
@@ -230,12 +217,12 @@ async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        *(("7", 7), ("0", 1), ("3601", 3600), ("9" * 5000, 10)),
-        *((odd, 10) for odd in (None, "", "-1", "1.5", "٣", "Fri, 31 Dec 1999 23:59:59 GMT")),
+        *(("7", 7), ("0", 1), ("3601", 3600)),
+        *((odd, None) for odd in (None, "-1", "9" * 5000, "٣", "Fri, 31 Dec 1999 23:59:59 GMT")),
     ],
 )
 async def test_clerks_own_time_to_wait_is_told_within_bounds(
-    api: BackendApi, wire: respx.Router, header: str | None, seconds: int
+    api: BackendApi, wire: respx.Router, header: str | None, seconds: int | None
 ) -> None:
     headers = {} if header is None else {"Retry-After": header.encode()}
     wire.get("/sessions").mock(return_value=httpx.Response(429, headers=headers))  # type: ignore[arg-type] # bytes are fine
@@ -262,15 +249,6 @@ async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(
     with pytest.raises(ClerkNotFoundError):
         await api.is_alive("../users/1")
     assert wire.calls.call_count == 1, "it would be another path"
-
-
-@pytest.mark.parametrize("answer", [[{}] * 4001, {"keys": [{}] * 4000}], ids=["a list", "a JWKS"])
-async def test_an_answer_of_too_many_objects_does_not_reach_the_sdk(
-    api: BackendApi, wire: respx.Router, answer: Any
-) -> None:
-    wire.get("/sessions" if isinstance(answer, list) else "/jwks").respond(json=answer)
-    with pytest.raises(ClerkApiError, match="holds more than 4000 objects"):
-        await (api.alive_sessions(USER) if isinstance(answer, list) else api.jwks())
 
 
 async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendApi, wire: respx.Router) -> None:

@@ -14,6 +14,7 @@ import pytest
 import respx
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile
@@ -27,7 +28,6 @@ from tests.support.signing import (
     pem,
     private_key,
     sign,
-    token,
     token_of,
 )
 
@@ -36,6 +36,7 @@ NOW = 1_700_000_000
 GOOD = claims(now=NOW) | {"exp": 4_000_000_000}
 HEADER = header()
 USER = "user_2xyzUVW"
+ATTACKER = private_key("attacker")
 SECRET_KEY = "sk_test_0123456789abcdef"
 
 
@@ -72,10 +73,6 @@ def outdated(name: str, *tokens: str | bytes) -> Vector:
     return carried(name, *tokens, auth="expired", reason="token-expired")
 
 
-def in_cookies(name: str, *headers: str, auth: str = "rejected", reason: str | None = "token-invalid") -> Vector:
-    return Vector(name, tuple((b"cookie", header.encode()) for header in headers), auth, reason)
-
-
 def shown(value: object) -> str:
     return repr(value)[:40]
 
@@ -83,47 +80,41 @@ def shown(value: object) -> str:
 # --- Building blocks -------------------------------------------------------------------------------------------------
 
 
-def changed(members: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """With other members; ``...`` leaves one out, None is null here."""
-    return {name: value for name, value in (members | changes).items() if value is not ...}
+def raw(members: dict[str, Any], changes: dict[str, Any] | bytes) -> bytes:
+    """JSON with other members, of which ``...`` leaves one out; bytes are taken as they are."""
+    if isinstance(changes, bytes):
+        return changes
+    return json.dumps({name: value for name, value in (members | changes).items() if value is not ...}).encode()
+
+
+def spliced(members: dict[str, Any], name: str, text: str) -> bytes:
+    """JSON with one more member, written as it is. Of two of one name the last counts, as in Clerk's SDK."""
+    return f'{json.dumps(members)[:-1]}, "{name}": {text}}}'.encode()
+
+
+def with_header(changes: dict[str, Any] | bytes, key: RSAPrivateKey | None = None) -> str:
+    return token_of(raw(HEADER, changes), json.dumps(GOOD).encode(), key)
+
+
+def with_claims(changes: dict[str, Any] | bytes, key: RSAPrivateKey | None = None) -> str:
+    return token_of(json.dumps(HEADER).encode(), raw(GOOD, changes), key)
 
 
 def good(**changes: Any) -> str:
-    """Signed by Clerk's key, with these claims."""
-    return token(changed(GOOD, changes))
+    return with_claims(changes)
 
 
-def with_header(**changes: Any) -> str:
-    """Signed by Clerk's key, with these header members."""
-    return token(GOOD, head=changed(HEADER, changes))
-
-
-def raw_claim(name: str, raw: str) -> str:
-    """Signed by Clerk's key, with this claim as raw JSON."""
-    rest = json.dumps({key: value for key, value in GOOD.items() if key != name})
-    return token_of(json.dumps(HEADER).encode(), f'{rest[:-1]}, "{name}": {raw}}}'.encode())
-
-
-def with_payload(payload: bytes) -> str:
-    return token_of(json.dumps(HEADER).encode(), payload)
-
-
-def with_raw_header(raw: bytes) -> str:
-    return token_of(raw, json.dumps(GOOD).encode())
+def forged(**changes: Any) -> str:
+    return with_claims(changes, ATTACKER)
 
 
 def signing_input(**changes: Any) -> str:
-    return f"{b64url(json.dumps(HEADER | changes).encode())}.{b64url(json.dumps(GOOD).encode())}"
+    return f"{b64url(raw(HEADER, changes))}.{b64url(json.dumps(GOOD).encode())}"
 
 
 def over(segments: str) -> str:
     """The signature of Clerk's key over any two segments, put behind them."""
     return f"{segments}.{b64url(sign(segments.encode()))}"
-
-
-def forged(**changes: Any) -> str:
-    """Signed by somebody else's key."""
-    return token(GOOD | changes, key=private_key("attacker"))
 
 
 def of_size(size: int) -> str:
@@ -137,24 +128,15 @@ def of_size(size: int) -> str:
     raise AssertionError(f"no token has {size} bytes")
 
 
-def with_other_trailing_bits(segment: str) -> str:
-    """The same bytes for a decoder that ignores unused bits."""
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    assert len(segment) % 4, "no unused bits"
-    return segment[:-1] + alphabet[alphabet.index(segment[-1]) + 1]
-
-
 # --- The header ------------------------------------------------------------------------------------------------------
 
 
 def algorithms() -> Iterator[Vector]:
     for alg in ("none", "nOnE", None, "", "rs256", "HS256"):
         yield carried(f"alg {shown(alg)} without a signature", f"{signing_input(alg=alg)}.")
-        yield carried(f"alg {shown(alg)} with a good signature", with_header(alg=alg))
-    others: list[Any] = [["RS256"], 256, True, {}]
+    others: list[Any] = ["none", None, "rs256", "HS256", ["RS256"], 256, ...]
     for other in others:
-        yield carried(f"alg {shown(other)}", with_header(alg=other))
-    yield carried("alg missing", with_header(alg=...))
+        yield carried(f"alg {shown(other)} with a good signature", with_header({"alg": other}))
     yield carried("good alg, no signature", f"{signing_input()}.", reason="token-invalid-signature")
     for name, secret in {"PEM": pem(), "PEM without its last line break": pem().strip(), "nothing": ""}.items():
         text = signing_input(alg="HS256")
@@ -174,12 +156,11 @@ def algorithms() -> Iterator[Vector]:
 def foreign_keys() -> Iterator[Vector]:
     yield carried("another key under the known kid", forged(), reason="token-invalid-signature")
     head, _, signature = good().split(".")
-    raw = base64.urlsafe_b64decode(signature + "==")
-    for other in (b"", sign(b"a.b"), raw[:-1], raw + b"\0", bytes(256), bytes(255) + b"\1", b"\xff" * 256):
+    whole = base64.urlsafe_b64decode(signature + "==")
+    for other in (b"", sign(b"a.b"), whole[:-1], whole + b"\0", bytes(256), b"\xff" * 256):
         text = f"{signing_input()}.{b64url(other)}"
         yield carried(f"signature {shown(other)}", text, reason="token-invalid-signature")
-    claimed = b64url(json.dumps(GOOD | {"sub": "user_admin"}).encode())
-    text = f"{head}.{claimed}.{signature}"
+    text = f"{head}.{b64url(raw(GOOD, {'sub': 'user_admin'}))}.{signature}"
     yield carried("other claims under a good signature", text, reason="token-invalid-signature")
 
 
@@ -188,76 +169,60 @@ ANY_KID = ["", "x" * 4000, KID + "\x00", "\x1b[31m\r\n", "ä", "../../etc/passwd
 
 def key_ids() -> Iterator[Vector]:
     """With ``CLERK_JWT_KEY``, which verifies any ``kid`` that is one."""
-    no_kid: list[Any] = [None, 5, True, [KID], {"kid": KID}]
-    for kid in no_kid:
-        yield carried(f"kid {shown(kid)}", with_header(kid=kid))
-    yield carried("kid missing", with_header(kid=...))
+    for odd in (None, 5, [KID], ...):
+        yield carried(f"kid {shown(odd)}", with_header({"kid": odd}))
     for kid in ANY_KID:
-        yield accepted(f"kid {shown(kid)}", with_header(kid=kid))
-        text = token(GOOD, head=HEADER | {"kid": kid}, key=private_key("attacker"))
+        yield accepted(f"kid {shown(kid)}", with_header({"kid": kid}))
+        text = with_header({"kid": kid}, ATTACKER)
         yield carried(f"kid {shown(kid)}, another key", text, reason="token-invalid-signature")
 
 
 def other_parameters() -> Iterator[Vector]:
-    attackers = jwk(key=private_key("attacker"))
-    category = HEADER["cat"]
+    attackers = jwk(key=ATTACKER)
     parameters: dict[str, list[Any]] = {
-        "crit": [None, [], ["exp"], {}],
+        "crit": [None, [], ["exp"]],
         "b64": [None, False, True],
         "jwk": [None, attackers, jwk()],
         "jku": [None, "https://evil.example/jwks.json"],
         "x5u": [None, "https://evil.example/chain.pem"],
         "x5c": [None, ["MIIB"]],
-        "typ": ["at+jwt", "jwt", "JWT ", "", None, ["JWT"]],
-        "cat": ["cl_B7d4PD222AAA", category.lower(), "", None, [category]],
+        "typ": ["at+jwt", "jwt", None, ["JWT"]],
+        "cat": ["cl_B7d4PD222AAA", HEADER["cat"].lower(), None, [HEADER["cat"]]],
     }
     for name, values in parameters.items():
         for value in values:
             reason = "token-category-not-supported" if name == "cat" else "token-invalid"
-            yield carried(f"{name} {shown(value)}", with_header(**{name: value}), reason=reason)
-    own_key = token(GOOD, head=HEADER | {"jwk": attackers}, key=private_key("attacker"))
-    yield carried("signed by the key in its jwk", own_key)
-    yield accepted("an unknown member", with_header(x="y", zip="DEF", x5t="abc"))
-    yield accepted("typ and cat missing", with_header(typ=..., cat=...))
+            yield carried(f"{name} {shown(value)}", with_header({name: value}), reason=reason)
+    yield carried("signed by the key in its jwk", with_header({"jwk": attackers}, ATTACKER))
+    yield accepted("an unknown member", with_header({"x": "y", "zip": "DEF", "x5t": "abc"}))
+    yield accepted("typ and cat missing", with_header({"typ": ..., "cat": ...}))
 
 
 # --- The form --------------------------------------------------------------------------------------------------------
 
 
 def encodings() -> Iterator[Vector]:
-    head = b64url((json.dumps(HEADER) + " " * (-len(json.dumps(HEADER)) % 3 + 1)).encode())
-    body = b64url((json.dumps(GOOD) + " " * (-len(json.dumps(GOOD)) % 3 + 1)).encode())
-    yield accepted("white space after the JSON", over(f"{head}.{body}"))
-    start, _, signature = over(f"{head}.{body}").rpartition(".")
-    for name, text in {
-        "header": over(f"{with_other_trailing_bits(head)}.{body}"),
-        "payload": over(f"{head}.{with_other_trailing_bits(body)}"),
-        "signature": f"{start}.{with_other_trailing_bits(signature)}",
-    }.items():
-        yield carried(f"other trailing bits in the {name}", text)
+    """``test_verifier.py`` has the ends of a part."""
+    whole = good()
+    start, _, signature = whole.rpartition(".")
+    head, body = start.split(".")
     for added in ("=", "===", "A===", "%3D"):
         yield carried(f"{added} after the header", over(f"{head}{added}.{body}"))
         yield carried(f"{added} after the payload", over(f"{head}.{body}{added}"))
-        yield carried(f"{added} after the signature", f"{start}.{signature}{added}")
-
-    odd = b64url(json.dumps(GOOD | {"odd": "???>>>~~~"}).encode())
+        yield carried(f"{added} after the signature", f"{whole}{added}")
+    odd = b64url(raw(GOOD, {"odd": "???>>>~~~"}))
     assert {"-", "_"} & set(odd)
     yield accepted("the URL alphabet", over(f"{head}.{odd}"))
     yield carried("the standard alphabet", over(f"{head}.{odd.replace('-', '+').replace('_', '/')}"))
-    yield carried("one character more than base64 can have", over(f"{head}.{'A' * (4 - len(body) % 4 + 1)}{body}"))
-
-    whole = good()
     for blank in (" ", "\t", "\r\n", "\0"):
-        yield carried(f"{blank!r} inside the header", whole[:10] + blank + whole[10:])
         yield carried(f"{blank!r} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
-        yield carried(f"{blank!r} inside the signature", whole[:-10] + blank + whole[-10:])
+        yield carried(f"{blank!r} inside the signature", f"{start}.{signature[:9]}{blank}{signature[9:]}")
         around = accepted if blank in " \t" else carried
-        yield around(f"{blank!r} in front", blank + whole)
-        yield around(f"{blank!r} behind", whole + blank)
+        yield around(f"{blank!r} around", f"{blank}{whole}{blank}")
 
 
 def parts() -> Iterator[Vector]:
-    for text in ("{}", "Bearer", "%00", ".", "..", "...", "a.b", "a.b.c", "a.."):
+    for text in ("{}", "Bearer", ".", "..", "...", "a.b", "a.b.c", "a.."):
         yield carried(f"just {text}", text)
     whole = good()
     head, body, signature = whole.split(".")
@@ -272,30 +237,25 @@ def parts() -> Iterator[Vector]:
 
 def sizes() -> Iterator[Vector]:
     yield accepted("8192 bytes", of_size(8192))
-    for size in (8193, 1024 * 1024):
-        yield carried(f"{size} bytes of a good token", of_size(size), reason="token-too-large")
-    for text in ("a" * 8193, "." * (1 << 20), "=" * 65536, "ak_" + "x" * 8192):
+    for text in (of_size(8193), of_size(1 << 20), "." * (1 << 20), "ak_" + "x" * 8192):
         yield carried(f"{len(text)} bytes of {text[:3]}", text, reason="token-too-large")
     yield carried("8192 dots", "." * 8192)
-    yield carried("8192 letters", "a" * 8192)
 
 
 def machine_tokens() -> Iterator[Vector]:
     for prefix in ("ak_", "oat_", "m2m_", "mt_"):
-        for rest in ("", "9f8e7d6c5b4a39281706f5e4d3c2b1a0", "a.b.c", "\xff"):
+        for rest in ("", "9f8e7d6c5b4a39281706f5e4d3c2b1a0", "\xff", good()):
             yield carried(f"{prefix}{rest[:5]!a}", prefix + rest, reason="token-type-not-supported")
-        yield carried(f"{prefix} before a good token", prefix + good(), reason="token-type-not-supported")
-        yield carried(f"{prefix.upper()} is no prefix of Clerk's", prefix.upper() + "9f8e7d6c5b4a39281706")
+    yield carried("AK_ is no prefix of Clerk's", "AK_9f8e7d6c5b4a39281706")
 
 
 def bytes_that_are_not_ascii() -> Iterator[Vector]:
     whole = good().encode()
-    for raw in (
-        *(b"\xff" * 20, "ä.ö.ü".encode(), b"\xc3.\x28.\xa0", b"\x00", bytes(range(1, 256))),
-        *(b"\xa0" + whole, "\u200b".encode() + whole, b"\xef\xbb\xbf" + whole, whole + "ä".encode(), whole + b"\xe4"),
-        *(whole.replace(b".", "\uff0e".encode()), whole.decode().encode("utf-16")),
+    for text in (
+        *(b"\xff" * 20, b"\xc3.\x28.\xa0", b"\x00", bytes(range(1, 256)), b"\xa0" + whole, b"\xef\xbb\xbf" + whole),
+        *(whole + b"\xe4", whole.replace(b".", "\uff0e".encode()), whole.decode().encode("utf-16")),
     ):
-        yield carried(f"bytes {shown(raw)}", raw)
+        yield carried(f"bytes {shown(text)}", text)
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
@@ -303,85 +263,71 @@ def bytes_that_are_not_ascii() -> Iterator[Vector]:
 
 def json_texts() -> Iterator[Vector]:
     for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
-        yield carried(f"header in {encoding}", with_raw_header(json.dumps(HEADER).encode(encoding)))
-        yield carried(f"payload in {encoding}", with_payload(json.dumps(GOOD).encode(encoding)))
-    for text in ("[]", "5", "null", "", "{", "{}", "{}{}", '{"a": 1,}', "NaN", "\0", "[" * 2500):
-        yield carried(f"payload {text[:9]!a}", with_payload(text.encode()))
-        yield carried(f"header {text[:9]!a}", with_raw_header(text.encode()))
-    for depth, opening, closing in ((1500, "[", "]"), (900, '{"a":', "}"), (2500, "[", ""), (900, '{"a":', "")):
-        raw = f"{opening * depth}{'1' if closing else ''}{closing * depth}"
-        expected = accepted if (depth, closing) == (900, "}") else carried
-        yield expected(f"{depth} times {opening}{closing} in the payload", raw_claim("deep", raw))
-        head = f'{json.dumps(HEADER)[:-1]}, "deep": {raw}}}'
-        yield expected(f"{depth} times {opening}{closing} in the header", with_raw_header(head.encode()))
-
-    for raw in (r'"\ud800"', r'"\udc00\ud800"', '"\t"', '"\x00"', '"\\x41"', '"\\u12"'):
-        yield carried(f"string {raw!a} in a claim", raw_claim("odd", raw))
-        yield carried(f"string {raw!a} as sub", raw_claim("sub", raw))
-        head = f'{json.dumps(HEADER)[:-1]}, "odd": {raw}}}'
-        yield carried(f"string {raw!a} in the header", with_raw_header(head.encode()))
-    yield accepted("a pair of surrogates", raw_claim("odd", r'"\ud83d\ude00"'))
-    yield accepted("an escaped NUL in a claim", raw_claim("odd", r'"\u0000"'))
-    for bad in (b"\xed\xa0\x80", b"\xc0\xaf", b"\xff", b"\xe4"):
-        payload = json.dumps(GOOD | {"odd": "?"}).encode().replace(b"?", bad)
-        yield carried(f"bytes {bad!r} in a claim", with_payload(payload))
-
-    for raw in ("NaN", "-Infinity", "1e400", "1" + "0" * 400, "9" * 5000, "01", "+1", "1.", ".5", "0x10"):
-        yield carried(f"number {raw[:10]} in a claim", raw_claim("odd", raw))
-    for raw in ("1e308", "1" + "0" * 300, str(2**64), "-0", "1E-400"):
-        yield accepted(f"number {raw[:10]} in a claim", raw_claim("odd", raw))
+        yield carried(f"header in {encoding}", with_header(json.dumps(HEADER).encode(encoding)))
+        yield carried(f"payload in {encoding}", with_claims(json.dumps(GOOD).encode(encoding)))
+    for text in ("[]", "5", "null", "", "{", "{}", "{}{}", '{"a": 1,}', "\0", "[" * 2500):
+        yield carried(f"payload {text[:9]!a}", with_claims(text.encode()))
+        yield carried(f"header {text[:9]!a}", with_header(text.encode()))
+    for depth, opening, closing in ((1500, "[", "]"), (900, '{"a":', "}"), (2500, "[", "")):
+        text = f"{opening * depth}{'1' if closing else ''}{closing * depth}"
+        expected = accepted if depth == 900 else carried
+        yield expected(f"{depth} times {opening} in the payload", with_claims(spliced(GOOD, "deep", text)))
+        yield expected(f"{depth} times {opening} in the header", with_header(spliced(HEADER, "deep", text)))
+    for text in (r'"\ud800"', r'"\udc00\ud800"', '"\t"', '"\x00"', '"\\x41"', '"\\u12"'):
+        yield carried(f"string {text!a} as sub", with_claims(spliced(GOOD, "sub", text)))
+        yield carried(f"string {text!a} in the header", with_header(spliced(HEADER, "odd", text)))
+    for text in ("NaN", "-Infinity", "1e400", "1" + "0" * 400, "9" * 5000, "01", "+1", ".5", "0x10"):
+        yield carried(f"number {text[:10]} in a claim", with_claims(spliced(GOOD, "odd", text)))
+    for text in (r'"\ud83d\ude00"', r'"\u0000"', "1e308", "1" + "0" * 300, str(2**64), "-0", "1E-400"):
+        yield accepted(f"{text[:10]} in a claim", with_claims(spliced(GOOD, "odd", text)))
+    for bad in (b"\xed\xa0\x80", b"\xc0\xaf", b"\xff"):
+        yield carried(f"bytes {bad!r} in a claim", with_claims(spliced(GOOD, "odd", '"?"').replace(b"?", bad)))
 
 
 def duplicates() -> Iterator[Vector]:
-    """The last one counts, as in Clerk's SDK."""
-
-    def twice(name: str, first: object, last: object) -> str:
-        rest = json.dumps({key: value for key, value in GOOD.items() if key != name})
-        return with_payload(f'{{"{name}": {json.dumps(first)}, {rest[1:-1]}, "{name}": {json.dumps(last)}}}'.encode())
-
-    yield accepted("sub twice, the last good", twice("sub", 5, USER))
-    yield carried("sub twice, the first good", twice("sub", USER, 5))
-    rest = json.dumps({key: value for key, value in HEADER.items() if key != "alg"})[1:-1]
-    for first, last, vector in (("RS256", "none", carried), ("none", "RS256", accepted)):
-        yield vector(
-            f"alg {first}, then {last}", with_raw_header(f'{{"alg": "{first}", {rest}, "alg": "{last}"}}'.encode())
-        )
+    yield accepted("sub twice, the last good", with_claims(spliced(GOOD | {"sub": 5}, "sub", f'"{USER}"')))
+    yield carried("sub twice, the first good", with_claims(spliced(GOOD, "sub", "5")))
+    yield accepted("alg twice, the last good", with_header(spliced(HEADER | {"alg": "none"}, "alg", '"RS256"')))
+    yield carried("alg twice, the first good", with_header(spliced(HEADER, "alg", '"none"')))
 
 
 # --- Claims ----------------------------------------------------------------------------------------------------------
 
 
 def times() -> Iterator[Vector]:
-    for name in ("exp", "iat", "nbf"):
-        for raw in (
-            *(f'"{GOOD[name]}"', '"soon"', '""', "true", "false", "null", f"[{GOOD[name]}]", "{}"),
-            *("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1" + "0" * 400),
-        ):
-            yield carried(f"{name} {raw[:20]}", raw_claim(name, raw))
-        yield accepted(f"{name} as a float", raw_claim(name, f"{GOOD[name]}.5"))
-        yield accepted(f"{name} in scientific notation", raw_claim(name, f"{GOOD[name]}e0"))
-    for name in ("iat", "nbf"):
-        yield accepted(f"{name} negative", good(**{name: -1}))
-        yield accepted(f"{name} hugely negative", raw_claim(name, "-1e308"))
+    def raw_time(name: str, text: str) -> str:
+        return with_claims(spliced(GOOD, name, text))
 
-    for past in ("0", "-1", "-0.0", "-1e308", f"-1{'0' * 30}", "1", str(NOW - 3600)):
-        yield outdated(f"exp {past[:12]}", raw_claim("exp", past))
-    for future in (f"{NOW}000", "1e308", str(2**63), str(2**64), f"1{'0' * 30}"):
-        yield accepted(f"exp {future[:12]}", raw_claim("exp", future))
-        yield carried(f"iat {future[:12]}", raw_claim("iat", future), reason="token-iat-in-the-future")
-        yield carried(f"nbf {future[:12]}", raw_claim("nbf", future), reason="token-not-active-yet")
+    for name in ("exp", "iat", "nbf"):
+        for text in (
+            f'"{GOOD[name]}"',
+            "true",
+            "null",
+            f"[{GOOD[name]}]",
+            "NaN",
+            "Infinity",
+            "-1e400",
+            "1" + "0" * 400,
+        ):
+            yield carried(f"{name} {text[:20]}", raw_time(name, text))
+        yield accepted(f"{name} as a float", raw_time(name, f"{GOOD[name]}.5"))
+    for past in ("0", "-1", "-0.0", "-1e308", f"-1{'0' * 30}", str(NOW - 3600)):
+        yield outdated(f"exp {past[:12]}", raw_time("exp", past))
+    yield accepted("iat hugely negative", raw_time("iat", "-1e308"))
+    for future in (f"{NOW}000", "1e308", str(2**64), f"1{'0' * 30}"):
+        yield accepted(f"exp {future[:12]}", raw_time("exp", future))
+        yield carried(f"iat {future[:12]}", raw_time("iat", future), reason="token-iat-in-the-future")
+        yield carried(f"nbf {future[:12]}", raw_time("nbf", future), reason="token-not-active-yet")
 
 
 def other_claims() -> Iterator[Vector]:
     for name in ("exp", "iat"):
         yield carried(f"{name} missing", good(**{name: ...}))
-    for name in ("nbf", "jti", "v", "fva", "sts"):
-        yield accepted(f"{name} missing", good(**{name: ...}))
+    yield accepted("what is not needed missing", good(**dict.fromkeys(("nbf", "jti", "v", "fva", "sts"), ...)))
     odd: list[Any] = [None, 5, True, [], ["x"], {}]
     for value in odd:
         yield carried(f"jti {shown(value)}", good(jti=value))
-    hostile: list[Any] = [*odd, "x" * 500, "\r\n", {"id": 5, "sub": []}, {"id": "\n", "sub": "\0"}]
-    for value in hostile:
+    for value in (*odd, "x" * 500, "\r\n", {"id": 5, "sub": []}, {"id": "\n", "sub": "\0"}):
         free = dict.fromkeys(("aud", "o", "act", "fea", "v", "org_id", "fva", "pla"), value)
         yield accepted(f"odd free-form claims {shown(value)}", good(**free))
 
@@ -394,7 +340,6 @@ def several_headers() -> Iterator[Vector]:
     yield accepted("two headers, the first good", good(), forged())
     yield outdated("two headers, one expired", "rubbish", good(exp=1))
     yield carried("two headers, none good", forged(), "rubbish", reason="token-invalid-signature")
-    yield accepted("two tokens in one header", f"{good()}, {good()}")
     yield accepted("two Bearers in one header", f"{forged()}, Bearer {good()}")
     for scheme in (b"Basic ", b"DPoP ", b"", b"Bearer", b"Bearer\t"):
         headers = ((b"authorization", scheme + good().encode()),)
@@ -402,17 +347,19 @@ def several_headers() -> Iterator[Vector]:
 
 
 def cookies() -> Iterator[Vector]:
-    absent = {"auth": "absent", "reason": "session-token-missing"}
-    yield in_cookies("a forged cookie", f"__session={forged()}", reason="token-invalid-signature")
-    yield in_cookies("an expired cookie", f"__session={good(exp=1)}", auth="expired", reason="token-expired")
-    yield in_cookies("a huge cookie", f"__session={'x' * 100_000}", reason="token-too-large")
-    yield in_cookies("a machine token", "__session=ak_9f8e7d6c5b4a3928", reason="token-type-not-supported")
-    yield in_cookies("an injected name", f"__session_\r\nx={good()}", **absent)
+    def sent(name: str, *headers: str, auth: str = "rejected", reason: str | None = "token-invalid") -> Vector:
+        return Vector(name, tuple((b"cookie", header.encode()) for header in headers), auth, reason)
+
+    yield sent("a forged cookie", f"__session={forged()}", reason="token-invalid-signature")
+    yield sent("an expired cookie", f"__session={good(exp=1)}", auth="expired", reason="token-expired")
+    yield sent("a huge cookie", f"__session={'x' * 100_000}", reason="token-too-large")
+    yield sent("a machine token", "__session=ak_9f8e7d6c5b4a3928", reason="token-type-not-supported")
+    yield sent("an injected name", f"__session_\r\nx={good()}", auth="absent", reason="session-token-missing")
     many = "; ".join(f"__session_{number}=value-of-a-cookie-{number}" for number in range(200))
+    ours = f"__session={good()}"
     for beside in (f"__session_a={forged()}", f"__session={good(exp=1)}", f"__session_a={'x' * 100_000}", "a=\0", many):
-        ours = f"__session={good()}"
-        for sent in ([f"{beside}; {ours}"], [f"{ours}; {beside}"], [beside, ours]):
-            yield in_cookies(f"{shown(beside)} beside a good one", *sent, auth="verified", reason=None)
+        for headers in ([f"{beside}; {ours}"], [f"{ours}; {beside}"], [beside, ours]):
+            yield sent(f"{shown(beside)} beside a good one", *headers, auth="verified", reason=None)
 
 
 KINDS = {
@@ -478,15 +425,16 @@ def assert_nothing_of(secrets: Iterable[bytes], out: bytes, run: int = 12) -> No
 
 
 def ring_vectors() -> Iterator[Vector]:
-    attacker = private_key("attacker")
     yield accepted("the known kid", good())
     yield carried("another key under the known kid", forged(), reason="token-invalid-signature")
-    yield carried("the first unknown kid, for which keys are fetched", with_header(kid="x"), reason="jwk-kid-mismatch")
+    yield carried(
+        "the first unknown kid, for which keys are fetched", with_header({"kid": "x"}), reason="jwk-kid-mismatch"
+    )
     for kid in ANY_KID:
-        text = token(GOOD, head=HEADER | {"kid": kid}, key=attacker)
+        text = with_header({"kid": kid}, ATTACKER)
         yield carried(f"kid {shown(kid)}", text, auth="unverifiable", reason="jwk-failed-to-load")
-    for own in ({"jwk": jwk(key=attacker)}, {"jku": "https://evil.example/jwks.json"}):
-        yield carried(f"signed by a key in its {[*own]}", token(GOOD, head=HEADER | own, key=attacker))
+    for own in ({"jwk": jwk(key=ATTACKER)}, {"jku": "https://evil.example/jwks.json"}):
+        yield carried(f"signed by a key in its {[*own]}", with_header(own, ATTACKER))
 
 
 @pytest.fixture

@@ -44,9 +44,7 @@ REFUSED = [
         "contains a private key",
         id="private key",
     ),
-    pytest.param(
-        pem().replace("PUBLIC KEY", "CERTIFICATE"), "contains a CERTIFICATE, not a PUBLIC KEY", id="certificate"
-    ),
+    pytest.param(pem().replace("PUBLIC KEY", "CERTIFICATE"), "is not a PEM public key", id="certificate"),
     pytest.param(
         EC_KEY.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), "is not an RSA key", id="EC key"
     ),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.clerk.backend_api import BackendApi
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
 from service.clerk.sign_out import (
     CONCURRENCY,
@@ -22,7 +23,7 @@ LONG = 60.0
 """Seconds: a deadline that does not pass."""
 
 
-class FakeClerk:
+class FakeClerk(BackendApi):
     """Has sessions, and trouble where it is told to.
 
     Attributes:

@@ -1,11 +1,10 @@
 """The verdict table, with a fake for the keys and a clock that stands still."""
 
-import asyncio
 import binascii
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from service.clerk.credentials import MAX_TOKEN_BYTES
 from service.clerk.keys import Keys
-from service.clerk.verdict import ABSENT, Auth, Identity, Reason, Verdict
+from service.clerk.verdict import Auth, Identity, Reason, Verdict
 from service.clerk.verifier import LEEWAY, Verifier
 from tests.support.signing import ISSUER, KID, ORIGIN, claims, header, private_key, token, token_of
 
@@ -35,21 +34,19 @@ WHO = Identity(
 
 
 class FakeKeys(Keys):
-    """Knows the instance's one key by its kid; whether there are others takes time, of one it cannot tell.
+    """Knows the instance's one key by its kid; of one other it cannot tell.
 
     Unless it ``has_key``, it has none at hand, so that each question is seen.
     """
 
-    def __init__(self, *, takes: float = 0.0, has_key: bool = False) -> None:
+    def __init__(self, *, has_key: bool = False) -> None:
         self.by_kid = {KID: private_key().public_key()} if has_key else {}
         self.asked: list[str] = []
-        self._takes = takes
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:  # noqa: ARG002 - see Keys
         self.asked.append(kid)
         if kid == KID:
             return private_key().public_key()
-        await asyncio.sleep(self._takes)
         return Reason.JWK_FAILED_TO_LOAD if kid == UNREACHABLE_KID else Reason.JWK_KID_MISMATCH
 
 
@@ -166,10 +163,6 @@ async def test_a_session_token_is_verified() -> None:
     assert await verdict_on(session_token()) == Verdict(Auth.VERIFIED, None, WHO)
 
 
-async def test_no_token_is_absent() -> None:
-    assert await verifier().verify([]) == ABSENT == Verdict(Auth.ABSENT, Reason.SESSION_TOKEN_MISSING)
-
-
 # --- Times: the clock stands still, so the boundaries are exact ------------------------------------------------------
 
 
@@ -185,19 +178,9 @@ async def test_clocks_may_differ_by_the_configured_seconds(skew: int) -> None:
     assert await reason(NOW - skew - 0.001, iat=NOW - 99, nbf=NOW) is Reason.TOKEN_NOT_ACTIVE_YET
 
 
-@pytest.mark.parametrize(
-    ("times", "reason"),
-    [
-        pytest.param({"exp": NOW - LEEWAY + 0.9}, Reason.TOKEN_EXPIRED, id="exp"),
-        pytest.param({"iat": NOW + LEEWAY + 0.9, "nbf": NOW + LEEWAY + 0.9}, None, id="iat and nbf"),
-    ],
-)
-async def test_fractions_of_a_second_are_cut_off(times: Mapping[str, float], reason: Reason | None) -> None:
-    assert (await verdict_on(session_token(**times))).reason == reason
-
-
-async def test_the_longest_lifetime_counts_the_leeway_twice() -> None:
-    assert (await identity_of(iat=NOW, exp=NOW + 300)).longest_lifetime == 310
+async def test_fractions_of_a_second_are_cut_off() -> None:
+    assert (await verdict_on(session_token(exp=NOW - LEEWAY + 0.9))).reason is Reason.TOKEN_EXPIRED
+    assert (await verdict_on(session_token(iat=NOW + LEEWAY + 0.9, nbf=NOW + LEEWAY + 0.9))).reason is None
 
 
 # --- azp, aud and iss ------------------------------------------------------------------------------------------------
@@ -260,8 +243,7 @@ async def test_the_impersonator_is_in_act() -> None:
     assert (await identity_of(act={"sub": "user_2admin", "iss": "anything"})).actor_id == "user_2admin"
 
 
-ODD: list[Any] = [["org"], "org", 5, True, {}, {"id": 5, "sub": 5}, {"id": None, "sub": None}]
-ODD += [{"id": text, "sub": text} for text in ("", "x" * 129, "a b", "a\n", "ä")]
+ODD: list[Any] = ["org", 5, {}, {"id": 5, "sub": 5}, {"id": "a b", "sub": "a b"}]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: json.dumps(odd)[:20])
@@ -304,12 +286,6 @@ async def test_of_two_equally_good_tokens_the_first_wins() -> None:
     verdict = await verifier().verify([text.encode() for text in tokens])
     assert verdict.identity is not None
     assert verdict.identity.user_id == "user_first"
-
-
-async def test_nothing_is_verified_after_the_first_verified_token() -> None:
-    keys = FakeKeys()
-    await verifier(keys=keys).verify([session_token().encode()] * 3)
-    assert len(keys.asked) == 1
 
 
 FOREIGN = [
@@ -391,9 +367,3 @@ async def test_an_unexpected_error_rejects_and_is_logged_without_the_token(caplo
     assert (record.name, record.levelno, record.exc_info) == ("service.verifier", logging.ERROR, None)
     assert KID not in record.getMessage()
     assert not any(text[start : start + 8] in record.getMessage() for start in range(len(text) - 8))
-
-
-async def test_cancelling_a_request_cancels_its_verification() -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await verdict_on(with_header(kid=OTHER_KID), keys=FakeKeys(takes=60))

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.events.request import read_head
-from service.guard.opening import open_session_check
+from service.guard.middleware import open_session_check
 from service.sessions.check import SessionCheck, SessionUser
-from service.settings import Settings, load_settings
+from service.settings import load_settings
 from tests.guard.parts import bearer, of_session, scope
 from tests.support.signing import pem
 
@@ -20,16 +20,18 @@ async def admitted_by(check: SessionCheck) -> object:
 
 
 async def test_a_list_that_several_share_is_not_warned_of(
-    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+    in_environment: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_session_check(settings(revocations_url="redis://127.0.0.1:1/0")):
+    in_environment(revocations_url="redis://127.0.0.1:1/0")
+    async with open_session_check():
         pass
     assert [record for record in caplog.records if record.name == "service.guard"] == []
 
 
-async def test_its_numbers_are_in_the_applications_registry(settings: Callable[..., Settings]) -> None:
+async def test_its_numbers_are_in_the_applications_registry(in_environment: Callable[..., None]) -> None:
+    in_environment()
     registry = CollectorRegistry()
-    async with open_session_check(settings(), registry) as check:
+    async with open_session_check(registry) as check:
         await admitted_by(check)
         assert registry.get_sample_value("clerk_logout_session_checks_total", {"result": "admitted"}) == 1
     assert registry.get_sample_value("clerk_logout_session_checks_total", {"result": "admitted"}) is None

@@ -1,9 +1,9 @@
-"""What is cached and for how long. That only verified tokens are, ``tests/sessions`` holds."""
+"""What is cached and for how long. That only verified tokens are, ``test_check.py`` holds."""
 
 import pytest
 
-from service.clerk.token_cache import MAX_TOKENS, TokenCache
 from service.clerk.verdict import Identity
+from service.sessions.check import MAX_REMEMBERED, TokenCache
 
 NOW = 1_790_000_000
 
@@ -60,10 +60,10 @@ def test_a_clock_that_is_set_ahead_ends_what_is_remembered() -> None:
 
 def test_beyond_the_bound_the_oldest_is_forgotten() -> None:
     clocks = Clocks()
-    for number in range(MAX_TOKENS + 2):
+    for number in range(MAX_REMEMBERED + 2):
         clocks.put(number)
-    assert [clocks.has(number) for number in (0, 1, 2, MAX_TOKENS + 1)] == [False, False, True, True]
-    assert len(clocks.cache) == MAX_TOKENS == 10_000
+    assert [clocks.has(number) for number in (0, 1, 2, MAX_REMEMBERED + 1)] == [False, False, True, True]
+    assert len(clocks.cache) == MAX_REMEMBERED == 10_000
 
 
 def test_what_has_expired_is_forgotten_when_another_token_comes() -> None:
