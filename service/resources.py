@@ -23,6 +23,7 @@ from service.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from service.clerk.backend_api import BackendApi
+    from service.revocations.redis_commands import RedisCommands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,16 +116,6 @@ async def open_resources(
         )
 
 
-def load_pem_key(settings: Settings) -> PemKey | None:
-    """Give the key of ``CLERK_JWT_KEY``; None where it is not set."""
-    if settings.clerk_jwt_key is None:
-        return None
-    try:
-        return PemKey(settings.clerk_jwt_key.get_secret_value())
-    except ValueError as error:
-        raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
-
-
 def open_event_log(settings: Settings) -> Output:
     """Open what ``EVENT_LOG`` names."""
     try:
@@ -134,8 +125,24 @@ def open_event_log(settings: Settings) -> Output:
         raise ConfigurationError("EVENT_LOG", problem) from None
 
 
-def check_spool(settings: Settings) -> None:
-    """Check that the spool's directory is there or could be made, without making it."""
+def check_settings(settings: Settings) -> None:
+    """Check what the settings name, before anything is opened or made; nothing is asked over the network.
+
+    Raises:
+        ConfigurationError: a setting cannot be used; its text names the variable.
+    """
+    _pem_key(settings)
+    _check_spool(settings)
+    _redis_commands(settings)
+    if settings.clerk_secret_key is not None:
+        # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
+        from service.clerk.backend_api import client_problem  # noqa: PLC0415
+
+        if (problem := client_problem(settings.clerk_api_url)) is not None:
+            raise ConfigurationError("CLERK_API_URL", problem)
+
+
+def _check_spool(settings: Settings) -> None:
     path = wanted = Path(settings.event_spool_dir).absolute()
     while not os.path.exists(path):  # noqa: PTH110 - never raises
         path = path.parent
@@ -148,15 +155,25 @@ def check_spool(settings: Settings) -> None:
         raise ConfigurationError("EVENT_SPOOL_DIR", f"{problem}; name a directory on local disk that this user owns")
 
 
-def check_clerk_api(settings: Settings) -> None:
-    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates."""
-    if settings.clerk_secret_key is None:
-        return
-    # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
-    from service.clerk.backend_api import client_problem  # noqa: PLC0415
+def _pem_key(settings: Settings) -> PemKey | None:
+    if settings.clerk_jwt_key is None:
+        return None
+    try:
+        return PemKey(settings.clerk_jwt_key.get_secret_value())
+    except ValueError as error:
+        raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
 
-    if (problem := client_problem(settings.clerk_api_url)) is not None:
-        raise ConfigurationError("CLERK_API_URL", problem)
+
+def _redis_commands(settings: Settings) -> "RedisCommands | None":
+    if (url := settings.revocations_url.get_secret_value()) == "memory://":
+        return None
+    # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
+    from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
+
+    try:
+        return RedisCommands(url)
+    except ValueError as error:
+        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
 
 
 @asynccontextmanager
@@ -170,11 +187,11 @@ async def open_backends(
         Clerk; and the revocation list.
 
     Raises:
-        ConfigurationError: the PEM, or an option in ``REVOCATIONS_URL``, cannot be used.
+        ConfigurationError: a setting cannot be used, see ``check_settings``.
     """
     async with AsyncExitStack() as stack:
         clerk: BackendApi | None = None
-        keys: PemKey | KeyRing | None = load_pem_key(settings)
+        keys: PemKey | KeyRing | None = _pem_key(settings)
         if settings.clerk_secret_key is not None:
             from service.clerk.backend_api import backend_api  # noqa: PLC0415 - as above
 
@@ -184,15 +201,10 @@ async def open_backends(
             assert clerk is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what they ensure
             keys = await stack.enter_async_context(KeyRing(clerk.jwks, metrics=metrics).kept_fresh())
         store = MemoryStore(metrics)
-        if (url := settings.revocations_url.get_secret_value()) != "memory://":
-            # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
-            from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
-            from service.revocations.redis_store import RedisStore  # noqa: PLC0415
+        if (redis := _redis_commands(settings)) is not None:
+            from service.revocations.redis_store import RedisStore  # noqa: PLC0415 - as above
 
-            try:
-                store = RedisStore(RedisCommands(url), metrics)
-            except ValueError as error:
-                raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+            store = RedisStore(redis, metrics)
         stack.push_async_callback(store.close)
         await store.start()
         yield clerk, keys, RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)

@@ -208,13 +208,14 @@ def test_a_shutdown_answers_a_sign_out_with_how_far_it_got(tmp_path: Path) -> No
     ("settings", "line"),
     [
         ({"CLERK_JWT_KEY": ""}, "CLERK_JWT_KEY: set this or CLERK_SECRET_KEY"),
-        ({"CLERK_JWT_KEY": "junk"}, "CLERK_JWT_KEY: is not a PEM public key"),
+        ({"CLERK_JWT_KEY": "sesame"}, "CLERK_JWT_KEY: is not a PEM public key"),
         ({"EVENT_LOG": "/no/such/place"}, "EVENT_LOG: cannot be opened for writing: /no/such/place: No such file"),
         ({"EVENT_SPOOL_DIR": "/dev/null/spool"}, "EVENT_SPOOL_DIR: cannot be written to"),
         (
             {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_x", "HTTPS_PROXY": "foo://proxy"},
             "CLERK_API_URL: no client can be created (ValueError); check HTTPS_PROXY",
         ),
+        ({"REVOCATIONS_URL": "redis://h/?db=sesame"}, "REVOCATIONS_URL: an option after ? cannot be used"),
         ({"HOST": "no host"}, "HOST: cannot be resolved to an address"),
         ({"HOST": "fe80::7%lo"}, "HOST: cannot listen on fe80::7%lo: Cannot assign"),
     ],
@@ -225,6 +226,7 @@ def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, 
     assert done.returncode == 2
     assert done.stderr.startswith(f"clerk-logout: {line}")
     assert done.stderr.count("\n") == 1
+    assert "sesame" not in done.stderr
     assert done.stdout == ""
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.events.request import read_head
-from service.resources import check_clerk_api, check_spool, open_resources
+from service.resources import check_settings, open_resources
 from service.sessions.check import SessionCheck, SessionUser
 from service.sessions.refusal import ABSENT_REFUSED, Refusal
 from service.settings import ConfigurationError, load_settings
@@ -38,8 +38,7 @@ async def open_session_check(registry: CollectorRegistry | None = None) -> Async
         ConfigurationError: a setting is missing or unusable.
     """
     settings = load_settings(for_guard=True)
-    check_clerk_api(settings)
-    check_spool(settings)
+    check_settings(settings)
     if settings.revocations_url.get_secret_value() == "memory://":
         logger.warning(
             "REVOCATIONS_URL is memory://, so this guard learns of no logout; set the service's redis:// URL"
