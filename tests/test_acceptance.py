@@ -36,6 +36,13 @@ def reason(url: str, token: str) -> str | None:
             return None if answer.status_code == 200 else str(answer.json()["reason"])
 
 
+def until_revoked(url: str, *tokens: str) -> None:
+    """Wait for another process to refuse them: a Redis that was too busy is brought the sessions a moment later."""
+    deadline = time.monotonic() + TIMEOUT
+    while {reason(url, token) for token in tokens} != {"session-revoked"}:
+        assert time.monotonic() < deadline
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """A running service, and the stand-in for Clerk that it knows."""
@@ -113,8 +120,10 @@ def test_three_devices_are_signed_out_at_once(system: System) -> None:
     (event,) = system.events("user_everywhere", "user_logout_everywhere")
     assert (event["event_id"], event["revoked_sessions"]) == (body["event_id"], 3)
     with serve(settings=system.settings) as second:
-        known = None if system.settings["REVOCATIONS_URL"] == "memory://" else "session-revoked"
-        assert [reason(second.url, token) for token in tokens] == [known] * 3
+        if system.settings["REVOCATIONS_URL"] == "memory://":
+            assert [reason(second.url, token) for token in tokens] == [None] * 3
+        else:
+            until_revoked(second.url, *tokens)
     assert system.log_out_everywhere(tokens[0])["revoked_sessions"] == 0
 
 
