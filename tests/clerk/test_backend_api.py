@@ -102,46 +102,41 @@ async def test_one_that_is_shifted_to_the_next_page_is_listed_once(api: BackendA
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        pytest.param({"user_id": "user_bob"}, "a session that was not asked for", id="another user's"),
-        *(
-            pytest.param({"id": odd}, "a session id that cannot be used", id=f"id {odd[:8]!r}")
-            for odd in ("", "../users/1", "a?b", "a%2Fb", "a\n", "ä", "x" * 129)
-        ),
+        ({"user_id": "user_bob"}, "a session that was not asked for"),
+        *(({"id": odd}, "a session id that cannot be used") for odd in ("", "../users/1", "a?b", "a\n", "x" * 129)),
     ],
+    ids=str,
 )
 async def test_a_list_with_something_else_in_it_is_not_used(
     api: BackendApi, wire: respx.Router, changes: dict[str, str], problem: str
 ) -> None:
     wire.get("/sessions").respond(json=[session(), session(**changes)])
-    with pytest.raises(ClerkApiError) as caught:
+    with pytest.raises(ClerkApiError, match=f"^the answer holds {problem}$"):
         await api.alive_sessions(USER)
-    assert str(caught.value) == f"the answer holds {problem}"
 
 
 NOT_NEEDED = sorted(SESSION.keys() - {"id", "user_id", "status"})
 
 
-@pytest.mark.parametrize("odd", ["soon", 1e300, [], None, ..., {"key": "\ud800"}], ids=str)
+@pytest.mark.parametrize("odd", ["soon", None, ..., {"key": "\ud800"}], ids=str)
 async def test_what_is_not_needed_may_be_odd_or_missing(api: BackendApi, wire: respx.Router, odd: Any) -> None:
     """The SDK refuses an answer with an odd field, and one of another content type."""
-
-    def respond(route: respx.Route, answer: Any) -> None:
-        route.respond(content=json.dumps(answer), headers={"Content-Type": "text/plain"})
-
     row = session() | dict.fromkeys(NOT_NEEDED, odd)
     row = {name: value for name, value in row.items() if value is not ...}
-    respond(wire.get("/sessions"), [session("sess_2"), row])
-    respond(wire.post("/sessions/sess_1/revoke"), row | {"status": "revoked"})
-    respond(wire.get("/sessions/sess_1"), row)
+    for route, answer in (
+        (wire.get("/sessions"), [session("sess_2"), row]),
+        (wire.post("/sessions/sess_1/revoke"), row | {"status": "revoked"}),
+        (wire.get("/sessions/sess_1"), row),
+    ):
+        route.respond(content=json.dumps(answer), headers={"Content-Type": "text/plain"})
     assert await api.alive_sessions(USER) == ["sess_2", "sess_1"]
     assert await api.revoke_session("sess_1") is True
     assert await api.is_alive("sess_1") is True
 
 
 @pytest.mark.parametrize("name", ["id", "user_id", "status"])
-@pytest.mark.parametrize("odd", [None, 5, []])
-async def test_id_user_and_status_have_to_be_there(api: BackendApi, wire: respx.Router, name: str, odd: Any) -> None:
-    wire.get("/sessions").respond(json=[session(), session(**{name: odd})])
+async def test_id_user_and_status_have_to_be_there(api: BackendApi, wire: respx.Router, name: str) -> None:
+    wire.get("/sessions").respond(json=[session(), session() | {name: None}])
     with pytest.raises(ClerkApiError, match="the answer is not a list of sessions"):
         await api.alive_sessions(USER)
 
@@ -177,18 +172,16 @@ async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
 ERRORS = {"errors": [{"message": "secret text", "long_message": "secret text", "code": "some_code"}]}
 
 
-REJECTED = "Clerk does not accept CLERK_SECRET_KEY (status 401)"
 Answer = httpx.Response | Exception
 FAILURES: list[tuple[Answer, str]] = [
-    (httpx.Response(401, content=b"{", headers=JSON), REJECTED),
-    (httpx.Response(403, json=ERRORS), REJECTED.replace("401", "403")),
+    (httpx.Response(401, content=b"{", headers=JSON), "Clerk does not accept CLERK_SECRET_KEY (status 401)"),
+    (httpx.Response(403, json=ERRORS), "Clerk does not accept CLERK_SECRET_KEY (status 403)"),
     (httpx.Response(429, json=ERRORS), "Clerk answered with status 429"),
     (httpx.Response(503, json=ERRORS), "Clerk answered with status 503"),
     (httpx.Response(302, headers={"Location": "https://evil.example/"}), "Clerk answered with status 302"),
     (httpx.Response(200, text="<html>"), "the answer is not a "),
     (httpx.Response(200, content=b"[" * 5000, headers=JSON), "the answer is not a "),
     (httpx.Response(200, json={"data": [], "total_count": 0}), "the answer is not a "),
-    (httpx.ConnectError("secret text"), "no connection (ConnectError)"),
     (httpx.ReadTimeout("secret text"), "no connection (ReadTimeout)"),
     (RuntimeError("secret text"), "unexpectedly RuntimeError in "),
 ]
@@ -231,12 +224,12 @@ async def test_clerks_own_time_to_wait_is_told_within_bounds(
     assert caught.value.retry_after == seconds
 
 
-@pytest.mark.parametrize("status", ["active", "pending", "new", "ended", "revoked"])
+@pytest.mark.parametrize(("status", "alive"), [("active", True), ("new", True), ("ended", False)])
 async def test_a_session_is_alive_unless_it_is_known_to_have_ended(
-    api: BackendApi, wire: respx.Router, status: str
+    api: BackendApi, wire: respx.Router, status: str, alive: bool
 ) -> None:
-    wire.get("/sessions/sess_1").respond(json=session("sess_1", status=status))
-    assert await api.is_alive("sess_1") is (status in {"active", "pending", "new"})
+    wire.get("/sessions/sess_1").respond(json=session(status=status))
+    assert await api.is_alive("sess_1") is alive
 
 
 async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(
@@ -295,29 +288,20 @@ async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
 # --- Keys ------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_jwks_is_asked_for_with_the_secret_key_as_the_bearer(api: BackendApi, wire: respx.Router) -> None:
-    wire.get("/jwks").respond(json={"keys": [jwk()]})
-    assert await api.jwks() == [jwk()]
-    assert wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
-
-
-@pytest.mark.parametrize("body", ["<html>", [], {"keys": {}}, {"keys": "k"}, None], ids=str)
+@pytest.mark.parametrize("body", ["<html>", [], {"keys": {}}, None], ids=str)
 async def test_an_answer_that_is_no_jwks_is_an_error(body: object, api: BackendApi, wire: respx.Router) -> None:
     wire.get("/jwks").respond(json=body)
     with pytest.raises(ClerkApiError, match="the answer is not a JWKS"):
         await api.jwks()
 
 
-@pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": []}, {"keys": [None]}], ids=str)
+@pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": [None]}], ids=str)
 async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wire: respx.Router) -> None:
     wire.get("/jwks").respond(json=body)
     assert await api.jwks() == []
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [{"kid": 5}, {"kid": "k", "n": ["x"]}, {"kid": "k", "e": 65537}, {"x": {"y": "\ud800"}}, "k", None, [jwk("k")]],
-)
+@pytest.mark.parametrize("odd", [{"kid": 5}, {"kid": "k", "n": ["x"]}, {"x": {"y": "\ud800"}}, "k", None])
 async def test_an_odd_key_hides_no_good_one(odd: object, api: BackendApi, wire: respx.Router) -> None:
     """The SDK refuses the whole JWKS for most of these, and for another content type."""
     content = json.dumps({"keys": [odd, jwk(), odd], "next": {}})
@@ -325,6 +309,7 @@ async def test_an_odd_key_hides_no_good_one(odd: object, api: BackendApi, wire: 
     ring = KeyRing(api.jwks)
     assert await ring.refresh()
     assert [*ring.by_kid] == [KID]
+    assert wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
 
 
 @pytest.mark.parametrize("status", [200, 401, 503])

@@ -122,17 +122,11 @@ async def test_all_sessions_are_ended_ones_own_last(count: int) -> None:
 
 
 async def test_ones_own_session_is_kept_where_the_others_are_meant() -> None:
-    clerk = FakeClerk(*several(600))
+    clerk = FakeClerk(*several(3))
+    clerk.known = set()  # it is not even asked for
     result = await sign_out(clerk, keep_own=True)
-    assert counts(result) == (COMPLETE, 599, 0)
-    assert OWN not in result.over
+    assert (counts(result), set(result.over)) == ((COMPLETE, 2, 0), {A, B})
     assert list(clerk.active) == [OWN]
-
-
-async def test_ones_own_session_that_is_kept_is_not_even_asked_for() -> None:
-    clerk = FakeClerk("sess_1")
-    clerk.known = set()
-    assert (await sign_out(clerk, keep_own=True)).succeeded
 
 
 A, B = "sess_1", "sess_2"
@@ -174,26 +168,17 @@ async def test_what_has_ended_is_counted_and_what_has_not_failed(name: str) -> N
         assert "CLERK_SECRET_KEY" in str(result.problem)
 
 
-async def test_a_repeated_call_ends_the_rest() -> None:
-    clerk = FakeClerk(*several(3))
-    clerk.trouble = {A: DOWN}
-    assert counts(await sign_out(clerk)) == (COMPLETE, 1, 2)
-    clerk.trouble.clear()
-    assert counts(await sign_out(clerk)) == (COMPLETE, 2, 0)
-
-
 # --- It stops --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("error", "stop_reason", "retry_after"),
-    [
-        (ClerkRateLimitedError("429", 7), StopReason.RATE_LIMITED, 7),
-        (ClerkKeyRejectedError("401"), StopReason.KEY_REJECTED, None),
-        (ClerkApiError("500"), StopReason.UNREACHABLE, None),
-    ],
-    ids=["rate limited", "key refused", "unreachable"],
-)
+STOPS = [
+    (ClerkRateLimitedError("429", 7), StopReason.RATE_LIMITED, 7),
+    (ClerkKeyRejectedError("401"), StopReason.KEY_REJECTED, None),
+    (ClerkApiError("500"), StopReason.UNREACHABLE, None),
+]
+
+
+@pytest.mark.parametrize(("error", "stop_reason", "retry_after"), STOPS)
 async def test_without_a_list_nothing_is_done(
     error: ClerkApiError, stop_reason: StopReason, retry_after: int | None
 ) -> None:
@@ -204,15 +189,8 @@ async def test_without_a_list_nothing_is_done(
     assert clerk.tried == []
 
 
-@pytest.mark.parametrize(
-    ("error", "stop_reason"),
-    [
-        (ClerkRateLimitedError("429", 7), StopReason.RATE_LIMITED),
-        (ClerkKeyRejectedError("401"), StopReason.KEY_REJECTED),
-    ],
-    ids=["rate limited", "key refused"],
-)
-async def test_what_was_not_tried_has_failed(error: ClerkApiError, stop_reason: StopReason) -> None:
+@pytest.mark.parametrize(("error", "stop_reason", "_"), STOPS[:2])
+async def test_what_was_not_tried_has_failed(error: ClerkApiError, stop_reason: StopReason, _: object) -> None:
     sessions = several(300)
     clerk = FakeClerk(*sessions)
     clerk.trouble = dict.fromkeys(sessions, error)
@@ -268,8 +246,7 @@ async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
     task = asyncio.create_task(SignOutEverywhere(clerk, "user_alice", own=OWN).run(time_limit))
     await clerk.only_hanging_left.wait()
     time_limit.reschedule(asyncio.get_running_loop().time())
-    result = await task
-    assert (result.stop_reason, result.revoked, result.failed) == (StopReason.TIMEOUT, 80, 20)
+    assert counts(await task) == (StopReason.TIMEOUT, 80, 20)
 
 
 async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:
@@ -279,7 +256,7 @@ async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:
 
 # --- Who may ask for it ----------------------------------------------------------------------------------------------
 
-ODD: list[object] = [None, "3,-1", [], [3], [3, -1, 0], [3, "1"], [3, 1.5], [True, 0], [-2, 0], [0, -2]]
+ODD: list[object] = [None, "3,-1", [3], [3, -1, 0], [3, 1.5], [True, 0], [-2, 0], [0, -2]]
 
 
 @pytest.mark.parametrize("factor_ages", [[0, -1], [9, -1], [3, 9], [99, 9], [-1, 9]], ids=str)

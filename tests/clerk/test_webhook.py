@@ -67,17 +67,14 @@ def test_the_end_of_a_session_is_read(cause: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["session.created", "session.ended ", ""])
-@pytest.mark.parametrize("data", [None, {}, "text"])
-def test_another_type_says_nothing_whatever_is_in_it(kind: str, data: Any) -> None:
-    assert read(encoded({"type": kind, "data": data})) is None
+def test_another_type_says_nothing_whatever_is_in_it(kind: str) -> None:
+    assert read(encoded({"type": kind, "data": "text"})) is None
 
 
 @pytest.mark.parametrize(
     ("sent", "seconds"),
     [
-        (1_716_883_200, 1_716_883_200.0),
         (1_716_883_200_123, 1_716_883_200.123),
-        (0, 0.0),
         (99_999_999_999, 99_999_999_999.0),
         (100_000_000_000, 100_000_000.0),
     ],
@@ -92,7 +89,7 @@ def test_an_odd_address_or_user_agent_is_left_out(sent: Any) -> None:
     assert (end.client_ip, end.user_agent) == (None, None)
 
 
-@pytest.mark.parametrize("value", ["", "o" * 129, 1, [], {"id": "org_2abc"}])
+@pytest.mark.parametrize("value", ["o" * 129, {"id": "org_2abc"}])
 def test_an_odd_organisation_is_left_out(value: Any) -> None:
     assert read_event(session_event(last_active_organization_id=value)).org_id is None
 
@@ -103,11 +100,8 @@ def test_an_odd_organisation_is_left_out(value: Any) -> None:
     [
         ({"sub": "user_2support", "iss": "x"}, "user_2support", "admin"),
         ({"sub": "agent_2", "type": "agent"}, "agent_2", "agent"),
-        *(({"sub": odd_sub}, None, "admin") for odd_sub in (None, "a b", "u" * 129, ["user_1"])),
         ({"type": "agent"}, None, "agent"),
-        ({"sub": "user_2support", "type": ["agent"]}, "user_2support", "admin"),
-        ({}, None, "admin"),
-        (["user_2support"], None, "admin"),
+        ({"sub": "a b", "type": ["agent"]}, None, "admin"),
         (False, None, "admin"),
     ],
 )
@@ -149,7 +143,7 @@ def test_a_byte_order_mark_does_no_harm() -> None:
 # --- What is refused although it is signed ---------------------------------------------------------------------------
 
 
-NOT_AN_ID: list[Any] = [None, "", "two words", "u" * 129, "line\n", 1]
+NOT_AN_ID: list[Any] = [None, "", "two words", "u" * 129, 1]
 NO_OBJECT: list[Any] = [None, [], "text"]
 
 
@@ -163,7 +157,6 @@ NO_OBJECT: list[Any] = [None, [], "text"]
             for value in NO_OBJECT
         ),
         *((value, "type is not a string") for value in NO_OBJECT),
-        (session_event() | {"type": 1}, "type is not a string"),
         (session_event() | {"type": ["session.ended"]}, "type is not a string"),
     ],
 )
@@ -171,13 +164,13 @@ def test_a_mistyped_field_is_named_and_never_shown(event: Any, text: str) -> Non
     assert refusal(encoded(event)) == text
 
 
-@pytest.mark.parametrize("value", [None, "1716883200", True, -1, 253_402_300_800_000, 10**400, math.nan])
+@pytest.mark.parametrize("value", [None, "1716883200", True, -1, 253_402_300_800_000, math.nan])
 def test_any_other_time_is_refused(value: Any) -> None:
     text = refusal(encoded(session_event() | {"timestamp": value}))
     assert text == "timestamp is not a time in seconds or milliseconds since 1970"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"not json", b"{} x", b"[" * 2000, b"[" * 2000 + b"]" * 3000], ids=len)
+@pytest.mark.parametrize("body", [b"", b"{} x", b"[" * 2000, b"[" * 2000 + b"]" * 3000], ids=len)
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     assert refusal(body) == "the body is not JSON"
 
@@ -210,28 +203,17 @@ def test_under_both_names_those_of_svix_count() -> None:
     assert refusal(headers=standard(signed(BODY)) | signed(BODY, secret=OTHER_SECRET)) == NO_MATCH
 
 
-@pytest.mark.parametrize("name", ["webhook-timestamp", "webhook-signature"])
-def test_what_is_wrong_under_the_other_names_is_named_so(name: str) -> None:
-    headers = standard(signed(BODY))
-    assert refusal(headers=headers | {name: "\t"}) == f"the header {name} is malformed"
-    del headers[name]
-    assert refusal(headers=headers) == f"the header {name} is missing"
+def test_what_is_wrong_under_the_other_names_is_named_so() -> None:
+    headers = standard(signed(BODY)) | {"webhook-timestamp": "\t"}
+    assert refusal(headers=headers) == "the header webhook-timestamp is malformed"
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("svix-id", ""),
-        ("svix-id", "m" * 129),
-        ("svix-id", "msg_\xff"),
-        ("svix-id", "msg\n"),
-        ("svix-timestamp", "soon"),
-        ("svix-timestamp", "-1"),
-        ("svix-timestamp", "01"),
-        ("svix-timestamp", "1" * 13),
-        ("svix-timestamp", "²"),
-        ("svix-signature", "v1,\t"),
-        ("svix-signature", "v" * 4097),
+        *(("svix-id", value) for value in ("", "m" * 129, "msg_\xff", "msg\n")),
+        *(("svix-timestamp", value) for value in ("soon", "-1", "01", "1" * 13, "²")),
+        *(("svix-signature", value) for value in ("v1,\t", "v" * 4097)),
     ],
 )
 def test_a_malformed_header_is_named(name: str, value: str) -> None:
@@ -256,28 +238,18 @@ def test_while_one_is_replaced_either_secret_is_enough(secrets: tuple[str, str])
         reader.read(read_delivery(raw(signed(BODY, secret=THIRD_SECRET))), BODY)
 
 
-@pytest.mark.parametrize("changed", [b"\0" + BODY[1:], BODY + b"\n", b""])
-def test_another_body_is_refused_and_not_even_parsed(changed: bytes) -> None:
-    assert refusal(changed, signed(BODY)) == NO_MATCH
-
-
-def test_id_and_time_are_signed_too() -> None:
+def test_body_id_and_time_are_signed() -> None:
+    assert refusal(BODY + b"\n", signed(BODY)) == NO_MATCH
     assert refusal(headers=signed(BODY) | {"svix-id": "msg_other"}) == NO_MATCH
     assert refusal(headers=signed(BODY) | {"svix-timestamp": str(int(time.time()) - 1)}) == NO_MATCH
 
 
-@pytest.mark.parametrize(
-    ("age", "side"), [(320, "old"), (10**9, "old"), (-320, "in the future"), (-(10**9), "in the future")]
-)
+@pytest.mark.parametrize(("age", "side"), [(320, "old"), (-320, "in the future")])
 def test_beyond_5_minutes_a_good_signature_is_refused(age: float, side: str) -> None:
     assert refusal(headers=signed(BODY, age=age)) == f"the signature is more than 5 minutes {side}"
+    assert read(headers=signed(BODY, age=age * 7 // 8)) is not None
     for timestamp in ("1", "999999999999"):
         assert "more than 5 minutes" in refusal(headers=signed(BODY) | {"svix-timestamp": timestamp})
-
-
-@pytest.mark.parametrize("age", [280, -280])
-def test_within_5_minutes_it_is_taken(age: float) -> None:
-    assert read(headers=signed(BODY, age=age)) is not None
 
 
 def test_what_is_not_utf_8_is_refused_whatever_its_signature() -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
@@ -35,11 +35,9 @@ def cookies(*tokens: str) -> dict[str, str]:
     return {"Cookie": "; ".join(f"__session_{number}={token}" for number, token in enumerate(tokens))}
 
 
-def scope(
-    headers: Mapping[str, str] | None = None, *, raw: Sequence[tuple[bytes, bytes]] = (), **changes: Any
-) -> dict[str, Any]:
+def scope(headers: Mapping[str, str] | None = None, **changes: Any) -> dict[str, Any]:
     """An ASGI scope of a request with these headers."""
-    raw = [*raw, *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items())]
+    raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     request = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "client": None, "headers": raw}
     return request | changes
 
@@ -63,7 +61,6 @@ class Store(MemoryStore):
     """The memory store, until it is out of reach."""
 
     out_of_reach = False
-    asked = 0
     takes = 0.0
     """Seconds for each answer."""
 
@@ -73,7 +70,6 @@ class Store(MemoryStore):
         """Seconds that each question was given."""
 
     async def find(self, session_id: str, *, within: float | None = None) -> float | None:
-        self.asked += 1
         await self._take_time(within)
         if self.out_of_reach:
             raise RevocationsUnavailableError("out of reach")
@@ -108,7 +104,6 @@ class Parts:
 
     def __init__(
         self,
-        fail: Literal["closed", "open"] = "closed",
         recorder: FakeRecorder | None = None,
         store: Store | None = None,
         **changes: Any,
@@ -119,7 +114,7 @@ class Parts:
         self.recorder = recorder or FakeRecorder()
         self.verifier = CountingVerifier(PemKey(pem()), authorized_parties=[ORIGIN])
         parts: dict[str, Any] = {"verifier": self.verifier, "recorder": self.recorder, "facts": facts} | changes
-        self.check = SessionCheck(revocations=self.revocations, fail=fail, metrics=self.metrics, **parts)
+        self.check = SessionCheck(revocations=self.revocations, metrics=self.metrics, **parts)
 
     async def outcome(self, headers: Mapping[str, str] | None = None, *, allow_pending: bool = False) -> Any:
         return await self.check(read_head(scope(headers)), allow_pending=allow_pending)

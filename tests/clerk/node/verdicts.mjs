@@ -11,7 +11,7 @@ for (const token of tokens) {
     await verifyToken(token, options);
     verdicts.push("verified");
   } catch (error) {
-    verdicts.push(error.reason === TokenVerificationErrorReason.TokenExpired ? "expired" : "refused");
+    verdicts.push(error.reason === TokenVerificationErrorReason.TokenExpired ? "expired" : "rejected");
   }
 }
 console.log(JSON.stringify(verdicts));
