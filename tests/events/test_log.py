@@ -135,13 +135,6 @@ async def test_lines_that_wait_go_out_in_one_write_that_blocks_nobody(open_log: 
     assert output.threads == {"event log" if may_block else threading.current_thread().name}
 
 
-async def test_batches_hold_as_many_lines_as_the_output_takes(open_log: Open) -> None:
-    output = FakeOutput(max_write=4096)
-    lines = numbered(8, length=1024)
-    assert all(await append(await open_log(output), *lines))
-    assert output.writes == [b"".join(lines[:4]), b"".join(lines[4:])]
-
-
 async def test_a_caller_who_no_longer_waits_holds_nobody_up(open_log: Open) -> None:
     """A server that shuts down cancels its requests."""
     output = FakeOutput()
@@ -169,6 +162,7 @@ async def test_what_the_output_refuses_is_delivered_in_order(
         assert all(await append(log, *five))
     await until(lambda: output.content.endswith(lines[-1]))
     assert output.content == b"".join(lines)
+    assert max(map(len, output.writes)) == 120, "no more than the output takes at once"
     assert log.lost == 0
     await until(lambda: log.counted("spool_bytes") == 0)
     assert log.counted("events_spooled_total") == log.counted("events_replayed_total")
@@ -386,29 +380,16 @@ async def test_a_spool_that_cannot_be_read_takes_new_lines_in_time(
     assert log.lost == 0
 
 
-async def test_a_spool_that_hangs_delays_nobody_and_loses_nothing(open_log: Open, spool: FaultySpool) -> None:
+async def test_a_spool_that_hangs_delays_nobody_and_keeps_so_many(open_log: Open, spool: FaultySpool) -> None:
+    output = FakeOutput()
+    output.refuses = FULL
+    log = await open_log(output, answer=ANSWER)
+    spool.hang()
     loop = asyncio.get_running_loop()
-    output = FakeOutput()
-    output.refuses = FULL
-    log = await open_log(output, answer=ANSWER)
-    spool.hang()
-    for lines in ([line(1), line(2)], [line(3)]):
-        started = loop.time()
-        assert await append(log, *lines) == [False] * len(lines)
-        assert ANSWER * 0.9 <= loop.time() - started < SOON
-    assert log.lost == 0, "the disk may still take them"
-    output.refuses = None
-    spool.let_go()
-    await until(lambda: output.content == line(1) + line(2) + line(3))
-    assert log.lost == 0
-
-
-async def test_a_spool_that_hangs_keeps_so_many_lines_in_memory(open_log: Open, spool: FaultySpool) -> None:
-    output = FakeOutput()
-    output.refuses = FULL
-    log = await open_log(output, answer=ANSWER)
-    spool.hang()
+    started = loop.time()
     assert await append(log, line(0)) == [False]
+    assert ANSWER * 0.9 <= loop.time() - started < SOON
+    assert log.lost == 0, "the disk may still take it"
     lines = numbered(MAX_WAITING + 3, start=1)
     assert not any(await append(log, *lines))
     assert log.lost == 3

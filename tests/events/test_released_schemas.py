@@ -3,7 +3,7 @@
 import copy
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,39 +73,24 @@ def test_a_line_of_today_holds_to_the_released_schema(release: str, name: str, v
         jsonschema_rs.Draft202012Validator(RELEASED[release][name]).validate(emitted(name, values))
 
 
-def remove(key: str) -> Callable[[Schema], None]:
-    def change(schema: Schema) -> None:
-        del schema["properties"][key]
-        schema["required"].remove(key)
-
-    return change
-
-
-def say(key: str, **changes: Any) -> Callable[[Schema], None]:
-    return lambda schema: schema["properties"][key].update(changes)
-
-
-def drop(key: str, keyword: str) -> Callable[[Schema], None]:
-    def change(schema: Schema) -> None:
-        del schema["properties"][key][keyword]
-
-    return change
-
-
 @pytest.mark.parametrize(
-    ("change", "what"),
+    ("key", "change", "what"),
     [
-        pytest.param(remove("origin"), ["origin: not always there", "origin: gone"], id="a key goes"),
-        pytest.param(say("request_id", type=["string", "null"]), ["request_id: type"], id="null where there was none"),
-        pytest.param(say("schema_version", const=2), ["schema_version: const"], id="another version"),
-        pytest.param(say("origin", maxLength=257), ["origin: maxLength"], id="longer"),
-        pytest.param(drop("origin", "maxLength"), ["origin: maxLength"], id="as long as you like"),
-        pytest.param(drop("timestamp", "format"), ["timestamp: format"], id="no time"),
-        pytest.param(say("auth", enum=["verified"]), ["auth: enum"], id="a value goes"),
-        pytest.param(lambda schema: schema.update({"$id": "urn:x"}), ["$id"], id="another $id"),
+        ("request_id", {"type": ["string", "null"]}, "type"),
+        ("schema_version", {"const": 2}, "const"),
+        ("origin", {"maxLength": 257}, "maxLength"),
+        ("timestamp", {"format": None}, "format"),
+        ("auth", {"enum": ["verified"]}, "enum"),
     ],
 )
-def test_an_incompatible_change_is_noticed(change: Callable[[Schema], None], what: list[str]) -> None:
+def test_an_incompatible_change_is_noticed(key: str, change: Schema, what: str) -> None:
     new = copy.deepcopy(schemas()["user_logout"])
-    change(new)
-    assert list(breaking(schemas()["user_logout"], new)) == what
+    new["properties"][key] |= change
+    assert list(breaking(schemas()["user_logout"], new)) == [f"{key}: {what}"]
+
+
+def test_a_key_that_goes_is_noticed() -> None:
+    new = copy.deepcopy(schemas()["user_logout"])
+    del new["properties"]["origin"]
+    new["required"].remove("origin")
+    assert list(breaking(schemas()["user_logout"], new)) == ["origin: not always there", "origin: gone"]

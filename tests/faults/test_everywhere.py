@@ -12,7 +12,7 @@ from statistics import median
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from service.clerk.sign_out import CONCURRENCY
 from service.sandbox.app import create_sandbox
@@ -39,25 +39,21 @@ MAX_P99_BESIDE = 150
 """Milliseconds."""
 
 
-def slow(app: ASGIApp) -> ASGIApp:
-    """An app that takes its time."""
-
-    async def delayed(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await asyncio.sleep(LATENCY)
-        await app(scope, receive, send)
-
-    return delayed
-
-
 @contextmanager
 def slow_clerk(instance: Instance) -> Iterator[str]:
-    """The stand-in on a port of its own; gives its URL."""
+    """The stand-in, which takes its time, on a port of its own; gives its URL."""
+    sandbox = create_sandbox(instance)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(LATENCY)
+        await sandbox(scope, receive, send)
+
     with listen("127.0.0.1", 0) as listener:
         # As any web server does it. asyncio itself leaves it out for a socket like this one (its protocol is 0), and
         # each answer would come 40 ms late: its body would wait for the acknowledgement of its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with served(slow(create_sandbox(instance)), listener):
+        with served(app, listener):
             yield url_of(listener)
 
 
