@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from tests.guard.parts import SESSION, USER, bearer, expired, of_session
 from tests.support.lines import EventFile
-from tests.support.processes import TIMEOUT, environment, serve
+from tests.support.processes import TIMEOUT, environment, serve, until_status
 from tests.support.redis_server import redis_server
 
 ROOT = Path(__file__).parents[2]
@@ -69,14 +68,14 @@ def test_a_sign_out_at_the_service_is_refused_by_the_application(name: str, tmp_
             serve(settings=shared) as service,
             run(tmp_path, EXAMPLES[name], shared | {"EVENT_LOG": str(used.path)}) as shop,
         ):
-            admitted = until_status(200, shop, sent)
+            admitted = until_status(200, lambda: shop.get("/orders", headers=sent))
             anonymous = shop.get("/orders")
             refused = [shop.get("/orders", headers=bearer(sent)) for sent in ("garbage", expired())]
             httpx.delete(f"{service.url}/v1/auth/session", headers=sent)
-            signed_out = until_status(401, shop, sent)
+            signed_out = until_status(401, lambda: shop.get("/orders", headers=sent))
             while not used.path.exists() or not used.path.stat().st_size:
-                until_status(401, shop, sent)
-            again = until_status(401, shop, sent)
+                until_status(401, lambda: shop.get("/orders", headers=sent))
+            again = until_status(401, lambda: shop.get("/orders", headers=sent))
     assert admitted.json() == {"user": USER, "orders": []}
     assert anonymous.status_code == 401
     assert [(answer.status_code, answer.json()["reason"]) for answer in refused] == [
@@ -86,14 +85,6 @@ def test_a_sign_out_at_the_service_is_refused_by_the_application(name: str, tmp_
     assert signed_out.json()["reason"] == again.json()["reason"] == "session-revoked"
     event = used.one()
     assert (event["event"], event["session_id"]) == ("session_used_after_logout", SESSION)
-
-
-def until_status(status: int, shop: httpx.Client, headers: dict[str, str]) -> httpx.Response:
-    """Ask until it answers so: on a machine that is busy Redis may miss its 50 ms, and is asked again."""
-    deadline = time.monotonic() + TIMEOUT
-    while (answer := shop.get("/orders", headers=headers)).status_code != status:
-        assert time.monotonic() < deadline, answer.text
-    return answer
 
 
 def test_without_its_settings_an_example_ends_with_one_line(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import httpx
+
 from tests.support.signing import ORIGIN, pem
 from tests.support.webhooks import signed
 
@@ -34,6 +36,14 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIMEOUT) -
     while not holds():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         time.sleep(0.01)
+
+
+def until_status(status: int, ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """Ask until the answer is that: where the machine is busy, Redis may take longer than the 100 ms that it has."""
+    deadline = time.monotonic() + TIMEOUT
+    while (answer := ask()).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+    return answer
 
 
 def free_port() -> int:
