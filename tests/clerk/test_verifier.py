@@ -243,26 +243,6 @@ async def test_the_impersonator_is_in_act() -> None:
     assert (await identity_of(act={"sub": "user_2admin", "iss": "anything"})).actor_id == "user_2admin"
 
 
-ODD: list[Any] = ["org", 5, {}, {"id": 5, "sub": 5}, {"id": "a b", "sub": "a b"}]
-
-
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: json.dumps(odd)[:20])
-async def test_an_odd_organisation_or_actor_is_left_out(odd: object) -> None:
-    identity = await identity_of(o=odd, act=odd)
-    assert (identity.org_id, identity.actor_id) == (None, None)
-    assert (identity.user_id, identity.session_id) == (USER, SESSION)
-
-
-@pytest.mark.parametrize("claim", ["sub", "sid"])
-@pytest.mark.parametrize(
-    ("value", "good"),
-    [("x", True), ("!~" * 64, True), ("x" * 129, False), ("a b", False), ("a\n", False), ("ä", False), (5, False)],
-)
-async def test_identifiers_are_1_to_128_visible_ascii_characters(claim: str, value: object, good: bool) -> None:
-    verdict = await verdict_on(session_token(**{claim: value}))
-    assert verdict.reason == (None if good else Reason.TOKEN_INVALID)
-
-
 # --- Several tokens --------------------------------------------------------------------------------------------------
 
 TOKENS = {
