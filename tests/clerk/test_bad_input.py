@@ -292,16 +292,7 @@ def json_texts() -> Iterator[Vector]:
 
 def times() -> Iterator[Vector]:
     for name in ("exp", "iat", "nbf"):
-        for text in (
-            f'"{GOOD[name]}"',
-            "true",
-            "null",
-            f"[{GOOD[name]}]",
-            "NaN",
-            "Infinity",
-            "-1e400",
-            "1" + "0" * 400,
-        ):
+        for text in ('"1700000000"', "true", "null", "[1]", "NaN", "Infinity", "-1e400", "1" + "0" * 400):
             yield carried(f"{name} {text[:20]}", with_claims(spliced(GOOD, name, text)))
         yield accepted(f"{name} as a float", good(**{name: GOOD[name] + 0.5}))
     for past in (0, -1, -0.0, -1e308, -(10**30), NOW - 3600):
