@@ -8,15 +8,7 @@ from typing import Any
 import pytest
 
 from service.clerk.webhook import EndedSession, WebhookReader, WebhookRefusedError, read_delivery
-from tests.support.webhooks import (
-    ENDED_AT,
-    NAME,
-    OTHER_SECRET,
-    SECRET,
-    encoded,
-    session_event,
-    signed,
-)
+from tests.support.webhooks import ENDED_AT, NAME, OTHER_SECRET, SECRET, encoded, session_event, signed
 
 READER = WebhookReader([SECRET])
 BODY = encoded(session_event())
