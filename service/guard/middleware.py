@@ -116,16 +116,15 @@ class SessionGuard:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
-        if scope["type"] in {"http", "websocket"}:
-            if scope["path"] in self._public or _is_preflight(scope):
-                scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
-            else:
-                outcome = await (await self._check.get())(read_head(scope), allow_pending=self._allow_pending)
-                if isinstance(outcome, Refusal):
-                    await _refuse(outcome, scope, receive, send)
-                    return
-                # Of this request alone: the application may add scopes to it.
-                scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])
+        if scope["path"] in self._public or _is_preflight(scope):
+            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
+        else:
+            outcome = await (await self._check.get())(read_head(scope), allow_pending=self._allow_pending)
+            if isinstance(outcome, Refusal):
+                await _refuse(outcome, scope, receive, send)
+                return
+            # Of this request alone: the application may add scopes to it.
+            scope["user"], scope["auth"] = outcome, AuthCredentials(["authenticated"])
         await self._app(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -51,8 +51,7 @@ class SessionUser(BaseUser):
     @classmethod
     def of(cls, identity: Identity) -> Self:
         """Give the user of an identity."""
-        user_id, session_id, org_id, actor_id = identity[:4]
-        return cls(user_id, session_id, org_id, actor_id, identity.expires_at, identity.status == "pending")
+        return cls(*identity[:4], identity.expires_at, identity.status == "pending")
 
     @property
     def is_authenticated(self) -> bool:

@@ -5,8 +5,8 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -37,66 +37,57 @@ def session(session_id: str = "sess_1", **changes: Any) -> dict[str, Any]:
     return SESSION | {"id": session_id} | changes
 
 
-@pytest.fixture
-def wire() -> Iterator[respx.Router]:
-    with respx.mock(base_url=f"{URL}/v1") as router:
-        yield router
+class MockedClerk(NamedTuple):
+    """The real client, and the wire on which it asks."""
+
+    wire: respx.Router
+    api: BackendApi
+    metrics: Metrics
+
+    def counted(self) -> dict[str, float]:
+        """The calls that were counted, by name and result."""
+        (family,) = self.metrics.clerk_requests.collect()
+        return {" ".join(one.labels.values()): one.value for one in family.samples if one.value and "total" in one.name}
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
-
-
-@pytest.fixture
-async def api(wire: respx.Router, metrics: Metrics) -> AsyncIterator[BackendApi]:  # noqa: ARG001 - the wire is mocked before the client opens
-    async with backend_api(URL, SECRET_KEY, metrics) as api:
-        yield api
-
-
-def counted(metrics: Metrics) -> dict[str, float]:
-    """The calls that were counted, by name and result."""
-    return {
-        f"{sample.labels['call']} {sample.labels['result']}": sample.value
-        for metric in metrics.registry.collect()
-        if metric.name == "clerk_logout_clerk_requests"
-        for sample in metric.samples
-        if sample.value
-    }
+async def clerk() -> AsyncIterator[MockedClerk]:
+    metrics = Metrics()
+    with respx.mock(base_url=f"{URL}/v1") as wire:
+        async with backend_api(URL, SECRET_KEY, metrics) as api:
+            yield MockedClerk(wire, api, metrics)
 
 
 # --- Lists -----------------------------------------------------------------------------------------------------------
 
 
-async def test_active_and_pending_sessions_are_listed(api: BackendApi, wire: respx.Router) -> None:
+async def test_active_and_pending_sessions_are_listed(clerk: MockedClerk) -> None:
     """Clerk's filter knows no pending ones, so nothing is filtered there."""
     statuses = ["ended", "active", "pending", "revoked", "new", "removed", "expired", "abandoned", "replaced"]
-    route = wire.get("/sessions").respond(json=[session(f"sess_{status}", status=status) for status in statuses])
-    assert await api.alive_sessions(USER) == ["sess_active", "sess_pending", "sess_new"]
+    route = clerk.wire.get("/sessions").respond(json=[session(f"sess_{status}", status=status) for status in statuses])
+    assert await clerk.api.alive_sessions(USER) == ["sess_active", "sess_pending", "sess_new"]
     request = route.calls.last.request
     assert dict(request.url.params) == {"user_id": USER, "limit": "500", "offset": "0"}
     assert request.headers["authorization"] == f"Bearer {SECRET_KEY}"
 
 
 @pytest.mark.parametrize(("count", "lists"), [(499, 1), (500, 2), (1200, 3)])
-async def test_the_list_is_read_to_its_end_whatever_has_ended(
-    count: int, lists: int, api: BackendApi, wire: respx.Router
-) -> None:
+async def test_the_list_is_read_to_its_end_whatever_has_ended(count: int, lists: int, clerk: MockedClerk) -> None:
     rows = [session(f"sess_{number}", status="ended") for number in range(count - 1)] + [session("sess_last")]
 
     def page(request: httpx.Request) -> httpx.Response:
         offset = int(request.url.params["offset"])
         return httpx.Response(200, json=rows[offset : offset + int(request.url.params["limit"])])
 
-    route = wire.get("/sessions").mock(side_effect=page)
-    assert await api.alive_sessions(USER) == ["sess_last"]
+    route = clerk.wire.get("/sessions").mock(side_effect=page)
+    assert await clerk.api.alive_sessions(USER) == ["sess_last"]
     assert route.call_count == lists
 
 
-async def test_one_that_is_shifted_to_the_next_page_is_listed_once(api: BackendApi, wire: respx.Router) -> None:
+async def test_one_that_is_shifted_to_the_next_page_is_listed_once(clerk: MockedClerk) -> None:
     rows = [session(f"sess_{number}") for number in range(PAGE_SIZE)]
-    wire.get("/sessions").mock(side_effect=[httpx.Response(200, json=page) for page in (rows, rows[-1:])])
-    assert len(await api.alive_sessions(USER)) == PAGE_SIZE
+    clerk.wire.get("/sessions").mock(side_effect=[httpx.Response(200, json=page) for page in (rows, rows[-1:])])
+    assert len(await clerk.api.alive_sessions(USER)) == PAGE_SIZE
 
 
 @pytest.mark.parametrize(
@@ -108,63 +99,61 @@ async def test_one_that_is_shifted_to_the_next_page_is_listed_once(api: BackendA
     ids=str,
 )
 async def test_a_list_with_something_else_in_it_is_not_used(
-    api: BackendApi, wire: respx.Router, changes: dict[str, str], problem: str
+    clerk: MockedClerk, changes: dict[str, str], problem: str
 ) -> None:
-    wire.get("/sessions").respond(json=[session(), session(**changes)])
+    clerk.wire.get("/sessions").respond(json=[session(), session(**changes)])
     with pytest.raises(ClerkApiError, match=f"^the answer holds {problem}$"):
-        await api.alive_sessions(USER)
+        await clerk.api.alive_sessions(USER)
 
 
 NOT_NEEDED = sorted(SESSION.keys() - {"id", "user_id", "status"})
 
 
 @pytest.mark.parametrize("odd", ["soon", None, ..., {"key": "\ud800"}], ids=str)
-async def test_what_is_not_needed_may_be_odd_or_missing(api: BackendApi, wire: respx.Router, odd: Any) -> None:
+async def test_what_is_not_needed_may_be_odd_or_missing(clerk: MockedClerk, odd: Any) -> None:
     """The SDK refuses an answer with an odd field, and one of another content type."""
     row = session() | dict.fromkeys(NOT_NEEDED, odd)
     row = {name: value for name, value in row.items() if value is not ...}
     for route, answer in (
-        (wire.get("/sessions"), [session("sess_2"), row]),
-        (wire.post("/sessions/sess_1/revoke"), row | {"status": "revoked"}),
-        (wire.get("/sessions/sess_1"), row),
+        (clerk.wire.get("/sessions"), [session("sess_2"), row]),
+        (clerk.wire.post("/sessions/sess_1/revoke"), row | {"status": "revoked"}),
+        (clerk.wire.get("/sessions/sess_1"), row),
     ):
         route.respond(content=json.dumps(answer), headers={"Content-Type": "text/plain"})
-    assert await api.alive_sessions(USER) == ["sess_2", "sess_1"]
-    assert await api.revoke_session("sess_1") is True
-    assert await api.is_alive("sess_1") is True
+    assert await clerk.api.alive_sessions(USER) == ["sess_2", "sess_1"]
+    assert await clerk.api.revoke_session("sess_1") is True
+    assert await clerk.api.is_alive("sess_1") is True
 
 
 @pytest.mark.parametrize("name", ["id", "user_id", "status"])
-async def test_id_user_and_status_have_to_be_there(api: BackendApi, wire: respx.Router, name: str) -> None:
-    wire.get("/sessions").respond(json=[session(), session() | {name: None}])
+async def test_id_user_and_status_have_to_be_there(clerk: MockedClerk, name: str) -> None:
+    clerk.wire.get("/sessions").respond(json=[session(), session() | {name: None}])
     with pytest.raises(ClerkApiError, match="the answer is not a list of sessions"):
-        await api.alive_sessions(USER)
+        await clerk.api.alive_sessions(USER)
 
 
 # --- Revocations -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["revoked", "ended", "expired", "removed", "abandoned", "replaced"])
-async def test_a_session_is_revoked_or_had_ended_already(api: BackendApi, wire: respx.Router, status: str) -> None:
-    wire.post("/sessions/sess_1/revoke").respond(json=session(status=status))
-    assert await api.revoke_session("sess_1") is (status == "revoked")
+async def test_a_session_is_revoked_or_had_ended_already(clerk: MockedClerk, status: str) -> None:
+    clerk.wire.post("/sessions/sess_1/revoke").respond(json=session(status=status))
+    assert await clerk.api.revoke_session("sess_1") is (status == "revoked")
 
 
-async def test_one_that_clerk_does_not_have_was_gone_already(
-    api: BackendApi, wire: respx.Router, metrics: Metrics
-) -> None:
-    wire.post("/sessions/sess_1/revoke").respond(404, json={"errors": [{"message": "not found", "code": "x"}]})
-    assert await api.revoke_session("sess_1") is False
-    assert counted(metrics) == {"revoke not_found": 1}
+async def test_one_that_clerk_does_not_have_was_gone_already(clerk: MockedClerk) -> None:
+    clerk.wire.post("/sessions/sess_1/revoke").respond(404, json={"errors": [{"message": "not found", "code": "x"}]})
+    assert await clerk.api.revoke_session("sess_1") is False
+    assert clerk.counted() == {"revoke not_found": 1}
 
 
 @pytest.mark.parametrize("changes", [{"status": "active"}, {"status": "new"}, {"id": "sess_2"}], ids=str)
 async def test_an_answer_that_does_not_say_that_it_ended_is_an_error(
-    api: BackendApi, wire: respx.Router, changes: dict[str, str]
+    clerk: MockedClerk, changes: dict[str, str]
 ) -> None:
-    wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked") | changes)
+    clerk.wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked") | changes)
     with pytest.raises(ClerkApiError, match="does not say that the session has ended"):
-        await api.revoke_session("sess_1")
+        await clerk.api.revoke_session("sess_1")
 
 
 # --- What goes wrong -------------------------------------------------------------------------------------------------
@@ -191,20 +180,20 @@ KINDS = {401: ClerkKeyRejectedError, 403: ClerkKeyRejectedError, 429: ClerkRateL
 @pytest.mark.parametrize("call", ["list", "revoke"])
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure[1])
 async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
-    call: str, failure: tuple[Answer, str], api: BackendApi, wire: respx.Router, metrics: Metrics
+    call: str, failure: tuple[Answer, str], clerk: MockedClerk
 ) -> None:
     answer, problem = failure
-    route = wire.get("/sessions") if call == "list" else wire.post("/sessions/sess_1/revoke")
+    route = clerk.wire.get("/sessions") if call == "list" else clerk.wire.post("/sessions/sess_1/revoke")
     route.mock(side_effect=[answer])
     with pytest.raises(ClerkApiError) as caught:
-        await (api.alive_sessions(USER) if call == "list" else api.revoke_session("sess_1"))
+        await (clerk.api.alive_sessions(USER) if call == "list" else clerk.api.revoke_session("sess_1"))
     kind = KINDS.get(answer.status_code, ClerkApiError) if isinstance(answer, httpx.Response) else ClerkApiError
     assert type(caught.value) is kind
     assert str(caught.value).startswith(problem)
     assert "secret text" not in str(caught.value)
     assert SECRET_KEY not in str(caught.value)
     assert route.call_count == 1
-    assert counted(metrics) == {f"{call} {kind.result}": 1}
+    assert clerk.counted() == {f"{call} {kind.result}": 1}
 
 
 @pytest.mark.parametrize(
@@ -215,36 +204,34 @@ async def test_a_failing_call_is_one_attempt_and_one_line_that_says_why(
     ],
 )
 async def test_clerks_own_time_to_wait_is_told_within_bounds(
-    api: BackendApi, wire: respx.Router, header: str | None, seconds: int | None
+    clerk: MockedClerk, header: str | None, seconds: int | None
 ) -> None:
     headers = {} if header is None else {"Retry-After": header.encode()}
-    wire.get("/sessions").mock(return_value=httpx.Response(429, headers=headers))  # type: ignore[arg-type] # bytes are fine
+    clerk.wire.get("/sessions").mock(return_value=httpx.Response(429, headers=headers))  # type: ignore[arg-type] # bytes are fine
     with pytest.raises(ClerkRateLimitedError) as caught:
-        await api.alive_sessions(USER)
+        await clerk.api.alive_sessions(USER)
     assert caught.value.retry_after == seconds
 
 
 @pytest.mark.parametrize(("status", "alive"), [("active", True), ("new", True), ("ended", False)])
 async def test_a_session_is_alive_unless_it_is_known_to_have_ended(
-    api: BackendApi, wire: respx.Router, status: str, alive: bool
+    clerk: MockedClerk, status: str, alive: bool
 ) -> None:
-    wire.get("/sessions/sess_1").respond(json=session(status=status))
-    assert await api.is_alive("sess_1") is alive
+    clerk.wire.get("/sessions/sess_1").respond(json=session(status=status))
+    assert await clerk.api.is_alive("sess_1") is alive
 
 
-async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(
-    api: BackendApi, wire: respx.Router, metrics: Metrics
-) -> None:
-    wire.get("/sessions/sess_1").respond(404, json=ERRORS)
+async def test_a_session_unknown_to_clerk_is_neither_alive_nor_over(clerk: MockedClerk) -> None:
+    clerk.wire.get("/sessions/sess_1").respond(404, json=ERRORS)
     with pytest.raises(ClerkNotFoundError):
-        await api.is_alive("sess_1")
-    assert counted(metrics) == {"get not_found": 1}
+        await clerk.api.is_alive("sess_1")
+    assert clerk.counted() == {"get not_found": 1}
     with pytest.raises(ClerkNotFoundError):
-        await api.is_alive("../users/1")
-    assert wire.calls.call_count == 1, "it would be another path"
+        await clerk.api.is_alive("../users/1")
+    assert clerk.wire.calls.call_count == 1, "it would be another path"
 
 
-async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendApi, wire: respx.Router) -> None:
+async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(clerk: MockedClerk) -> None:
     under_way, most, enough = 0, 0, asyncio.Event()
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -257,8 +244,8 @@ async def test_20_sessions_are_ended_at_the_same_time_whoever_asks(api: BackendA
         under_way -= 1
         return httpx.Response(200, json=session(request.url.path.split("/")[3], status="revoked"))
 
-    wire.post(path__regex="/revoke$").mock(side_effect=answer)
-    ended = await asyncio.gather(*(api.revoke_session(f"sess_{number}") for number in range(50)))
+    clerk.wire.post(path__regex="/revoke$").mock(side_effect=answer)
+    ended = await asyncio.gather(*(clerk.api.revoke_session(f"sess_{number}") for number in range(50)))
     assert all(ended)
     assert most == MAX_REVOCATIONS
 
@@ -274,54 +261,52 @@ async def test_a_stand_in_is_never_reached_through_a_proxy(monkeypatch: pytest.M
             assert await api.alive_sessions(USER) == []
 
 
-async def test_good_calls_are_counted_and_the_rest_is_there_at_0(
-    api: BackendApi, wire: respx.Router, metrics: Metrics
-) -> None:
-    wire.get("/sessions").respond(json=[])
-    wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked"))
-    await api.alive_sessions(USER)
-    await api.revoke_session("sess_1")
-    assert counted(metrics) == {"list ok": 1, "revoke ok": 1}
-    assert b'clerk_requests_total{call="revoke",result="refused"} 0.0' in generate_latest(metrics.registry)
+async def test_good_calls_are_counted_and_the_rest_is_there_at_0(clerk: MockedClerk) -> None:
+    clerk.wire.get("/sessions").respond(json=[])
+    clerk.wire.post("/sessions/sess_1/revoke").respond(json=session(status="revoked"))
+    await clerk.api.alive_sessions(USER)
+    await clerk.api.revoke_session("sess_1")
+    assert clerk.counted() == {"list ok": 1, "revoke ok": 1}
+    assert b'clerk_requests_total{call="revoke",result="refused"} 0.0' in generate_latest(clerk.metrics.registry)
 
 
 # --- Keys ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", ["<html>", [], {"keys": {}}, None], ids=str)
-async def test_an_answer_that_is_no_jwks_is_an_error(body: object, api: BackendApi, wire: respx.Router) -> None:
-    wire.get("/jwks").respond(json=body)
+async def test_an_answer_that_is_no_jwks_is_an_error(body: object, clerk: MockedClerk) -> None:
+    clerk.wire.get("/jwks").respond(json=body)
     with pytest.raises(ClerkApiError, match="the answer is not a JWKS"):
-        await api.jwks()
+        await clerk.api.jwks()
 
 
 @pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": [None]}], ids=str)
-async def test_a_jwks_without_keys_is_no_keys(body: object, api: BackendApi, wire: respx.Router) -> None:
-    wire.get("/jwks").respond(json=body)
-    assert await api.jwks() == []
+async def test_a_jwks_without_keys_is_no_keys(body: object, clerk: MockedClerk) -> None:
+    clerk.wire.get("/jwks").respond(json=body)
+    assert await clerk.api.jwks() == []
 
 
 @pytest.mark.parametrize("odd", [{"kid": 5}, {"kid": "k", "n": ["x"]}, {"x": {"y": "\ud800"}}, "k", None])
-async def test_an_odd_key_hides_no_good_one(odd: object, api: BackendApi, wire: respx.Router) -> None:
+async def test_an_odd_key_hides_no_good_one(odd: object, clerk: MockedClerk) -> None:
     """The SDK refuses the whole JWKS for most of these, and for another content type."""
     content = json.dumps({"keys": [odd, jwk(), odd], "next": {}})
-    wire.get("/jwks").respond(content=content, headers={"Content-Type": "application/jwk-set+json"})
-    ring = KeyRing(api.jwks)
+    clerk.wire.get("/jwks").respond(content=content, headers={"Content-Type": "application/jwk-set+json"})
+    ring = KeyRing(clerk.api.jwks)
     assert await ring.refresh()
     assert [*ring.by_kid] == [KID]
-    assert wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
+    assert clerk.wire.calls.last.request.headers["authorization"] == f"Bearer {SECRET_KEY}"
 
 
 @pytest.mark.parametrize("status", [200, 401, 503])
 async def test_no_log_line_holds_the_secret_key_or_the_reply(
-    status: int, api: BackendApi, wire: respx.Router, caplog: pytest.LogCaptureFixture
+    status: int, clerk: MockedClerk, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     said = "what-Clerk-said"
-    wire.get("/jwks").respond(
+    clerk.wire.get("/jwks").respond(
         status, json={"errors": [{"message": said, "code": said}], "key": SECRET_KEY, "keys": [{"kid": said}]}
     )
-    ring = KeyRing(api.jwks)
+    ring = KeyRing(clerk.api.jwks)
     assert not await ring.refresh()
     assert "keys could not be fetched" in caplog.text
     assert SECRET_KEY not in caplog.text

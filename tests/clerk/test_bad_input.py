@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from tests.conftest import OpenClient
 from tests.support.lines import EventFile
-from tests.support.signing import (
-    ISSUER,
-    KID,
-    b64url,
-    claims,
-    header,
-    jwk,
-    pem,
-    private_key,
-    sign,
-    token_of,
-)
+from tests.support.signing import ISSUER, KID, b64url, claims, header, jwk, pem, private_key, sign, token_of
 
 NOW = 1_700_000_000
 # Valid until 2096, so that the tokens are the same in every process and run.
@@ -292,16 +281,7 @@ def json_texts() -> Iterator[Vector]:
 
 def times() -> Iterator[Vector]:
     for name in ("exp", "iat", "nbf"):
-        for text in (
-            f'"{GOOD[name]}"',
-            "true",
-            "null",
-            f"[{GOOD[name]}]",
-            "NaN",
-            "Infinity",
-            "-1e400",
-            "1" + "0" * 400,
-        ):
+        for text in ('"1700000000"', "true", "null", "[1]", "NaN", "Infinity", "-1e400", "1" + "0" * 400):
             yield carried(f"{name} {text[:20]}", with_claims(spliced(GOOD, name, text)))
         yield accepted(f"{name} as a float", good(**{name: GOOD[name] + 0.5}))
     for past in (0, -1, -0.0, -1e308, -(10**30), NOW - 3600):
@@ -373,20 +353,16 @@ A_FEW = [
 """At most 20 for each reason."""
 
 
-@pytest.fixture
-async def pem_client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client(clerk_issuer=ISSUER) as client:
-        yield client
-
-
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_hostile_token_gets_200_and_one_honest_event(
-    kind: str, pem_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
+    kind: str, open_client: OpenClient, events: EventFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="service")
-    for vector in KINDS[kind]:
-        await assert_honest(vector, pem_client, events)
-        assert caplog.records == [], vector.name
+    async with open_client(clerk_issuer=ISSUER) as client:
+        caplog.clear()
+        for vector in KINDS[kind]:
+            await assert_honest(vector, client, events)
+            assert caplog.records == [], vector.name
 
 
 async def assert_honest(vector: Vector, client: httpx.AsyncClient, events: EventFile) -> None:
@@ -430,18 +406,13 @@ def ring_vectors() -> Iterator[Vector]:
         yield carried(f"signed by a key in its {[*own]}", with_header(own, ATTACKER))
 
 
-@pytest.fixture
-async def ring_client(open_client: OpenClient) -> AsyncIterator[httpx.AsyncClient]:
+async def test_the_key_ring_takes_its_own_kids_only(
+    open_client: OpenClient, events: EventFile, caplog: pytest.LogCaptureFixture
+) -> None:
     """Any other request than the one for the JWKS, as to a ``jku``, fails the test."""
     with respx.mock:
         respx.get("https://api.clerk.com/v1/jwks").respond(json={"keys": [jwk()]})
         async with open_client(clerk_jwt_key=None, clerk_secret_key=SECRET_KEY, clerk_issuer=ISSUER) as client:
-            yield client
-
-
-async def test_the_key_ring_takes_its_own_kids_only(
-    ring_client: httpx.AsyncClient, events: EventFile, caplog: pytest.LogCaptureFixture
-) -> None:
-    for vector in ring_vectors():
-        await assert_honest(vector, ring_client, events)
-        assert caplog.records == [], vector.name
+            for vector in ring_vectors():
+                await assert_honest(vector, client, events)
+                assert caplog.records == [], vector.name

@@ -4,7 +4,6 @@ import binascii
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -34,33 +33,20 @@ WHO = Identity(
 
 
 class FakeKeys(Keys):
-    """Knows the instance's one key by its kid; of one other it cannot tell.
+    """Has the instance's one key at hand; of one other it cannot tell."""
 
-    Unless it ``has_key``, it has none at hand, so that each question is seen.
-    """
-
-    def __init__(self, *, has_key: bool = False) -> None:
-        self.by_kid = {KID: private_key().public_key()} if has_key else {}
+    def __init__(self) -> None:
+        self.by_kid = {KID: private_key().public_key()}
         self.asked: list[str] = []
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey | Reason:  # noqa: ARG002 - see Keys
         self.asked.append(kid)
-        if kid == KID:
-            return private_key().public_key()
         return Reason.JWK_FAILED_TO_LOAD if kid == UNREACHABLE_KID else Reason.JWK_KID_MISMATCH
 
 
-def verifier(
-    *,
-    keys: Keys | None = None,
-    parties: Iterable[str] = (ORIGIN,),
-    issuers: Sequence[str] = (ISSUER,),
-    now: float = NOW,
-    **options: Any,
-) -> Verifier:
-    return Verifier(
-        keys or FakeKeys(), authorized_parties=tuple(parties), issuers=issuers, clock=lambda: now, **options
-    )
+def verifier(*, keys: Keys | None = None, now: float = NOW, **options: Any) -> Verifier:
+    options = {"authorized_parties": [ORIGIN], "issuers": [ISSUER]} | options
+    return Verifier(keys or FakeKeys(), clock=lambda: now, **options)
 
 
 async def verdict_on(token: str, **options: Any) -> Verdict:
@@ -186,7 +172,7 @@ async def test_fractions_of_a_second_are_cut_off() -> None:
 # --- azp, aud and iss ------------------------------------------------------------------------------------------------
 
 CONFIGURED = {
-    "azp": ("parties", ["https://a.example", ORIGIN], Reason.TOKEN_INVALID_AUTHORIZED_PARTIES),
+    "azp": ("authorized_parties", ["https://a.example", ORIGIN], Reason.TOKEN_INVALID_AUTHORIZED_PARTIES),
     "aud": ("audiences", ["convex", "other"], Reason.TOKEN_INVALID_AUDIENCE),
     "iss": ("issuers", ["https://clerk.satellite.example", ISSUER], Reason.TOKEN_INVALID_ISSUER),
 }
@@ -243,26 +229,6 @@ async def test_the_impersonator_is_in_act() -> None:
     assert (await identity_of(act={"sub": "user_2admin", "iss": "anything"})).actor_id == "user_2admin"
 
 
-ODD: list[Any] = ["org", 5, {}, {"id": 5, "sub": 5}, {"id": "a b", "sub": "a b"}]
-
-
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: json.dumps(odd)[:20])
-async def test_an_odd_organisation_or_actor_is_left_out(odd: object) -> None:
-    identity = await identity_of(o=odd, act=odd)
-    assert (identity.org_id, identity.actor_id) == (None, None)
-    assert (identity.user_id, identity.session_id) == (USER, SESSION)
-
-
-@pytest.mark.parametrize("claim", ["sub", "sid"])
-@pytest.mark.parametrize(
-    ("value", "good"),
-    [("x", True), ("!~" * 64, True), ("x" * 129, False), ("a b", False), ("a\n", False), ("ä", False), (5, False)],
-)
-async def test_identifiers_are_1_to_128_visible_ascii_characters(claim: str, value: object, good: bool) -> None:
-    verdict = await verdict_on(session_token(**{claim: value}))
-    assert verdict.reason == (None if good else Reason.TOKEN_INVALID)
-
-
 # --- Several tokens --------------------------------------------------------------------------------------------------
 
 TOKENS = {
@@ -296,7 +262,7 @@ FOREIGN = [
 
 
 async def test_ours_is_found_behind_other_applications_cookies() -> None:
-    keys = FakeKeys(has_key=True)
+    keys = FakeKeys()
     sent = [text.encode() for text in (*FOREIGN, "x", "a.b.c", "...", "x" * 9000, session_token())]
     assert (await verifier(keys=keys).verify(sent)).auth is Auth.VERIFIED
     assert keys.asked == []
@@ -305,20 +271,20 @@ async def test_ours_is_found_behind_other_applications_cookies() -> None:
 async def test_none_that_is_too_large_takes_the_place_of_a_good_one() -> None:
     large = [session_token(exp=NOW + 600, fill="x" * MAX_TOKEN_BYTES, n=number) for number in range(4)]
     sent = [text.encode() for text in (*large, session_token())]
-    assert (await verifier(keys=FakeKeys(has_key=True)).verify(sent)).auth is Auth.VERIFIED
+    assert (await verifier().verify(sent)).auth is Auth.VERIFIED
 
 
 async def test_of_our_own_the_one_that_ends_last_is_verified_first() -> None:
     ends = [NOW - 60, NOW + 10, NOW - 600, NOW + 50, NOW + 30, NOW - 5, NOW + 1]
     odd = [session_token(exp="later"), session_token(exp=True), session_token(exp=None), session_token(exp=[1])]
     sent = [text.encode() for text in (*odd, *(session_token(exp=end) for end in ends))]
-    verdict = await verifier(keys=FakeKeys(has_key=True)).verify(sent)
+    verdict = await verifier().verify(sent)
     assert verdict.identity is not None
     assert verdict.identity.expires_at == NOW + 50
 
 
 async def test_at_most_four_signatures_of_a_request_are_checked() -> None:
-    keys = FakeKeys(has_key=True)
+    keys = FakeKeys()
     assert (await verifier(keys=keys).verify([text.encode() for text in FOREIGN])).auth is Auth.REJECTED
     assert keys.asked == [f"ins_{number}" for number in (9, 8, 7, 6)]
 
@@ -352,7 +318,7 @@ def is_canonical(part: bytes) -> bool:
 # --- What must not happen --------------------------------------------------------------------------------------------
 
 
-class RaisingKeys(FakeKeys):
+class RaisingKeys(Keys):
     """Breaks, and quotes in its message what it was given."""
 
     async def key_for(self, kid: str, max_wait: float) -> RSAPublicKey:

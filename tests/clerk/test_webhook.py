@@ -6,20 +6,9 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.clerk.webhook import EndedSession, WebhookReader, WebhookRefusedError, read_delivery
-from tests.support.webhooks import (
-    ENDED_AT,
-    MESSAGE_ID,
-    NAME,
-    OTHER_SECRET,
-    SECRET,
-    encoded,
-    session_event,
-    signed,
-)
+from tests.support.webhooks import ENDED_AT, NAME, OTHER_SECRET, SECRET, encoded, session_event, signed
 
 READER = WebhookReader([SECRET])
 BODY = encoded(session_event())
@@ -255,19 +244,3 @@ def test_beyond_5_minutes_a_good_signature_is_refused(age: float, side: str) -> 
 def test_what_is_not_utf_8_is_refused_whatever_its_signature() -> None:
     body = BODY.replace(NAME.encode(), b"\xff\xfe")
     assert refusal(body, signed(body)) == NO_MATCH
-
-
-_headers = st.dictionaries(
-    st.sampled_from([b"svix-id", b"svix-timestamp", b"svix-signature"]),
-    st.lists(
-        st.binary(max_size=60)
-        | st.sampled_from([MESSAGE_ID.encode(), b"1700000000", b"v1,", b"v1,AAAA v1,", b"v1,\xff="]),
-        max_size=2,
-    ),
-)
-
-
-@given(headers=_headers, body=st.binary(max_size=60))
-def test_whatever_arrives_is_refused_and_nothing_else_is_raised(headers: dict[bytes, list[bytes]], body: bytes) -> None:
-    with pytest.raises(WebhookRefusedError):
-        READER.read(read_delivery(headers), body)

@@ -1,7 +1,7 @@
 """Applications that a guard protects, opened with their lifespan and called in this process."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from service.settings import Settings
 
-OpenApp = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+InEnvironment = Callable[..., None]
 
 
 @asynccontextmanager
@@ -35,7 +35,7 @@ def is_open(path: Path) -> bool:
 
 
 @pytest.fixture
-def in_environment(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def in_environment(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> InEnvironment:
     """Puts settings into the environment, as an operator does; those of the tests unless told otherwise."""
 
     def put(**changes: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from service.clerk.keys import PemKey
 from service.clerk.verdict import Verdict
 from service.clerk.verifier import Verifier
+from service.events.recorder import Recorder
 from service.events.request import RequestHead, read_head
 from service.events.types import Event, Facts, SessionUsedAfterLogout
 from service.revocations.revocation_list import MemoryStore, RevocationList, RevocationsUnavailableError
@@ -42,7 +43,7 @@ def scope(headers: Mapping[str, str] | None = None, **changes: Any) -> dict[str,
     return request | changes
 
 
-class FakeRecorder:
+class FakeRecorder(Recorder):
     """Keeps the events, or fails."""
 
     def __init__(self, problem: Exception | None = None) -> None:
@@ -103,18 +104,15 @@ class Parts:
     """A session check with everything that it stands on within reach."""
 
     def __init__(
-        self,
-        recorder: FakeRecorder | None = None,
-        store: Store | None = None,
-        **changes: Any,
+        self, recorder: FakeRecorder | None = None, store: Store | None = None, verifier: Verifier | None = None
     ) -> None:
-        self.store = Store() if store is None else store
+        self.store = store or Store()
         self.metrics = Metrics()
         self.revocations = RevocationList(self.store)
         self.recorder = recorder or FakeRecorder()
         self.verifier = CountingVerifier(PemKey(pem()), authorized_parties=[ORIGIN])
-        parts: dict[str, Any] = {"verifier": self.verifier, "recorder": self.recorder, "facts": facts} | changes
-        self.check = SessionCheck(revocations=self.revocations, metrics=self.metrics, **parts)
+        who = verifier or self.verifier
+        self.check = SessionCheck(who, self.revocations, self.recorder, facts, metrics=self.metrics)
 
     async def outcome(self, headers: Mapping[str, str] | None = None, *, allow_pending: bool = False) -> Any:
         return await self.check(read_head(scope(headers)), allow_pending=allow_pending)

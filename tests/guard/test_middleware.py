@@ -24,7 +24,7 @@ from service.guard import SessionBackend, SessionGuard
 from service.guard.middleware import open_session_check
 from service.sessions.check import SessionUser
 from service.settings import ConfigurationError, load_settings
-from tests.guard.conftest import client_of, is_open, started
+from tests.guard.conftest import InEnvironment, client_of, is_open, started
 from tests.guard.parts import SESSION, USER, Parts, bearer, cookies, expired, of_session, scope
 from tests.support.lines import EventFile
 from tests.support.signing import ORIGIN, pem
@@ -242,9 +242,7 @@ def on_its_own() -> Starlette:
     return Starlette(routes=ROUTES, middleware=[Middleware(SessionGuard)])
 
 
-async def test_the_applications_own_lifespan_runs_inside(
-    in_environment: Callable[..., None], events: EventFile
-) -> None:
+async def test_the_applications_own_lifespan_runs_inside(in_environment: InEnvironment, events: EventFile) -> None:
     open_at: list[bool] = []
 
     @asynccontextmanager
@@ -261,9 +259,7 @@ async def test_the_applications_own_lifespan_runs_inside(
     assert open_at == [True, True, False, False]
 
 
-async def test_a_backend_lives_as_long_as_the_application(
-    in_environment: Callable[..., None], events: EventFile
-) -> None:
+async def test_a_backend_lives_as_long_as_the_application(in_environment: InEnvironment, events: EventFile) -> None:
     in_environment()
     for sessions, opens in ((SessionBackend(), True), (SessionBackend(Parts().check), False)):
         for _ in range(2):
@@ -273,7 +269,7 @@ async def test_a_backend_lives_as_long_as_the_application(
             assert not is_open(events.path)
 
 
-async def test_all_is_closed_before_the_server_may_end(in_environment: Callable[..., None], events: EventFile) -> None:
+async def test_all_is_closed_before_the_server_may_end(in_environment: InEnvironment, events: EventFile) -> None:
     """A server ends its event loop as soon as it hears so."""
     in_environment()
     coming: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
@@ -290,7 +286,7 @@ async def test_all_is_closed_before_the_server_may_end(in_environment: Callable[
 
 
 async def test_an_application_without_lifespan_leaves_nothing_open(
-    in_environment: Callable[..., None], events: EventFile
+    in_environment: InEnvironment, events: EventFile
 ) -> None:
     in_environment()
     with pytest.raises(AssertionError):
@@ -299,7 +295,7 @@ async def test_an_application_without_lifespan_leaves_nothing_open(
 
 
 async def test_in_a_mounted_application_the_first_requests_open_it(
-    in_environment: Callable[..., None], events: EventFile, caplog: pytest.LogCaptureFixture
+    in_environment: InEnvironment, events: EventFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once for all of them. No lifespan reaches it there; what could not be opened is tried again."""
     guard = SessionGuard(Starlette(routes=ROUTES))
@@ -320,7 +316,7 @@ async def test_in_a_mounted_application_the_first_requests_open_it(
 
 
 async def test_a_list_that_several_share_is_not_warned_of(
-    in_environment: Callable[..., None], caplog: pytest.LogCaptureFixture
+    in_environment: InEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_environment(revocations_url="redis://127.0.0.1:1/0")
     async with open_session_check():
@@ -328,7 +324,7 @@ async def test_a_list_that_several_share_is_not_warned_of(
     assert [record for record in caplog.records if record.name == "service.guard"] == []
 
 
-async def test_its_numbers_are_in_the_applications_registry(in_environment: Callable[..., None]) -> None:
+async def test_its_numbers_are_in_the_applications_registry(in_environment: InEnvironment) -> None:
     in_environment()
     registry = CollectorRegistry()
     for _ in range(2):
@@ -339,7 +335,7 @@ async def test_its_numbers_are_in_the_applications_registry(in_environment: Call
 
 
 async def test_how_the_application_is_served_is_not_judged(
-    in_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    in_environment: InEnvironment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     in_environment()
     monkeypatch.chdir(tmp_path)

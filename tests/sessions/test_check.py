@@ -69,7 +69,7 @@ async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
     started = time.monotonic()
     outcome = await Parts(verifier=Verifier(KeyRing(no_answer))).outcome(sent)
     assert (outcome.status, outcome.reason, outcome.retry_after) == (503, "jwk-failed-to-load", 30)
-    assert time.monotonic() - started < 3 * KEY_TIMEOUT
+    assert time.monotonic() - started < 4 * KEY_TIMEOUT
 
 
 # --- Open tasks ------------------------------------------------------------------------------------------------------
@@ -77,12 +77,7 @@ async def test_all_tokens_of_a_request_share_the_wait_for_keys() -> None:
 
 @pytest.mark.parametrize(
     ("status", "admitted", "admitted_where_pending_is"),
-    [
-        (..., True, True),
-        ("pending", False, True),
-        (None, False, False),
-        (["active"], False, False),
-    ],
+    [(..., True, True), ("pending", False, True), (None, False, False), (["active"], False, False)],
     ids=str,
 )
 async def test_a_session_with_open_tasks_is_refused_unless_it_is_allowed(
