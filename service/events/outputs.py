@@ -183,11 +183,8 @@ def open_output(event_log: str, *, fsync: bool = False) -> Output:
     """
     if event_log == "-":
         return _open_standard_output(fsync=fsync)
-    try:
-        is_file = stat.S_ISREG(os.stat(event_log).st_mode)
-    except FileNotFoundError:
-        is_file = True  # it will be
-    if is_file:
+    path = Path(event_log)
+    if path.is_file() or not path.exists():
         return LogFile(event_log, event_log, fsync=fsync)
     descriptor = os.open(event_log, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

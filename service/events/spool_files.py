@@ -65,12 +65,7 @@ class LockedDirectory:
 
     def segments(self) -> list[Path]:
         """Return the files of lines in it, oldest first."""
-        with os.scandir(self.path) as entries:
-            return sorted(
-                Path(entry)
-                for entry in entries
-                if entry.name.endswith(".jsonl") and entry.is_file(follow_symlinks=False)
-            )
+        return sorted(path for path in self.path.glob("*.jsonl") if path.is_file() and not path.is_symlink())
 
     def close(self) -> None:
         """Remove the directory if it holds no lines, and unlock it."""

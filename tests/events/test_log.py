@@ -21,7 +21,7 @@ from service.events.spool import Spool
 from service.telemetry.metrics import Metrics
 from tests.support.outputs import FakeOutput, HangingOutput, Pipe
 from tests.support.processes import TIMEOUT
-from tests.support.spools import FaultySpool, claims, leave, line, numbered, open_files
+from tests.support.spools import FaultySpool, leave, line, numbered, open_files
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
@@ -133,16 +133,6 @@ async def test_lines_that_wait_go_out_in_one_write_that_blocks_nobody(open_log: 
     await append(log, b"3\n")
     assert output.writes == [b"1\n2\n", b"3\n"]
     assert output.threads == {"event log" if may_block else threading.current_thread().name}
-
-
-async def test_a_caller_who_no_longer_waits_holds_nobody_up(open_log: Open) -> None:
-    """A server that shuts down cancels its requests."""
-    output = FakeOutput()
-    log = await open_log(output)
-    first, second = log.append(line(1)), log.append(line(2))
-    first.cancel()
-    assert await asyncio.wait_for(second, TIMEOUT)
-    assert output.content == line(1) + line(2)
 
 
 # --- An output that fails --------------------------------------------------------------------------------------------
@@ -445,20 +435,6 @@ async def opened(output: Output, spool: Spool, **changes: float) -> Log:
     log = Log(output, spool, **changes)
     await log.start()
     return log
-
-
-async def test_closing_delivers_what_can_be_delivered(directory: Path, pipe: Pipe) -> None:
-    leave(directory, line(99))
-    filling = pipe.fill()
-    log = await opened(pipe.output, Spool(str(directory), 1 << 30), drain=TIMEOUT)
-    lines = numbered(20)
-    assert all(await append(log, *lines))
-    closing = asyncio.create_task(log.close())
-    content = pipe.read()
-    await asyncio.wait_for(closing, TIMEOUT)
-    content += pipe.read()
-    assert content == filling + b"".join([line(99), *lines])
-    assert claims(directory) == []
 
 
 @pytest.mark.parametrize("decided", [True, False])

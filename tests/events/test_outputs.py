@@ -303,14 +303,6 @@ def test_a_torn_line_stays_and_the_next_begins_on_its_own(
     assert path.read_bytes() == b"".join(lines[:2]) + torn + lines[2] + line(9)
 
 
-def test_what_somebody_else_tore_is_seen(file: LogFile, path: Path) -> None:
-    for number in (1, 2):
-        with path.open("ab") as other:
-            other.write(b"torn")
-        file.write(line(number))
-    assert path.read_bytes() == b"torn\n" + line(1) + b"torn\n" + line(2)
-
-
 @pytest.mark.parametrize("size", [0, 20])
 def test_a_file_that_somebody_emptied_is_written_on(file: LogFile, path: Path, size: int) -> None:
     """Logrotate's copytruncate; of whatever is left nothing runs into the next line."""

@@ -311,6 +311,7 @@ def test_what_is_none_of_ours_is_left_alone(
     (directory / str(uuid_utils.uuid7())).symlink_to(elsewhere)
     project.mkdir()
     (project / "data.jsonl").write_bytes(line(2))
+    (odd / "00000006.jsonl").symlink_to(project / "data.jsonl")
     foreign = leave(directory, line(3))
     os.chown(foreign, 12345, 12345) if os.geteuid() == 0 else foreign.chmod(0o000)
     spool = open_spool()
