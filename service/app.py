@@ -22,7 +22,7 @@ from service.endpoints.status import healthz, metrics, readyz
 from service.endpoints.webhook import MAX_LARGE_BODIES, webhook
 from service.events.flood import FloodControl
 from service.events.outputs import Output
-from service.resources import load_pem_key, open_resources
+from service.resources import open_resources
 from service.settings import Settings
 from service.telemetry.diagnostics import LogThrottle
 from service.telemetry.metrics import Metrics
@@ -44,16 +44,12 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 
 
 def create_app(settings: Settings, *, event_log: Output | None = None) -> Starlette:
-    """Build the application. Nothing is opened before its lifespan starts.
+    """Build the application. Nothing is opened before its lifespan starts, which raises a ``ConfigurationError``.
 
     Args:
         settings: what it is told.
         event_log: where the lines go; the lifespan closes it. Without it the lifespan opens what EVENT_LOG names.
-
-    Raises:
-        ConfigurationError: a setting turns out to be unusable; its text names the variable.
     """
-    load_pem_key(settings)
     counted = Metrics()
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from service.clerk.credentials import read_credentials
 from service.clerk.keys import KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason, Verdict
 from service.events.types import timestamp_of
-from service.resources import check_clerk_api, check_spool, load_pem_key, open_backends, open_event_log, verifier_of
+from service.resources import check_settings, open_backends, open_event_log, verifier_of
 from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
 from service.server import listen_on_all
 from service.settings import ConfigurationError, Settings, mistyped_names
@@ -53,10 +53,8 @@ async def findings(settings: Settings, token: bytes | None) -> AsyncIterator[Fin
     Raises:
         ConfigurationError: a setting cannot be used.
     """
-    load_pem_key(settings)
+    check_settings(settings)
     check_event_log(settings)
-    check_spool(settings)
-    check_clerk_api(settings)
     for name in Settings.model_fields:
         yield f"{name.upper()}: {_shown_setting(settings, name)}", True
     for problem in mistyped_names():

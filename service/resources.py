@@ -23,6 +23,7 @@ from service.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from service.clerk.backend_api import BackendApi
+    from service.revocations.redis_commands import RedisCommands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +135,27 @@ def open_event_log(settings: Settings) -> Output:
         raise ConfigurationError("EVENT_LOG", problem) from None
 
 
-def check_spool(settings: Settings) -> None:
-    """Check that the spool's directory is there or could be made, without making it."""
+def redis_commands(settings: Settings) -> "RedisCommands | None":
+    """Give the commands of the Redis in ``REVOCATIONS_URL``, not connected yet; None where the list is in memory."""
+    if (url := settings.revocations_url.get_secret_value()) == "memory://":
+        return None
+    # Here and below, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
+    from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
+
+    try:
+        return RedisCommands(url)
+    except ValueError as error:
+        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+
+
+def check_settings(settings: Settings) -> None:
+    """Check that what the settings name could be used, the event log apart; nothing is made, nobody is asked.
+
+    Raises:
+        ConfigurationError: something cannot be used; its text names the variable.
+    """
+    load_pem_key(settings)
+    redis_commands(settings)
     path = wanted = Path(settings.event_spool_dir).absolute()
     while not os.path.exists(path):  # noqa: PTH110 - never raises
         path = path.parent
@@ -146,17 +166,12 @@ def check_spool(settings: Settings) -> None:
         problem = f"{path} belongs to another user, who could put events there"
     if problem is not None:
         raise ConfigurationError("EVENT_SPOOL_DIR", f"{problem}; name a directory on local disk that this user owns")
+    if settings.clerk_secret_key is not None:
+        # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
+        from service.clerk.backend_api import client_problem  # noqa: PLC0415
 
-
-def check_clerk_api(settings: Settings) -> None:
-    """Check that a client for Clerk's API could be made, in the environment's view of proxies and certificates."""
-    if settings.clerk_secret_key is None:
-        return
-    # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
-    from service.clerk.backend_api import client_problem  # noqa: PLC0415
-
-    if (problem := client_problem(settings.clerk_api_url)) is not None:
-        raise ConfigurationError("CLERK_API_URL", problem)
+        if (problem := client_problem(settings.clerk_api_url)) is not None:
+            raise ConfigurationError("CLERK_API_URL", problem)
 
 
 @asynccontextmanager
@@ -170,7 +185,7 @@ async def open_backends(
         Clerk; and the revocation list.
 
     Raises:
-        ConfigurationError: the PEM, or an option in ``REVOCATIONS_URL``, cannot be used.
+        ConfigurationError: the PEM, or ``REVOCATIONS_URL``, cannot be used.
     """
     async with AsyncExitStack() as stack:
         clerk: BackendApi | None = None
@@ -184,15 +199,10 @@ async def open_backends(
             assert clerk is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what they ensure
             keys = await stack.enter_async_context(KeyRing(clerk.jwks, metrics=metrics).kept_fresh())
         store = MemoryStore(metrics)
-        if (url := settings.revocations_url.get_secret_value()) != "memory://":
-            # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
-            from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
-            from service.revocations.redis_store import RedisStore  # noqa: PLC0415
+        if (redis := redis_commands(settings)) is not None:
+            from service.revocations.redis_store import RedisStore  # noqa: PLC0415 - as above
 
-            try:
-                store = RedisStore(RedisCommands(url), metrics)
-            except ValueError as error:
-                raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+            store = RedisStore(redis, metrics)
         stack.push_async_callback(store.close)
         await store.start()
         yield clerk, keys, RevocationList(store, metrics, clock_skew=settings.clerk_clock_skew_seconds)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from service.app import create_app
 from service.endpoints.protocol import HttpProtocol
-from service.resources import check_clerk_api, check_spool, open_event_log
+from service.resources import check_settings, open_event_log
 from service.settings import ConfigurationError, Settings
 from service.telemetry.diagnostics import configure_logging
 
@@ -179,8 +179,7 @@ def serve(settings: Settings) -> None:
     Raises:
         ConfigurationError: it cannot start; the text names the variable.
     """
-    check_clerk_api(settings)
-    check_spool(settings)
+    check_settings(settings)
     app = create_app(settings, event_log=open_event_log(settings))
     config = configure(app, log_level=settings.log_level, keep_alive=settings.keep_alive_seconds)
     allow_open_files()

@@ -11,7 +11,7 @@ from asgi_lifespan import LifespanManager
 
 from service.app import create_app
 from service.clerk.backend_api import BackendApi
-from service.resources import check_spool
+from service.resources import check_settings
 from service.settings import ConfigurationError, Settings
 from service.telemetry.diagnostics import configure_logging
 from tests.conftest import OpenClient
@@ -149,12 +149,6 @@ async def test_without_origins_cors_is_off(open_client: OpenClient) -> None:
 # --- What the settings lead to ---------------------------------------------------------------------------------------
 
 
-def test_a_pem_that_cannot_be_used_stops_the_start(settings: Callable[..., Settings]) -> None:
-    with pytest.raises(ConfigurationError, match=r"^CLERK_JWT_KEY: is not a PEM public key") as caught:
-        create_app(settings(clerk_jwt_key="eyJ.secret.token"))
-    assert "secret" not in str(caught.value)
-
-
 async def test_the_event_log_is_open_while_the_app_runs(settings: Callable[..., Settings], events: EventFile) -> None:
     def is_open() -> bool:
         return any(link.resolve() == events.path for link in Path("/proc/self/fd").iterdir())
@@ -235,12 +229,4 @@ def test_a_spool_directory_of_another_user_is_refused(settings: Callable[..., Se
     theirs.mkdir(mode=0o777)
     os.chown(theirs, 12345, 12345)
     with pytest.raises(ConfigurationError, match=r"^EVENT_SPOOL_DIR: .* belongs to another user"):
-        check_spool(settings(event_spool_dir=str(theirs)))
-
-
-async def test_an_unusable_option_of_redis_stops_the_start(settings: Callable[..., Settings]) -> None:
-    app = create_app(settings(revocations_url="redis://127.0.0.1:1/0?ssl_ca_certs=sesame"))
-    with pytest.raises(ConfigurationError, match=r"^REVOCATIONS_URL: ") as error:
-        async with LifespanManager(app):
-            pass
-    assert "sesame" not in str(error.value)
+        check_settings(settings(event_spool_dir=str(theirs)))

@@ -208,7 +208,12 @@ def test_a_shutdown_answers_a_sign_out_with_how_far_it_got(tmp_path: Path) -> No
     ("settings", "line"),
     [
         ({"CLERK_JWT_KEY": ""}, "CLERK_JWT_KEY: set this or CLERK_SECRET_KEY"),
-        ({"CLERK_JWT_KEY": "junk"}, "CLERK_JWT_KEY: is not a PEM public key"),
+        ({"CLERK_JWT_KEY": "eyJ.sesame.token"}, "CLERK_JWT_KEY: is not a PEM public key"),
+        ({"REVOCATIONS_URL": "redis://:sesame@h/?db=x"}, "REVOCATIONS_URL: an option after ? cannot be used"),
+        (
+            {"REVOCATIONS_URL": "rediss://h/?ssl_password=sesame&ssl_ca_certs=/no"},
+            "REVOCATIONS_URL: a certificate or key that it names cannot be read: No such file",
+        ),
         ({"EVENT_LOG": "/no/such/place"}, "EVENT_LOG: cannot be opened for writing: /no/such/place: No such file"),
         ({"EVENT_SPOOL_DIR": "/dev/null/spool"}, "EVENT_SPOOL_DIR: cannot be written to"),
         (
@@ -225,6 +230,7 @@ def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, 
     assert done.returncode == 2
     assert done.stderr.startswith(f"clerk-logout: {line}")
     assert done.stderr.count("\n") == 1
+    assert "sesame" not in done.stderr
     assert done.stdout == ""
 
 

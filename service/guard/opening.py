@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from service.resources import check_clerk_api, check_spool, open_resources
+from service.resources import check_settings, open_resources
 from service.sessions.check import SessionCheck
 from service.settings import Settings, load_settings
 from service.telemetry.metrics import Metrics
@@ -29,8 +29,7 @@ async def open_session_check(
         ConfigurationError: a setting is missing or unusable.
     """
     settings = settings or load_settings(for_guard=True)
-    check_clerk_api(settings)
-    check_spool(settings)
+    check_settings(settings)
     if settings.revocations_url.get_secret_value() == "memory://":
         logger.warning(
             "REVOCATIONS_URL is memory://, so this guard learns of no logout; set the service's redis:// URL"
