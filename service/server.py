@@ -27,7 +27,6 @@ SHUTDOWN_TIMEOUT = 7
 """Seconds for the requests under way at a shutdown."""
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
-FEW_FILES = 200
 GC_THRESHOLD = 50_000
 """New objects before the garbage collector runs: a request leaves nothing for it, and each run stops the event loop."""
 
@@ -158,8 +157,6 @@ def allow_open_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # as in a sandbox
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if (files := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < FEW_FILES:
-        logger.warning("only %d files may be open, so that few clients are served at once; raise `ulimit -n`", files)
 
 
 def exit_cleanly_on_signals() -> None:

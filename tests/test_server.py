@@ -18,7 +18,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.server import allow_open_files, listen, listen_on_all, url_of
+from service.server import listen, listen_on_all, url_of
 from service.settings import ConfigurationError
 from tests.support.lines import EventFile, read_line, read_lines
 from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve
@@ -113,21 +113,6 @@ def test_the_limit_of_open_files_is_raised() -> None:
             assert psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.mark.parametrize(("files", "warned"), [(199, True), (200, False)])
-def test_a_limit_of_open_files_that_stays_low_is_a_warning(
-    files: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As where a sandbox lets nobody raise it."""
-
-    def refuse(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(resource, "setrlimit", refuse)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, 4096))
-    allow_open_files()
-    assert (f"only {files} files may be open" in caplog.text) is warned
 
 
 def test_malformed_requests_do_not_fill_the_log() -> None:
