@@ -80,7 +80,8 @@ def test_the_event_survives_a_sigkill_right_after_the_answer() -> None:
 
 
 def test_stdout_is_events_only_and_stderr_json_only() -> None:
-    with serve(subprocess.PIPE, {"LOG_LEVEL": "debug"}) as server:
+    """A variable that looks mistyped is one of the things that it says there."""
+    with serve(subprocess.PIPE, {"LOG_LEVEL": "debug", "EVENT_LOGS": "events.jsonl"}) as server:
         logout(server, "not.a.token")
         server.process.terminate()
         assert server.process.stdout is not None
@@ -88,6 +89,8 @@ def test_stdout_is_events_only_and_stderr_json_only() -> None:
         server.stop()
     assert [event["auth"] for event in events] == ["rejected"]
     assert {"level", "logger", "message", "timestamp"} <= set(server.diagnostics[0])
+    said = [line["message"] for line in server.diagnostics if line["level"] == "warning"]
+    assert said == ["EVENT_LOGS is not a setting and is ignored; did you mean EVENT_LOG?"]
     assert "not.a.token" not in json.dumps(server.diagnostics)
 
 
