@@ -73,12 +73,7 @@ def _accept_all(listener: socket.socket) -> list[socket.socket]:
     return accepted
 
 
-def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
-    """Listen on an address; otherwise as ``listen_on_all``."""
-    return listen_on_all(host, port, setting=setting)[0]
-
-
-def listen_on_all(host: str, port: int, *, setting: str = "PORT") -> list[socket.socket]:
+def listen(host: str, port: int, *, setting: str = "PORT") -> list[socket.socket]:
     """Listen on each address that a name leads to, as ``localhost`` does to 127.0.0.1 and ::1, with the same port.
 
     An address that this machine does not have is left out, as long as there is another.
@@ -117,11 +112,10 @@ def listen_on_all(host: str, port: int, *, setting: str = "PORT") -> list[socket
 
 
 def _problem(error: OSError, host: str, port: int, setting: str) -> ConfigurationError:
-    if error.errno == errno.EADDRINUSE:
-        return ConfigurationError(setting, f"{port} on {host} is already in use")
-    if error.errno == errno.EACCES:
-        return ConfigurationError(setting, f"{port} may not be opened by this user (below 1024?)")
-    return ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}")
+    problem = os.strerror(error.errno or 0)
+    if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+        return ConfigurationError(setting, f"cannot listen on port {port} of {host}: {problem}")
+    return ConfigurationError("HOST", f"cannot listen on {host}: {problem}")
 
 
 def url_of(listener: socket.socket) -> str:
@@ -180,6 +174,6 @@ def serve(settings: Settings) -> None:
     app = create_app(settings, event_log=open_event_log(settings))
     config = configure(app, log_level=settings.log_level, keep_alive=settings.keep_alive_seconds)
     allow_open_files()
-    listeners = listen_on_all(settings.host, settings.port)
+    listeners = listen(settings.host, settings.port)
     exit_cleanly_on_signals()
     Server(config).run(sockets=listeners)

@@ -103,7 +103,7 @@ def test_check_sees_a_port_that_is_taken(check: Check) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         result = check(PORT=port)
-        assert f"warning: PORT: {port} on 127.0.0.1 is already in use\n" in result.output
+        assert f"warning: PORT: cannot listen on port {port} of 127.0.0.1: Address already in use\n" in result.output
         assert result.exit_code == 1
         assert check("--token", token(), PORT=port).exit_code == 0
 

@@ -53,7 +53,7 @@ def slow(app: ASGIApp) -> ASGIApp:
 @contextmanager
 def slow_clerk(instance: Instance) -> Iterator[str]:
     """The stand-in on a port of its own; gives its URL."""
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0)[0] as listener:
         # As any web server does it. asyncio itself leaves it out for a socket like this one (its protocol is 0), and
         # each answer would come 40 ms late: its body would wait for the acknowledgement of its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
