@@ -44,7 +44,7 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 
 
 def create_app(settings: Settings, *, event_log: Output | None = None) -> Starlette:
-    """Build the application. Nothing is opened before its lifespan starts.
+    """Build the application. Nothing is opened before its lifespan starts, which raises a ``ConfigurationError``.
 
     Args:
         settings: what it is told.

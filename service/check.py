@@ -17,7 +17,7 @@ from service.clerk.verdict import Auth, Reason, Verdict
 from service.events.types import timestamp_of
 from service.resources import check_settings, open_backends, open_event_log, verifier_of
 from service.revocations.revocation_list import RevocationList, RevocationsUnavailableError
-from service.server import listen_on_all
+from service.server import listen
 from service.settings import ConfigurationError, Settings, mistyped_names
 from service.telemetry.metrics import Metrics
 
@@ -75,7 +75,7 @@ async def findings(settings: Settings, token: bytes | None) -> AsyncIterator[Fin
                 yield finding
             return
     try:
-        for listener in listen_on_all(settings.host, settings.port):
+        for listener in listen(settings.host, settings.port):
             listener.close()
     except ConfigurationError as error:
         yield f"warning: {error}", False

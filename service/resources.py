@@ -116,6 +116,16 @@ async def open_resources(
         )
 
 
+def load_pem_key(settings: Settings) -> PemKey | None:
+    """Give the key of ``CLERK_JWT_KEY``; None where it is not set."""
+    if settings.clerk_jwt_key is None:
+        return None
+    try:
+        return PemKey(settings.clerk_jwt_key.get_secret_value())
+    except ValueError as error:
+        raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
+
+
 def open_event_log(settings: Settings) -> Output:
     """Open what ``EVENT_LOG`` names."""
     try:
@@ -125,24 +135,27 @@ def open_event_log(settings: Settings) -> Output:
         raise ConfigurationError("EVENT_LOG", problem) from None
 
 
+def redis_commands(settings: Settings) -> "RedisCommands | None":
+    """Give the commands of the Redis in ``REVOCATIONS_URL``, not connected yet; None where the list is in memory."""
+    if (url := settings.revocations_url.get_secret_value()) == "memory://":
+        return None
+    # Here and below, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
+    from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
+
+    try:
+        return RedisCommands(url)
+    except ValueError as error:
+        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+
+
 def check_settings(settings: Settings) -> None:
-    """Check what the settings name, before anything is opened or made; nothing is asked over the network.
+    """Check that what the settings name could be used, the event log apart; nothing is made, nobody is asked.
 
     Raises:
-        ConfigurationError: a setting cannot be used; its text names the variable.
+        ConfigurationError: something cannot be used; its text names the variable.
     """
-    _pem_key(settings)
-    _check_spool(settings)
-    _redis_commands(settings)
-    if settings.clerk_secret_key is not None:
-        # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
-        from service.clerk.backend_api import client_problem  # noqa: PLC0415
-
-        if (problem := client_problem(settings.clerk_api_url)) is not None:
-            raise ConfigurationError("CLERK_API_URL", problem)
-
-
-def _check_spool(settings: Settings) -> None:
+    load_pem_key(settings)
+    redis_commands(settings)
     path = wanted = Path(settings.event_spool_dir).absolute()
     while not os.path.exists(path):  # noqa: PTH110 - never raises
         path = path.parent
@@ -153,27 +166,12 @@ def _check_spool(settings: Settings) -> None:
         problem = f"{path} belongs to another user, who could put events there"
     if problem is not None:
         raise ConfigurationError("EVENT_SPOOL_DIR", f"{problem}; name a directory on local disk that this user owns")
+    if settings.clerk_secret_key is not None:
+        # Here and below, because Clerk's SDK takes 0.13 s and 8 MB, which nobody without a secret key should pay.
+        from service.clerk.backend_api import client_problem  # noqa: PLC0415
 
-
-def _pem_key(settings: Settings) -> PemKey | None:
-    if settings.clerk_jwt_key is None:
-        return None
-    try:
-        return PemKey(settings.clerk_jwt_key.get_secret_value())
-    except ValueError as error:
-        raise ConfigurationError("CLERK_JWT_KEY", str(error)) from None
-
-
-def _redis_commands(settings: Settings) -> "RedisCommands | None":
-    if (url := settings.revocations_url.get_secret_value()) == "memory://":
-        return None
-    # Here, because redis-py takes 60 ms and 6 MB, which nobody without Redis should pay.
-    from service.revocations.redis_commands import RedisCommands  # noqa: PLC0415
-
-    try:
-        return RedisCommands(url)
-    except ValueError as error:
-        raise ConfigurationError("REVOCATIONS_URL", str(error)) from None
+        if (problem := client_problem(settings.clerk_api_url)) is not None:
+            raise ConfigurationError("CLERK_API_URL", problem)
 
 
 @asynccontextmanager
@@ -187,11 +185,11 @@ async def open_backends(
         Clerk; and the revocation list.
 
     Raises:
-        ConfigurationError: a setting cannot be used, see ``check_settings``.
+        ConfigurationError: the PEM, or ``REVOCATIONS_URL``, cannot be used.
     """
     async with AsyncExitStack() as stack:
         clerk: BackendApi | None = None
-        keys: PemKey | KeyRing | None = _pem_key(settings)
+        keys: PemKey | KeyRing | None = load_pem_key(settings)
         if settings.clerk_secret_key is not None:
             from service.clerk.backend_api import backend_api  # noqa: PLC0415 - as above
 
@@ -201,7 +199,7 @@ async def open_backends(
             assert clerk is not None, "Settings hold a PEM or a secret key"  # noqa: S101 - tells mypy what they ensure
             keys = await stack.enter_async_context(KeyRing(clerk.jwks, metrics=metrics).kept_fresh())
         store = MemoryStore(metrics)
-        if (redis := _redis_commands(settings)) is not None:
+        if (redis := redis_commands(settings)) is not None:
             from service.revocations.redis_store import RedisStore  # noqa: PLC0415 - as above
 
             store = RedisStore(redis, metrics)

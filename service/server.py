@@ -27,7 +27,6 @@ SHUTDOWN_TIMEOUT = 7
 """Seconds for the requests under way at a shutdown."""
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
-FEW_FILES = 200
 GC_THRESHOLD = 50_000
 """New objects before the garbage collector runs: a request leaves nothing for it, and each run stops the event loop."""
 
@@ -74,12 +73,7 @@ def _accept_all(listener: socket.socket) -> list[socket.socket]:
     return accepted
 
 
-def listen(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
-    """Listen on an address; otherwise as ``listen_on_all``."""
-    return listen_on_all(host, port, setting=setting)[0]
-
-
-def listen_on_all(host: str, port: int, *, setting: str = "PORT") -> list[socket.socket]:
+def listen(host: str, port: int, *, setting: str = "PORT") -> list[socket.socket]:
     """Listen on each address that a name leads to, as ``localhost`` does to 127.0.0.1 and ::1, with the same port.
 
     An address that this machine does not have is left out, as long as there is another.
@@ -118,11 +112,10 @@ def listen_on_all(host: str, port: int, *, setting: str = "PORT") -> list[socket
 
 
 def _problem(error: OSError, host: str, port: int, setting: str) -> ConfigurationError:
-    if error.errno == errno.EADDRINUSE:
-        return ConfigurationError(setting, f"{port} on {host} is already in use")
-    if error.errno == errno.EACCES:
-        return ConfigurationError(setting, f"{port} may not be opened by this user (below 1024?)")
-    return ConfigurationError("HOST", f"cannot listen on {host}: {os.strerror(error.errno or 0)}")
+    problem = os.strerror(error.errno or 0)
+    if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+        return ConfigurationError(setting, f"cannot listen on port {port} of {host}: {problem}")
+    return ConfigurationError("HOST", f"cannot listen on {host}: {problem}")
 
 
 def url_of(listener: socket.socket) -> str:
@@ -158,8 +151,6 @@ def allow_open_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # as in a sandbox
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if (files := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < FEW_FILES:
-        logger.warning("only %d files may be open, so that few clients are served at once; raise `ulimit -n`", files)
 
 
 def exit_cleanly_on_signals() -> None:
@@ -183,6 +174,6 @@ def serve(settings: Settings) -> None:
     app = create_app(settings, event_log=open_event_log(settings))
     config = configure(app, log_level=settings.log_level, keep_alive=settings.keep_alive_seconds)
     allow_open_files()
-    listeners = listen_on_all(settings.host, settings.port)
+    listeners = listen(settings.host, settings.port)
     exit_cleanly_on_signals()
     Server(config).run(sockets=listeners)

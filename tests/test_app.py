@@ -7,9 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asgi_lifespan import LifespanManager
 
-from service.app import create_app
 from service.clerk.backend_api import BackendApi
 from service.resources import check_settings
 from service.settings import ConfigurationError, Settings
@@ -31,31 +29,6 @@ READABLE = {
     "access-control-allow-credentials": "true",
     "access-control-expose-headers": "X-Request-ID, WWW-Authenticate, Retry-After",
 }
-
-
-# --- Paths and methods -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "path", ["/v1/auth", "/v1/auth/session/", "/healthz/", "/%0a", "/%6detrics", "/v1/auth%2fsession"]
-)
-async def test_another_path_is_404_in_json_and_no_redirect(client: httpx.AsyncClient, path: str) -> None:
-    response = await client.delete(path)
-    assert response.status_code == 404
-    assert response.headers["content-type"] == "application/json"
-    assert response.json() == {"success": False, "message": "Not Found"}
-
-
-@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
-async def test_another_method_is_405_and_names_the_paths_own(
-    client: httpx.AsyncClient, events: EventFile, method: str
-) -> None:
-    response = await client.request(method, SESSION)
-    assert response.status_code == 405
-    assert response.headers["allow"] == "DELETE, GET, HEAD"
-    assert response.headers["content-type"] == "application/json"
-    assert response.json() == {"success": False, "message": "Method Not Allowed"}
-    assert events.new() == []
 
 
 # --- CORS ------------------------------------------------------------------------------------------------------------
@@ -147,17 +120,6 @@ async def test_without_origins_cors_is_off(open_client: OpenClient) -> None:
 
 
 # --- What the settings lead to ---------------------------------------------------------------------------------------
-
-
-async def test_the_event_log_is_open_while_the_app_runs(settings: Callable[..., Settings], events: EventFile) -> None:
-    def is_open() -> bool:
-        return any(link.resolve() == events.path for link in Path("/proc/self/fd").iterdir())
-
-    app = create_app(settings())
-    assert not events.path.exists()
-    async with LifespanManager(app):
-        assert is_open()
-    assert not is_open()
 
 
 async def test_the_next_start_delivers_what_the_spool_holds(

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,20 +14,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import service
-from service.endpoints.protocol import HttpProtocol
 
 ROOT = Path(__file__).parents[1]
 Rule = Callable[[ast.Module], Iterator[str]]
-
-
-def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
-    program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    command = [sys.executable, "-c", program, "--no-cache", "--config", str(root / "pyproject.toml")]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
 def is_private(name: str) -> bool:
@@ -95,27 +85,11 @@ def _root(node: ast.expr) -> str:
 
 
 def test_imports_run_one_way() -> None:
-    report = lint_imports(ROOT)
+    program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    report = subprocess.run(
+        [sys.executable, "-c", program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert report.returncode == 0, report.stdout + report.stderr
-
-
-@pytest.mark.parametrize(
-    ("module", "imports", "noticed"),
-    [
-        ("resources.py", "service.endpoints.state", "service.endpoints"),
-        ("endpoints/logout.py", "clerk_backend_api", "clerk_backend_api"),
-        ("elsewhere.py", "sys", "elsewhere"),
-    ],
-)
-def test_an_import_in_another_direction_is_noticed(tmp_path: Path, module: str, imports: str, noticed: str) -> None:
-    """And so is a module that has no place among the layers."""
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.copytree(ROOT / "service", tmp_path / "service")
-    with (tmp_path / "service" / module).open("a", encoding="utf-8") as file:
-        file.write(f"\nimport {imports}\n")
-    report = lint_imports(tmp_path)
-    assert report.returncode == 1
-    assert noticed in report.stdout
 
 
 @pytest.mark.parametrize("rule", [private_imports, patches], ids=lambda rule: rule.__name__)
@@ -128,9 +102,7 @@ def test_the_code_uses_only_what_libraries_publish(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("rule", "source", "offence"),
     [
-        (private_imports, "import uvicorn._compat", "uvicorn._compat"),
         (private_imports, "from starlette.routing import _DefaultLifespan", "starlette.routing._DefaultLifespan"),
-        (patches, "import uvicorn\nuvicorn.Server.startup = None", "uvicorn.Server.startup"),
         (patches, "from redis import asyncio as redis\ndel redis.Redis.get", "redis.Redis.get"),
         (patches, "from uvicorn import Server\nsetattr(Server, 'run', None)", "setattr(Server, 'run', None)"),
     ],
@@ -145,23 +117,11 @@ def test_no_private_method_of_a_library_is_overridden() -> None:
 
 class Overriding(uvicorn.Server):
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await super()._serve(sockets)
+        self._log_started_message(sockets or [])
 
 
-class Using(uvicorn.Server):
-    def f(self) -> None:
-        self._log_started_message([])
-
-
-@pytest.mark.parametrize(("of", "name"), [(Overriding, "_serve"), (Using, "_log_started_message")])
-def test_a_private_override_is_noticed(of: type, name: str) -> None:
-    assert private_overrides(of) == {name}
-
-
-def test_one_small_class_extends_uvicorns_protocol() -> None:
-    extensions = {of for of in classes() if issubclass(of, HttpToolsProtocol | H11Protocol)}
-    assert extensions == {HttpProtocol}
-    assert len(inspect.getsource(HttpProtocol).splitlines()) <= 100
+def test_a_private_override_or_use_is_noticed() -> None:
+    assert private_overrides(Overriding) == {"_serve", "_log_started_message"}
 
 
 def test_ci_installs_every_program_that_tests_need() -> None:

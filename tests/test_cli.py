@@ -17,7 +17,6 @@ import pytest
 import respx
 from click.testing import CliRunner, Result
 
-from service import __version__
 from service.cli import main
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
@@ -99,19 +98,12 @@ def test_a_mistyped_variable_is_a_warning_and_exit_code_1(check: Check, tmp_path
     assert result.exit_code == 1
 
 
-def test_serve_warns_of_a_mistyped_variable_too() -> None:
-    with serve(settings={"EVENT_LOGS": "events.jsonl"}) as server:
-        assert server.stop() == 0
-    said = [line["message"] for line in server.diagnostics if line["level"] == "warning"]
-    assert said == ["EVENT_LOGS is not a setting and is ignored; did you mean EVENT_LOG?"]
-
-
 def test_check_sees_a_port_that_is_taken(check: Check) -> None:
     """Not with a token: that is asked beside the running service."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         result = check(PORT=port)
-        assert f"warning: PORT: {port} on 127.0.0.1 is already in use\n" in result.output
+        assert f"warning: PORT: cannot listen on port {port} of 127.0.0.1: Address already in use\n" in result.output
         assert result.exit_code == 1
         assert check("--token", token(), PORT=port).exit_code == 0
 
@@ -119,11 +111,7 @@ def test_check_sees_a_port_that_is_taken(check: Check) -> None:
 DOUBLED = pem().replace("\n", "\\\\n")
 
 
-@pytest.mark.parametrize(
-    "written",
-    [DOUBLED, f'"{DOUBLED}"', f"'{pem()}'", b64encode(pem().encode()).decode()],
-    ids=["doubled", "doubled in quotes", "in quotes", "base64"],
-)
+@pytest.mark.parametrize("written", [f'"{DOUBLED}"', b64encode(pem().encode()).decode()], ids=["doubled", "base64"])
 def test_a_pem_is_taken_as_secret_stores_hand_it_over(check: Check, written: str) -> None:
     assert "keys: one RSA key of 2048 bits" in check(CLERK_JWT_KEY=written).output
 
@@ -279,7 +267,3 @@ def test_a_closed_standard_output_is_one_line() -> None:
 
 def test_a_closed_stderr_changes_nothing() -> None:
     assert in_a_shell("2>&-", "check").returncode == 0
-
-
-def test_the_module_is_the_command() -> None:
-    assert in_a_shell("", "--version").stdout == f"clerk-logout, version {__version__}\n"

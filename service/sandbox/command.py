@@ -48,8 +48,8 @@ def run_sandbox(port: int, clerk_port: int, spool: Path, packages: Path | None =
         ConfigurationError: a port cannot be had.
     """
     with (
-        listen("127.0.0.1", port, setting="--port") as service_socket,
-        listen("127.0.0.1", clerk_port, setting="--clerk-port") as clerk_socket,
+        listen("127.0.0.1", port, setting="--port")[0] as service_socket,
+        listen("127.0.0.1", clerk_port, setting="--clerk-port")[0] as clerk_socket,
     ):
         service_url, clerk_url = url_of(service_socket), url_of(clerk_socket)
         instance = Instance(issuer=clerk_url, secret_key="sk_test_sandbox")  # noqa: S106 - opens nothing but the sandbox

@@ -81,7 +81,7 @@ class Running:
 @contextmanager
 def serve() -> Iterator[Running]:
     app = App()
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0)[0] as listener:
         methods = ["GET", "DELETE", "POST", "OPTIONS"]
         starlette = Starlette(routes=[Route("/{path:path}", app.answer, methods=methods)])
         server = Server(configure(starlette, log_level="critical"))

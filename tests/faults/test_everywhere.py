@@ -49,7 +49,7 @@ def slow_clerk(instance: Instance) -> Iterator[str]:
             await asyncio.sleep(LATENCY)
         await sandbox(scope, receive, send)
 
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0)[0] as listener:
         # As any web server does it. asyncio itself leaves it out for a socket like this one (its protocol is 0), and
         # each answer would come 40 ms late: its body would wait for the acknowledgement of its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -98,7 +98,7 @@ def test_the_packaged_command_is_python_m_service() -> None:
 def test_a_port_in_use_is_one_line(sandbox: Sandbox) -> None:
     port = sandbox.clerk_url.rpartition(":")[2]
     result = CliRunner().invoke(main, ["sandbox", "--port", port])
-    assert result.stderr == f"clerk-logout: --port: {port} on 127.0.0.1 is already in use\n"
+    assert result.stderr == f"clerk-logout: --port: cannot listen on port {port} of 127.0.0.1: Address already in use\n"
     assert result.exit_code == 2
 
 

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 
 from service.events.outputs import Stream
 from tests.support.processes import TIMEOUT
@@ -80,25 +81,19 @@ class Pipe:
 
     def fill(self) -> bytes:
         """Stall it: write until it takes no more; give what has been written."""
-        filling = b""
-        while True:
-            try:
-                os.write(self._writer, b"#" * 4095 + b"\n")
-            except BlockingIOError:
-                return filling
-            filling += b"#" * 4095 + b"\n"
+        line, filling = b"#" * 4095 + b"\n", b""
+        with suppress(BlockingIOError):
+            while os.write(self._writer, line):
+                filling += line
+        return filling
 
     def read(self) -> bytes:
         """Read what is in it."""
         content = b""
-        while True:
-            try:
-                some = os.read(self.reader, 1 << 20)
-            except BlockingIOError:
-                return content
-            if not some:
-                return content
-            content += some
+        with suppress(BlockingIOError):
+            while some := os.read(self.reader, 1 << 20):
+                content += some
+        return content
 
     def close(self) -> None:
         os.close(self.reader)

@@ -24,23 +24,27 @@ class Browser:
     """One device on which a user has signed in. It keeps the session's cookie, as clerk-js would."""
 
     def __init__(self, clerk_url: str, user_id: str) -> None:
-        self._http = httpx.Client(base_url=clerk_url, headers={"Origin": ORIGIN}, timeout=TIMEOUT)
-        (session,) = self._http.post("/sandbox/sign-in", params={"user_id": user_id}).json()["response"]["sessions"]
+        self._clerk_url = clerk_url
+        self._cookies: dict[str, str] = {}
+        signed_in = self._call("POST", f"/sandbox/sign-in?user_id={user_id}")
+        self._cookies = dict(signed_in.cookies)
+        (session,) = signed_in.json()["response"]["sessions"]
         self.session_id = str(session["id"])
+
+    def _call(self, method: str, path: str) -> httpx.Response:
+        headers = {"Origin": ORIGIN, "Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        return httpx.request(method, self._clerk_url + path, headers=headers, timeout=TIMEOUT)
 
     def ask_for_token(self) -> httpx.Response:
         """What clerk-js does every 50 s."""
-        return self._http.post(f"/v1/client/sessions/{self.session_id}/tokens")
+        return self._call("POST", f"/v1/client/sessions/{self.session_id}/tokens")
 
     def token(self) -> str:
         return str(self.ask_for_token().raise_for_status().json()["jwt"])
 
     def sign_out(self) -> None:
         """What ``clerk.signOut()`` does: the session ends at Clerk."""
-        self._http.delete("/v1/client/sessions").raise_for_status()
-
-    def close(self) -> None:
-        self._http.close()
+        self._call("DELETE", "/v1/client/sessions").raise_for_status()
 
 
 class Webhooks:
@@ -74,7 +78,6 @@ class Clerk:
         """Sessions of which Clerk answers nothing."""
         self.hangs = threading.Event()
         """It was asked for one of them."""
-        self._browsers: list[Browser] = []
 
     def settings(self) -> dict[str, str]:
         """What a service must be told to work with it."""
@@ -89,9 +92,7 @@ class Clerk:
 
     def sign_in(self, user_id: str = "user_2alice") -> Browser:
         """Sign a user in on a new device."""
-        browser = Browser(self.url, user_id)
-        self._browsers.append(browser)
-        return browser
+        return Browser(self.url, user_id)
 
     def token(self, user_id: str = "user_2alice") -> str:
         """A token of a new session."""
@@ -100,10 +101,6 @@ class Clerk:
     def statuses(self, user_id: str) -> list[str]:
         """How the user's sessions stand at Clerk, the newest first."""
         return [session.status for session in self.instance.sessions(user_id=user_id)]
-
-    def close(self) -> None:
-        for browser in self._browsers:
-            browser.close()
 
 
 @contextmanager
@@ -126,10 +123,7 @@ def serve_clerk() -> Iterator[Clerk]:
             await answers(scope, receive, send)
 
         with served(app, listener):
-            try:
-                yield clerk
-            finally:
-                clerk.close()
+            yield clerk
 
 
 @contextmanager
