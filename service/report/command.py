@@ -17,8 +17,7 @@ from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
 
-from service.report.database import Window, connect
-from service.report.figures import Figures, figures
+from service.report.database import Figures, Window, connect, figures
 from service.report.inputs import UnusableInputError, bad_lines, find_files
 from service.report.page import write_page
 from service.report.tables import TOLD_BY, Table, period, tables, tiles

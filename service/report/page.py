@@ -9,8 +9,7 @@ from typing import Any
 
 import vl_convert
 
-from service.report.database import Row
-from service.report.figures import Figures
+from service.report.database import Figures, Row
 from service.report.tables import TOLD_BY, Table, period, tables, tiles
 
 _CONFIG = {

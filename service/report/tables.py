@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.report.database import Row
-from service.report.figures import Figures
+from service.report.database import Figures, Row
 
 TOLD_BY = {"both": "call and webhook", "call": "call only", "webhook": "webhook only"}
 """Who told of a logout, in words."""
