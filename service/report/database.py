@@ -62,8 +62,6 @@ def connect(directory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     }
     try:
         with duckdb.connect(directory / "events.duckdb", config=settings) as connection:
-            # What query_progress() gives, without DuckDB's own bar.
-            connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
             yield connection
     except duckdb.Error as error:
         raise UnusableInputError(str(error).partition("\n")[0]) from error
