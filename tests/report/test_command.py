@@ -155,7 +155,7 @@ def test_odd_values_are_no_bad_lines(lines: Lines, run: Run, change: dict[str, o
     path = lines(called("other"), called() | change)
     result = run("--bad-lines", path)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "2 lines in 1 file, 0 of them no events" in result.stdout
+    assert "Files: 1. Lines: 2, of which 0 are no events." in result.stdout
     assert "\x1b" not in result.stdout
 
 
