@@ -25,25 +25,25 @@ def convert(lines: Iterable[bytes], to: str, counts: Counter[str]) -> Iterator[b
         counts: is told of each line: ``converted``, the name of the event that was skipped, or ``no event``.
     """
     for line in filter(bytes.strip, lines):
-        event = _read_event(line)
-        converted = STANDARDS[to](event) if event and event["event"] in EVENTS else None
+        event = read_event(line)
+        name = str(event.get("event")) if event else "no event"
+        converted = STANDARDS[to](event) if event and name in EVENTS else None
+        counts["converted" if converted else name] += 1
         if converted:
-            counts["converted"] += 1
             yield orjson.dumps(converted, option=orjson.OPT_APPEND_NEWLINE)
-        else:
-            counts[event["event"] if event else "no event"] += 1
 
 
-def _read_event(line: bytes) -> Event | None:
-    """Parse a line; None where it is none: torn, or without ``event``, ``event_id`` or a ``timestamp`` in our form."""
+def read_event(line: bytes) -> Event | None:
+    """Parse a line, without an ``ended_at`` that is no time; None without an ``event_id`` or our ``timestamp``."""
     try:
         event: Event = orjson.loads(line)
-        is_event = isinstance(event["event"], str) and event["event_id"] and _is_time(event["timestamp"])
+        if event["event_id"] in (None, "") or not _is_time(event["timestamp"]):
+            return None
     except (ValueError, TypeError, LookupError):
         return None
     if not _is_time(event.get("ended_at")):
         event.pop("ended_at", None)
-    return event if is_event else None
+    return event
 
 
 def _is_time(value: Any) -> bool:  # noqa: ANN401 - JSON

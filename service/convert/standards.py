@@ -9,6 +9,11 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 _ENDS = ("session_ended", "user_logout_everywhere")
 """The events that say that a session has ended; the others say that somebody wanted it, or used one."""
+_TAKEN = (
+    *("event", "event_id", "timestamp", "ended_at", "reason", "cause", "user_id", "org_id"),
+    *("request_id", "user_agent", "service", "service_version"),
+)
+"""The keys that both ECS and OCSF have fields for."""
 _STATUS_IDS = {"unknown": 0, "success": 1, "failure": 2}
 """OCSF's."""
 _OTEL_NAMES = {
@@ -50,11 +55,7 @@ def ecs(event: Event) -> dict[str, Any]:
         "trace": {"id": event.get("trace_id")},
         "user_agent": {"original": event.get("user_agent")},
         "service": {"name": "clerk-logout", "version": event.get("service_version")},
-        "clerk_logout": _rest(
-            event,
-            *("event", "event_id", "timestamp", "ended_at", "reason", "cause", "user_id", "org_id"),
-            *("request_id", "trace_id", "user_agent", "window_start", "window_end", "service", "service_version"),
-        ),
+        "clerk_logout": _rest(event, *_TAKEN, "trace_id", "window_start", "window_end"),
     }
     return _without_none(converted)
 
@@ -103,11 +104,7 @@ def ocsf(event: Event) -> dict[str, Any] | None:
         "session": {"uid": event.get("session_id")},
         "service": {"name": "Clerk"},  # whose session it is
         "http_request": {"uid": event.get("request_id"), "user_agent": event.get("user_agent")},
-        "unmapped": _rest(
-            event,
-            *("event", "event_id", "timestamp", "ended_at", "reason", "cause", "user_id", "org_id"),
-            *("session_id", "request_id", "user_agent", "service", "service_version"),
-        ),
+        "unmapped": _rest(event, *_TAKEN, "session_id"),
     }
     return _without_none(converted)
 
@@ -121,8 +118,8 @@ def otel(event: Event) -> dict[str, Any]:
     told = _rest(event, "event", "timestamp", "ended_at", "trace_id", "service", "service_version")
     service = {"service.name": "clerk-logout", "service.version": event.get("service_version")}
     record = {
-        "timeUnixNano": _nanoseconds(_happened_at(event)),
-        "observedTimeUnixNano": _nanoseconds(event["timestamp"]),
+        "timeUnixNano": f"{_microseconds(_happened_at(event))}000",
+        "observedTimeUnixNano": f"{_microseconds(event['timestamp'])}000",
         "severityNumber": 9,
         "severityText": "INFO",
         "eventName": f"clerk_logout.{event['event']}",
@@ -134,17 +131,11 @@ def otel(event: Event) -> dict[str, Any]:
     return {"resourceLogs": [{"resource": resource, "scopeLogs": [scope_logs]}]}
 
 
-def _nanoseconds(moment: str) -> str:
-    """OTLP's JSON has 64-bit integers as text."""
-    return str(_microseconds(moment) * 1000)
-
-
 def _attribute(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Name a value by its type; 64-bit integers are text in OTLP's JSON, as the times are."""
     if isinstance(value, bool):
         return {"key": key, "value": {"boolValue": value}}
-    if isinstance(value, int):
-        return {"key": key, "value": {"intValue": str(value)}}
-    return {"key": key, "value": {"stringValue": str(value)}}
+    return {"key": key, "value": {"intValue" if isinstance(value, int) else "stringValue": str(value)}}
 
 
 def _microseconds(moment: str) -> int:

@@ -3,22 +3,17 @@
 import json
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import duckdb
 from rich.console import Console
-from rich.progress import Progress
 from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
 
-from service.report.database import Window, connect
-from service.report.figures import Figures, figures
+from service.report.database import Figures, Window, connect, figures
 from service.report.inputs import UnusableInputError, bad_lines, find_files
 from service.report.page import write_page
 from service.report.tables import TOLD_BY, Table, period, tables, tiles
@@ -39,7 +34,7 @@ def report(names: Sequence[str], window: Window, *, as_json: bool, html: Path | 
         if show_bad_lines:
             for line in bad_lines(paths):
                 print(line, file=sys.stderr)  # noqa: T201 - printable ASCII, for whoever asked
-        with connect(Path(directory)) as connection, _progress(connection):
+        with connect(Path(directory)) as connection, Console(stderr=True).status("reading"):
             found = figures(connection, paths, window)
     if html is not None:
         try:
@@ -50,27 +45,6 @@ def report(names: Sequence[str], window: Window, *, as_json: bool, html: Path | 
         print(json.dumps(found, indent=2))  # noqa: T201 - the output of a command
     elif html is None:
         _print(found, Console(markup=False, highlight=False))
-
-
-@contextmanager
-def _progress(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Show on a terminal how far DuckDB has come with its present statement."""
-    console = Console(stderr=True)
-    done = threading.Event()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading")
-
-        def watch() -> None:
-            while not done.wait(0.2):
-                bar.update(task, completed=max(0.0, connection.query_progress()))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            yield
-        finally:
-            done.set()
-            watcher.join()
 
 
 def window_of(since: str | None, until: str | None, timezone: str) -> Window:

@@ -1,4 +1,7 @@
-"""Event files as a database: DuckDB reads them once, in a temporary directory, and then answers questions."""
+"""Event files as a database: DuckDB reads them once, in a temporary directory, and then answers questions.
+
+The answers are the figures of a report, which ``--json`` prints and the pages show; docs/data.md says what each means.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import orjson
 
 from service.report.inputs import UnusableInputError, is_gzip
 
@@ -21,7 +25,11 @@ FILES_AT_ONCE = 8
 GROUPED_AT_ONCE = 10_000_000
 """Events that are grouped at once: DuckDB keeps something of each group in memory, whatever it writes to disk."""
 
+SINGLE = {"logouts", "coverage", "confirmation_percentiles", "calls", "used_after_logout"}
+"""Questions whose answer is one row."""
+
 Row = dict[str, Any]
+Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +62,46 @@ def connect(directory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     }
     try:
         with duckdb.connect(directory / "events.duckdb", config=settings) as connection:
-            # What query_progress() gives, without DuckDB's own bar.
-            connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
             yield connection
     except duckdb.Error as error:
         raise UnusableInputError(str(error).partition("\n")[0]) from error
+
+
+def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window: Window) -> Figures:
+    """Read the files and answer every question, in JSON's types.
+
+    Raises:
+        UnusableInputError: there is no event in them.
+    """
+    load(connection, paths)
+    ((lines,),) = connection.execute("SELECT count(*) FROM lines").fetchall()
+    by_event = count_input(connection)
+    if not by_event:
+        found = f"{lines} lines, none of them an event" if lines else "the input is empty"
+        raise UnusableInputError(f"no events: {found}")
+    narrow(connection, window)
+    answers: Figures = {
+        "report_version": 1,
+        "since": window.since,
+        "until": window.until,
+        "timezone": window.timezone,
+        "input": {
+            "files": len(paths),
+            "lines": lines,
+            "bad_lines": lines - sum(row["lines"] for row in by_event),
+            "events": sum(row["events"] for row in by_event),
+            "repeated_lines": sum(row["repeated_lines"] for row in by_event),
+            "first": min(row["first"] for row in by_event),
+            "last": max(row["last"] for row in by_event),
+            "by_event": by_event,
+        },
+    }
+    for name, question in questions().items():
+        if name != "input":
+            rows = _rows(connection, question)
+            answers[name] = rows[0] if name in SINGLE else rows
+    plain: Figures = orjson.loads(orjson.dumps(answers))
+    return plain
 
 
 def load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
@@ -99,11 +142,6 @@ def narrow(connection: duckdb.DuckDBPyConnection, window: Window) -> None:
     connection.execute("CREATE OR REPLACE VIEW events AS FROM all_events WHERE " + window.where("timestamp"))
 
 
-def ask(connection: duckdb.DuckDBPyConnection, question: str) -> list[Row]:
-    """Answer one question of ``sql/questions.sql``; of a day its date."""
-    return _rows(connection, questions()[question])
-
-
 def sql(name: str) -> str:
     """Give a text of ``sql/``."""
     return (files(__package__) / "sql" / f"{name}.sql").read_text("utf-8")
@@ -129,6 +167,7 @@ def _collect(
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> list[Row]:
+    """Answer a question; of a day its date."""
     answer = connection.execute(query)
     names = [column[0] for column in answer.description or ()]
     rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]

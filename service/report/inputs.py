@@ -1,21 +1,17 @@
 """The event files that a report is about: plain or gzip, quoted globs, pipes."""
 
 import gzip
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from glob import glob
 from pathlib import Path
 
-import orjson
+from service.convert.command import read_event
 
 _GZIP = b"\x1f\x8b"
 _SHOWN = 160
 """Bytes of a bad line that are shown."""
-
-_timestamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z").fullmatch
 
 
 class UnusableInputError(Exception):
@@ -56,7 +52,7 @@ def bad_lines(paths: Sequence[Path]) -> Iterator[str]:
     for path in paths:
         with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if line.strip() and not _is_event(line):
+                if line.strip() and read_event(line) is None:
                     yield f"{path.name}:{number}: {ascii(line.rstrip()[:_SHOWN])[2:-1]}"
 
 
@@ -68,13 +64,3 @@ def _regular(name: str, copy: Path) -> Path:
     with sys.stdin.buffer if name == "-" else path.open("rb") as source, copy.open("wb") as target:
         shutil.copyfileobj(source, target)
     return copy
-
-
-def _is_event(line: bytes) -> bool:
-    """Judge a line as ``sql/duckdb.sql`` does."""
-    try:
-        event = orjson.loads(line)
-        datetime.fromisoformat(event["timestamp"])
-        return event["event_id"] not in (None, "") and _timestamp(event["timestamp"]) is not None
-    except (ValueError, TypeError, LookupError):
-        return False

@@ -9,8 +9,7 @@ from typing import Any
 
 import vl_convert
 
-from service.report.database import Row
-from service.report.figures import Figures
+from service.report.database import Figures, Row
 from service.report.tables import TOLD_BY, Table, period, tables, tiles
 
 _CONFIG = {
@@ -28,7 +27,13 @@ _CONFIG = {
     },
 }
 _COLORS = {"domain": list(TOLD_BY.values()), "range": [f"var(--{name})" for name in TOLD_BY]}
-_COUNT_AXIS = {"format": "~s", "tickCount": 4, "tickMinStep": 1, "domain": False}
+_X_AXIS = {"labelAngle": 0, "labelOverlap": "greedy", "labelSeparation": 12, "grid": False}
+_Y_AXES = {
+    "logouts": {"format": "~s", "tickMinStep": 1, "tickCount": 4, "domain": False},
+    "share": {"format": ".0%", "tickCount": 4, "domain": False},
+}
+_DAYS = 60
+"""As many have a column each that is wide enough to be seen."""
 _ABOUT = {
     "Coverage": "A logout is told of by your frontend's call, by Clerk's webhook, or by both. Without a webhook, Clerk "
     "did not confirm it; without a call, it happened elsewhere, or the call was lost.",
@@ -43,40 +48,76 @@ def write_page(figures: Figures, path: Path) -> None:
 
 
 def _body(figures: Figures) -> Iterator[str]:
-    days, hours = figures["logouts_by_day"], figures["logouts_by_hour"]
     yield f"<h1>Logouts</h1><p class='muted'>{escape(period(figures))}</p>"
-    shown = (f"<div class='tile'><b>{value}</b><span>{what}</span></div>" for value, what in tiles(figures))
-    yield f"<div class='tiles'>{''.join(shown)}</div>"
+    yield "<div class='tiles'>"
+    yield from (f"<div class='tile'><b>{value}</b><span>{what}</span></div>" for value, what in tiles(figures))
+    yield "</div>"
+    charts = _charts(figures)
     for section, members in tables(figures).items():
         yield f"<h2>{section}</h2><p class='muted'>{_ABOUT.get(section, '')}</p><div class='cards'>"
         for table in members:
-            match table.title:
-                case "By day":
-                    yield _card(table.title, _legend() + _logouts_by_day(days) + _folded(table))
-                case "By hour of the day":
-                    yield _card(table.title, _logouts_by_hour(hours) + _folded(table))
-                case "Who told of the logouts":
-                    yield _card(
-                        table.title, _stack([sum(each) for each in zip(*table.bars, strict=True)]) + _table(table)
-                    )
-                    yield _card("Told of by one only", _legend("call", "webhook") + _coverage_by_day(days))
-                case _:
-                    yield _card(table.title, _table(table))
+            shown = _table(table)
+            if section == "When":
+                shown = f"<details><summary>Figures</summary>{shown}</details>"
+            yield f"<section class='card'><h3>{table.title}</h3>{charts.get(table.title, '')}{shown}</section>"
         yield "</div>"
     yield "<p class='note'>A logout is one session that ended; it belongs to the earlier of the call and Clerk's end. "
     yield "docs/data.md of clerk-logout says what each figure means.</p>"
 
 
-def _card(title: str, content: str) -> str:
-    return f"<section class='card'><h3>{escape(title)}</h3>{content}</section>"
+def _charts(figures: Figures) -> dict[str, str]:
+    """Draw what lies under some tables, by their titles: logouts by day and by hour, and the shares of one only."""
+    days = figures["logouts_by_day"]
+    by_hour = {row["hour"]: row["logouts"] for row in figures["logouts_by_hour"]}
+    day_axis = {
+        "field": "day",
+        "type": "ordinal" if len(days) <= _DAYS else "temporal",
+        "timeUnit": "utcyearmonthdate",
+        "axis": _X_AXIS | {"format": "%-d %b"},
+    }
+    hour_axis = {"field": "hour", "type": "ordinal", "axis": _X_AXIS}
+    by_day = [
+        {
+            "day": row["day"],
+            "told_by": text,
+            "logouts": row[f"told_by_{name}"],
+            "share": row[f"told_by_{name}"] / row["logouts"],
+        }
+        for row in days
+        for name, text in TOLD_BY.items()
+    ]
+    hours = [
+        {"hour": f"{hour:02d}:00", "told_by": TOLD_BY["both"], "logouts": by_hour.get(hour, 0)} for hour in range(24)
+    ]
+    by_one = [value for value in by_day if value["told_by"] != TOLD_BY["both"]]
+    line = {"type": "line", "point": {"size": 50}, "strokeWidth": 2.5}
+    return {
+        "By day": _legend(*TOLD_BY) + _svg("bar", day_axis, "logouts", by_day),
+        "By hour of the day": _svg("bar", hour_axis, "logouts", hours),
+        "Who told of the logouts": _legend("call", "webhook") + _svg(line, day_axis, "share", by_one),
+    }
 
 
-def _folded(table: Table) -> str:
-    return f"<details><summary>Figures</summary>{_table(table)}</details>"
+def _svg(mark: str | Row, x: Row, y: str, values: list[Row]) -> str:
+    specification: dict[str, Any] = {
+        "data": {"values": values},
+        "width": 480,
+        "height": 230,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "mark": mark,
+        "encoding": {
+            "x": x,
+            "y": {"field": y, "type": "quantitative", "axis": _Y_AXES[y]},
+            "color": {"field": "told_by", "type": "nominal", "scale": _COLORS, "legend": None},
+            "order": {"field": "told_by"},
+        },
+        "config": _CONFIG,
+    }
+    return vl_convert.vegalite_to_svg(specification)
 
 
 def _legend(*names: str) -> str:
-    items = (f"<li><i class='{name}'></i>{TOLD_BY[name]}</li>" for name in names or TOLD_BY)
+    items = (f"<li><i class='{name}'></i>{TOLD_BY[name]}</li>" for name in names)
     return f"<ul class='legend'>{''.join(items)}</ul>"
 
 
@@ -97,66 +138,8 @@ def _table(table: Table) -> str:
     return f"<div class='scroll'><table{kind}>{''.join(lines)}</table></div>{note}"
 
 
-def _stack(lengths: Sequence[int], whole: int | None = None) -> str:
+def _stack(lengths: Sequence[int], whole: int) -> str:
     """Draw lengths beside each other, as shares of a whole."""
-    whole = whole or sum(lengths) or 1
-    parts = (
-        f"<div class='{name}' style='width:{part / whole:.2%}'></div>"
-        for name, part in zip(TOLD_BY, lengths, strict=False)
-    )
-    return f"<div class='stack'>{''.join(parts)}</div>"
-
-
-def _logouts_by_day(rows: Sequence[Row]) -> str:
-    """Columns of logouts, stacked by who told of them."""
-    values = [
-        {"day": row["day"], "told_by": told_by, "order": order, "logouts": row[f"told_by_{name}"]}
-        for row in rows
-        for order, (name, told_by) in enumerate(TOLD_BY.items())
-    ]
-    return _svg(values, "bar", _day(rows), {"field": "logouts", "type": "quantitative", "axis": _COUNT_AXIS})
-
-
-def _coverage_by_day(rows: Sequence[Row]) -> str:
-    """Lines of the share of logouts that only one of the two told of."""
-    values = [
-        {"day": row["day"], "told_by": TOLD_BY[name], "order": 0, "share": row[f"told_by_{name}"] / row["logouts"]}
-        for row in rows
-        for name in ("call", "webhook")
-    ]
-    axis = {"format": ".0%", "tickCount": 4, "domain": False}
-    scale = {"domainMin": 0, "nice": True}
-    share = {"field": "share", "type": "quantitative", "axis": axis, "scale": scale}
-    mark = {"type": "line", "point": {"size": 50}, "strokeWidth": 2.5}
-    return _svg(values, mark, _day(rows), share)
-
-
-def _logouts_by_hour(rows: Sequence[Row]) -> str:
-    """Columns of logouts, for all 24 hours of the day."""
-    found = {row["hour"]: row["logouts"] for row in rows}
-    values = [
-        {"hour": hour, "told_by": TOLD_BY["both"], "order": 0, "logouts": found.get(hour, 0)} for hour in range(24)
-    ]
-    axis = {"labelAngle": 0, "values": [*range(0, 24, 3)], "labelExpr": "datum.value + ':00'", "grid": False}
-    hours = {"field": "hour", "type": "ordinal", "axis": axis}
-    return _svg(values, "bar", hours, {"field": "logouts", "type": "quantitative", "axis": _COUNT_AXIS})
-
-
-def _day(rows: Sequence[Row]) -> Row:
-    axis = {"format": "%-d %b", "labelAngle": 0, "labelOverlap": True, "grid": False}
-    kind = "ordinal" if len(rows) <= 60 else "temporal"  # a column a day while that is wide enough to be seen  # noqa: PLR2004
-    return {"field": "day", "type": kind, "timeUnit": "utcyearmonthdate", "axis": axis}
-
-
-def _svg(values: list[Row], mark: str | Row, x: Row, y: Row) -> str:
-    color = {"field": "told_by", "type": "nominal", "scale": _COLORS, "legend": None}
-    specification: dict[str, Any] = {
-        "data": {"values": values},
-        "width": 480,
-        "height": 230,
-        "autosize": {"type": "fit", "contains": "padding"},
-        "mark": mark,
-        "encoding": {"x": x, "y": y, "color": color, "order": {"field": "order"}},
-        "config": _CONFIG,
-    }
-    return vl_convert.vegalite_to_svg(specification)
+    parts = zip(TOLD_BY, lengths, strict=False)
+    drawn = (f"<div class='{name}' style='width:{part / whole:.2%}'></div>" for name, part in parts)
+    return f"<div class='stack'>{''.join(drawn)}</div>"

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.report.database import Row
-from service.report.figures import Figures
+from service.report.database import Figures, Row
 
 TOLD_BY = {"both": "call and webhook", "call": "call only", "webhook": "webhook only"}
 """Who told of a logout, in words."""
@@ -65,82 +64,72 @@ def tiles(figures: Figures) -> list[tuple[str, str]]:
 
 def tables(figures: Figures) -> dict[str, list[Table]]:
     """Give the tables by the sections of the report, in its order."""
-    logouts, read = figures["logouts"], figures["input"]
-    told_by = [
-        {"told by": text, "logouts": logouts[f"told_by_{name}"]}
-        | {f"told_by_{other}": logouts[f"told_by_{name}"] if other == name else 0 for other in TOLD_BY}
-        for name, text in TOLD_BY.items()
-    ]
-    verdicts = [
-        {"verdict": ": ".join(filter(None, (row["auth"], row["reason"]))), "calls": row["calls"]}
-        for row in figures["calls_by_verdict"]
-    ]
+    logouts, coverage, read = figures["logouts"], figures["coverage"], figures["input"]
+    told = ["logouts", *(f"told_by_{name}" for name in TOLD_BY)]
+    told_by = [{"told_by": text, "logouts": logouts[f"told_by_{name}"]} for name, text in TOLD_BY.items()]
     hours = [row | {"hour": f"{row['hour']:02d}:00"} for row in figures["logouts_by_hour"]]
+    verdicts = [
+        row | {"verdict": ": ".join(filter(None, (row["auth"], row["reason"])))} for row in figures["calls_by_verdict"]
+    ]
     percentiles = (f"{name[:3]} {duration(value)}" for name, value in figures["confirmation_percentiles"].items())
-    told = ("logouts", *(f"told_by_{name}" for name in TOLD_BY))
-    used = ("sessions", "events", "issued_after_logout")
-    everywhere = ("sign_outs", "revoked_sessions", "failed_sessions")
     missing = (
-        f"Of the ends that Clerk told of, {share(figures['coverage']['calls_missing_share'])} had no call; "
-        f"of the calls, {share(figures['coverage']['webhooks_missing_share'])} were never confirmed."
+        f"Of the ends that Clerk told of, {share(coverage['calls_missing_share'])} had no call; "
+        f"of the calls, {share(coverage['webhooks_missing_share'])} were never confirmed."
     )
     expired = (
         f"{logouts['expired']:,} logouts rest on expired tokens only; of those, Clerk never confirmed "
         f"{logouts['expired_and_unconfirmed']:,}. "
         f"Flood control suppressed {figures['calls']['suppressed']:,} more calls."
     )
-    files = "1 file" if read["files"] == 1 else f"{read['files']:,} files"
-    lines = f"{read['lines']:,} lines in {files}, {read['bad_lines']:,} of them no events."
+    lines = f"Files: {read['files']:,}. Lines: {read['lines']:,}, of which {read['bad_lines']:,} are no events."
     return {
         "When": [
-            _table("By day", "day", told, figures["logouts_by_day"]),
-            _table("By hour of the day", "hour", ["logouts"], hours),
+            _table("By day", ["day", *told], figures["logouts_by_day"]),
+            _table("By hour of the day", ["hour", "logouts"], hours),
         ],
         "Coverage": [
-            _table("Who told of the logouts", "told by", ["logouts"], told_by, note=missing),
-            _table("By origin of the call", "origin", told, figures["logouts_by_origin"], "none"),
-            _table("By Clerk's cause", "cause", told, figures["logouts_by_cause"], "no webhook"),
+            _table("Who told of the logouts", ["told_by", "logouts"], told_by, missing),
+            _table("By origin of the call", ["origin", *told], figures["logouts_by_origin"]),
+            _table("By Clerk's cause", ["cause", *told], figures["logouts_by_cause"]),
         ],
         "How sure": [
-            _table("Calls by verdict", "verdict", ["calls"], verdicts, note=expired),
+            _table("Calls by verdict", ["verdict", "calls"], verdicts, expired),
             _table(
-                "From the call to Clerk's end",
-                "ended",
-                ["logouts"],
-                figures["confirmation"],
-                note=", ".join(percentiles),
+                "From the call to Clerk's end", ["ended", "logouts"], figures["confirmation"], ", ".join(percentiles)
             ),
-            _table("Age of expired tokens", "token_age", ["calls"], figures["expired_calls_by_token_age"]),
+            _table("Age of expired tokens", ["token_age", "calls"], figures["expired_calls_by_token_age"]),
         ],
         "Who": [
+            _table("Who logged out", ["initiated_by", "logouts", "people", "actors"], figures["logouts_by_initiator"]),
             _table(
-                "Who logged out",
-                "initiated_by",
-                ["logouts", "people", "actors"],
-                figures["logouts_by_initiator"],
-                "not told",
+                "Sign-outs everywhere",
+                ["scope", "sign_outs", "revoked_sessions", "failed_sessions"],
+                figures["sign_outs_everywhere"],
             ),
-            _table("Sign-outs everywhere", "scope", everywhere, figures["sign_outs_everywhere"]),
-            _table("Tokens used after logout", "day", used, figures["used_after_logout_by_day"]),
+            _table(
+                "Tokens used after logout",
+                ["day", "sessions", "events", "issued_after_logout"],
+                figures["used_after_logout_by_day"],
+            ),
         ],
         "What was read": [
-            _table("Suppressed calls", "day", ["events", "calls"], figures["suppressed_calls_by_day"]),
-            _table("Events", "event", ["lines", "events", "repeated_lines"], read["by_event"], note=lines),
+            _table("Suppressed calls", ["day", "events", "calls"], figures["suppressed_calls_by_day"]),
+            _table("Events", ["event", "lines", "events", "repeated_lines"], read["by_event"], lines),
         ],
     }
 
 
-def _table(
-    title: str, key: str, keys: Sequence[str], rows: Sequence[Row], unknown: str = "", *, note: str = ""
-) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Sequence[Row], note: str = "") -> Table:
     """Make a table of a column that names the row, and of counts; with bars for who told, or for a single count."""
-    if rows and "told_by_both" in rows[0]:
-        bars = [[row[f"told_by_{name}"] for name in TOLD_BY] for row in rows]
-    else:
-        bars = [[row[keys[0]]] for row in rows] if len(keys) == 1 else []
-    head = [name.removeprefix("told_by_").replace("_", " ") for name in (key, *keys)]
-    shown = [[_printable(row[key] or unknown), *(f"{row[name]:,}" for name in keys)] for row in rows]
-    return Table(title=title, head=head, rows=shown, bars=bars, note=note)
+    key, *counts = columns
+    drawn = [f"told_by_{name}" for name in TOLD_BY] if "told_by_both" in counts else counts if len(counts) == 1 else []
+    return Table(
+        title=title,
+        head=[name.removeprefix("told_by_").replace("_", " ") for name in columns],
+        rows=[[_printable(row[key] or "not told"), *(f"{row[name]:,}" for name in counts)] for row in rows],
+        bars=[[row[name] for name in drawn] for row in rows] if drawn else [],
+        note=note,
+    )
 
 
 def _printable(text: str) -> str:

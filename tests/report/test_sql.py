@@ -6,8 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from service.report.database import questions, sql
-from service.report.figures import SINGLE
+from service.report.database import SINGLE, questions, sql
 from tests.report import bigquery
 from tests.report.conftest import clickhouse_answers, duckdb_answers
 
