@@ -38,7 +38,6 @@ _WRONG_KEY = (
     "the token is of another key: look whether one is a test and the other a live key, "
     "whether both are of the same Clerk instance, and whether its keys were rotated"
 )
-_HINTS = {Reason.TOKEN_INVALID_SIGNATURE: _WRONG_KEY, Reason.JWK_KID_MISMATCH: _WRONG_KEY}
 _claims = reprlib.Repr()
 _claims.maxstring = 120
 
@@ -136,8 +135,8 @@ def _explained(verdict: Verdict) -> Iterator[str]:
         yield f"  expected: {finding.expected}"
         if finding.check == "azp" and finding.found is None:
             yield "  hint:     its logout is recorded as verified; CLERK_AZP_REQUIRED=false lets it pass elsewhere too"
-    if verdict.reason in _HINTS:
-        yield f"  hint:     {_HINTS[verdict.reason]}"
+    if verdict.reason in {Reason.TOKEN_INVALID_SIGNATURE, Reason.JWK_KID_MISMATCH}:
+        yield f"  hint:     {_WRONG_KEY}"
     if (identity := verdict.identity) is not None:
         yield f"  user:     {identity.user_id}"
         yield f"  session:  {identity.session_id}"

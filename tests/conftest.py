@@ -47,13 +47,6 @@ def a_process_of_the_service() -> None:
 
 
 @pytest.fixture
-def patient_event_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app's event log takes a slow machine for no stalled disk: it waits longer before it turns to the spool."""
-    patient = functools.partial(EventLog, timeouts=Timeouts(answer=25.0, output=20.0))
-    monkeypatch.setattr(resources, "EventLog", patient)
-
-
-@pytest.fixture
 def logging_as_it_was() -> Iterator[None]:
     """For tests that start uvicorn in this process: it configures the logging of the whole of it."""
     root = logging.getLogger()
@@ -72,9 +65,11 @@ def events(tmp_path: Path) -> EventFile:
 
 
 @pytest.fixture
-def settings(events: EventFile, patient_event_log: None) -> Callable[..., Settings]:
+def settings(events: EventFile, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """Settings with a PEM key, one allowed origin and a file as event log, unless told otherwise."""
-    del patient_event_log  # so that no test that opens the app meets the spool by accident
+    # A slow machine is no stalled disk: no test meets the spool by accident.
+    patient = functools.partial(EventLog, timeouts=Timeouts(answer=25.0, output=20.0))
+    monkeypatch.setattr(resources, "EventLog", patient)
 
     def build(**changes: Any) -> Settings:
         values: dict[str, Any] = {

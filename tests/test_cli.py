@@ -44,14 +44,6 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logging_as_it_was: No
     return run
 
 
-def refusal(result: Result) -> str:
-    """The one line about a setting that cannot be used."""
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    return line.removeprefix("clerk-logout: ")
-
-
 def in_a_shell(
     redirections: str, *arguments: str, cwd: Path | None = None, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
@@ -214,7 +206,9 @@ def test_check_creates_nothing(check: Check, tmp_path: Path) -> None:
 )
 def test_check_names_what_cannot_be_used(check: Check, variable: str, value: str, problem: str) -> None:
     Path("file").touch()
-    assert refusal(check(**{variable: value})).startswith(f"{variable}: {problem}")
+    result = check(**{variable: value})
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"clerk-logout: {variable}: {problem}")
 
 
 def test_check_does_not_disturb_who_reads_a_fifo(check: Check) -> None:

@@ -3,20 +3,16 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import hypothesis
 import orjson
 import pytest
-from asgi_lifespan import LifespanManager
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import ASGIApp, Message
 
-from service.app import create_app
-from service.settings import Settings
+from tests.conftest import OpenClient
 from tests.support.lines import EventFile
 from tests.support.signing import ORIGIN, b64url, claims, header, token_of
 
@@ -99,50 +95,23 @@ _requests: st.SearchStrategy[Headers] = st.builds(
 )
 
 
-async def call(app: ASGIApp, headers: Headers) -> tuple[Message, dict[str, Any]]:
-    """What the application answers: the start of the response, and its body."""
-    messages: list[Message] = []
-
-    async def receive() -> Message:
-        raise AssertionError("the body is not read")
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "DELETE",
-        "path": "/v1/auth/session",
-        "query_string": b"",
-        "headers": headers,
-        "client": ("203.0.113.77", 1),
-    }
-    await app(scope, receive, send)
-    start, body = messages
-    return start, orjson.loads(body["body"])
-
-
 def test_whatever_arrives_is_200_and_one_line(
-    settings: Callable[..., Settings], events: EventFile, caplog: pytest.LogCaptureFixture
+    open_client: OpenClient, events: EventFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = create_app(settings(event_client_ip=True, event_user_agent=True))
-
     @hypothesis.settings(max_examples=EXAMPLES)
     @given(_requests)
     def holds_for(headers: Headers) -> None:
-        start, body = runner.run(call(running, headers))
-        assert start["status"] == 200
-        assert not [value for pair in start["headers"] for value in pair if set(value) & set(b"\r\n\0")]
+        response = runner.run(client.delete("/v1/auth/session", headers=headers))
+        assert response.status_code == 200
+        assert not [value for pair in response.headers.raw for value in pair if set(value) & set(b"\r\n\0")]
+        body = response.json()
         assert body.pop("event_id") == events.one()["event_id"]
         assert body == {"success": True, "message": "Logged out successfully", "recorded": True}
         assert caplog.messages == []
 
-    async def start_in(stack: AsyncExitStack) -> ASGIApp:
-        return (await stack.enter_async_context(LifespanManager(app))).app
-
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        running = runner.run(start_in(stack))
+        client = runner.run(stack.enter_async_context(open_client(event_client_ip=True, event_user_agent=True)))
         try:
             holds_for()
         finally:

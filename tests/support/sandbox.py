@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
 
 from tests.support.lines import read_line
 from tests.support.processes import ROOT, TIMEOUT, environment
@@ -31,13 +30,13 @@ class Sandbox:
 
 
 @contextmanager
-def start_sandbox(stdout: "int | IO[bytes]" = subprocess.PIPE, /, **variables: str) -> Iterator[Sandbox]:
+def start_sandbox(**variables: str) -> Iterator[Sandbox]:
     """Start it on free ports, and end it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "sandbox", "--port", "0", "--clerk-port", "0"],
         cwd=ROOT,
         env=environment(**variables),
-        stdout=stdout,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     try:
