@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkRateLimitedError
-from service.endpoints import sessions as sessions_module
+from service.endpoints import sign_outs
 from service.endpoints.sign_outs import TRIES, SignOutLimit
 from tests.clerk.test_bad_input import A_FEW
 from tests.clerk.test_sign_out import OWN, FakeClerk
@@ -293,7 +293,7 @@ async def test_where_clerk_dies_in_the_middle_what_happened_is_said(
 async def test_where_clerk_hangs_the_deadline_ends_it_truthfully(
     service: httpx.AsyncClient, clerk: StandIn, events: EventFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions_module, "SIGN_OUT_TIMEOUT", 1.0)
+    monkeypatch.setattr(sign_outs, "TIMEOUT", 1.0)
     devices = clerk.sign_in(4)
     clerk.hangs = lambda request: devices[0].id in request.url.path
     response = await service.delete(SESSIONS, headers=bearer(token_of(devices[-1])))
@@ -384,7 +384,7 @@ async def test_another_call_of_the_same_user_waits_but_not_for_ever(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = HeldClerk(OWN, "sess_1")
-    monkeypatch.setattr(sessions_module, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(sign_outs, "MAX_WAIT", 0.01)
     async with open_client(resources={"clerk": held}) as client:
         caller = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
         await held.asked.wait()
@@ -402,7 +402,7 @@ async def test_who_had_to_wait_has_only_the_rest_of_the_time(
     open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first takes all of it; half of it would be enough for the second."""
-    monkeypatch.setattr(sessions_module, "SIGN_OUT_TIMEOUT", 0.4)
+    monkeypatch.setattr(sign_outs, "TIMEOUT", 0.4)
     fake = HeldClerk(OWN, "sess_1")
     async with open_client(resources={"clerk": fake}) as client:
         first = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
