@@ -13,12 +13,11 @@ from starlette.routing import Route
 
 from service.clerk.webhook import WebhookReader
 from service.endpoints.asgi import SESSION, ExactRouter, ResponseHeaders
-from service.endpoints.documents import event_schema, index, openapi
+from service.endpoints.documents import event_schema, healthz, index, metrics, openapi, readyz
 from service.endpoints.session import logout, session
-from service.endpoints.sessions import TIMEOUT_WHEN_STOPPING, sessions
+from service.endpoints.sessions import sessions
 from service.endpoints.sign_outs import SignOutLimit, SingleFlight
 from service.endpoints.state import AppState
-from service.endpoints.status import healthz, metrics, readyz
 from service.endpoints.webhook import MAX_LARGE_BODIES, webhook
 from service.events.flood import FloodControl
 from service.events.outputs import Output
@@ -75,7 +74,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
                 "webhook_reader": WebhookReader(secrets) if secrets else None,
                 "large_bodies": asyncio.Semaphore(MAX_LARGE_BODIES),
                 "throttle": LogThrottle(),
-                "stop": lambda: sign_outs.stop(TIMEOUT_WHEN_STOPPING),
+                "stop": sign_outs.stop,
             }
 
     app = Starlette(

@@ -23,7 +23,7 @@ PREFLIGHT = {
     "Access-Control-Request-Method": "DELETE",
     "Access-Control-Request-Headers": "authorization",
 }
-NOT_ALLOWED = "this origin is not in CLERK_AUTHORIZED_PARTIES"
+NOT_ALLOWED = "Disallowed CORS origin"
 READABLE = {
     "access-control-allow-origin": ORIGIN,
     "access-control-allow-credentials": "true",
@@ -52,18 +52,16 @@ async def test_a_preflight_from_an_allowed_origin_is_granted(client: httpx.Async
 @pytest.mark.parametrize(
     ("asked", "granted"),
     [
-        (["Authorization , \tsentry-trace,,"], "Authorization, sentry-trace"),
-        (["authorization", "x-datadog-tags"], "authorization, x-datadog-tags"),
-        ([","], None),
-        ([], None),
+        ("authorization,sentry-trace", "authorization,sentry-trace"),
+        (None, None),
     ],
 )
 async def test_a_preflight_may_ask_for_any_header(
-    client: httpx.AsyncClient, asked: list[str], granted: str | None
+    client: httpx.AsyncClient, asked: str | None, granted: str | None
 ) -> None:
     """By name: a ``*`` would not cover Authorization."""
-    fields = [*list(PREFLIGHT.items())[:2], *(("Access-Control-Request-Headers", value) for value in asked)]
-    response = await client.options(SESSION, headers=fields)
+    fields = PREFLIGHT | {"Access-Control-Request-Headers": asked}
+    response = await client.options(SESSION, headers={name: value for name, value in fields.items() if value})
     assert (response.status_code, response.headers.get("access-control-allow-headers")) == (200, granted)
 
 
@@ -73,8 +71,7 @@ async def test_a_preflight_may_ask_for_any_header(
         ({"Origin": "null"}, NOT_ALLOWED),
         ({"Origin": f"{ORIGIN}.evil.com"}, NOT_ALLOWED),
         ({"Origin": f"{ORIGIN}:8443"}, NOT_ALLOWED),
-        ({"Access-Control-Request-Method": "POST"}, "the method is none of DELETE, GET and HEAD"),
-        ({"Access-Control-Request-Headers": "a b"}, "a name in Access-Control-Request-Headers is none"),
+        ({"Access-Control-Request-Method": "POST"}, "Disallowed CORS method"),
     ],
 )
 async def test_a_refused_preflight_is_told_once_and_counted(
@@ -84,10 +81,11 @@ async def test_a_refused_preflight_is_told_once_and_counted(
         answers = [await client.options(SESSION, headers=PREFLIGHT | asked) for _ in range(3)]
         metrics = (await client.get("/metrics")).text
     assert [answer.status_code for answer in answers] == [400] * 3
-    assert "access-control-allow-origin" not in answers[0].headers
+    assert ("access-control-allow-origin" in answers[0].headers) is ("Origin" not in asked)
     assert "clerk_logout_preflights_refused_total 3.0" in metrics
     told = [record.getMessage() for record in caplog.records if record.name == "service.cors"]
-    assert told == [f"a preflight from {(PREFLIGHT | asked)['Origin']} was refused: {problem}"]
+    origin = (PREFLIGHT | asked)["Origin"]
+    assert told == [f"a preflight from {origin} was refused: {problem} (see CLERK_AUTHORIZED_PARTIES)"]
 
 
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"], ids=["none", "allowed", "another"])
@@ -114,9 +112,9 @@ async def test_without_origins_cors_is_off(open_client: OpenClient) -> None:
     async with open_client(clerk_authorized_parties=()) as client:
         preflight = await client.options(SESSION, headers=PREFLIGHT)
         actual = await client.delete(SESSION, headers={"Origin": ORIGIN})
-    assert (preflight.status_code, actual.status_code) == (405, 200)
-    for response in (preflight, actual):
-        assert not [name for name in response.headers if name.startswith(("access-control", "vary"))]
+    assert (preflight.status_code, actual.status_code) == (400, 200)
+    assert "access-control-allow-origin" not in preflight.headers
+    assert not [name for name in actual.headers if name.startswith(("access-control", "vary"))]
 
 
 # --- What the settings lead to ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""``GET /``, ``GET /openapi.json`` and ``GET /v1/events/schema``: what this is, and what callers and consumers rely on.
+"""What the service says about itself: what it is, what callers and consumers rely on, and how it is doing.
 
-The OpenAPI document is written by hand, in ``openapi.json`` beside this.
+None of these paths asks anybody, waits for anything or writes an event. The OpenAPI document is written by hand, in
+``openapi.json`` beside this.
 """
 
 from collections.abc import Iterator
@@ -23,35 +24,36 @@ def document() -> dict[str, Any]:
     found["info"]["version"] = __version__
     names = ("X-Request-ID", "Cache-Control", "X-Content-Type-Options")  # what service.endpoints.asgi adds
     common = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-    for response in _responses(found):
+    responses = [*found["components"]["responses"].values()]
+    for _, operation in _operations(found):
+        responses += [response for response in operation["responses"].values() if "$ref" not in response]
+    for response in responses:
         response["headers"] = common | response.get("headers", {})
     return found
 
 
-def _responses(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every response that is described in its place; the others are references to one of these."""
-    yield from found["components"]["responses"].values()
-    for path in found["paths"].values():
-        for method in path.keys() - {"parameters"}:
-            yield from (response for response in path[method]["responses"].values() if "$ref" not in response)
+def _operations(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give each operation after its method and path."""
+    for path, methods in found["paths"].items():
+        yield from ((f"{name.upper()} {path}", of) for name, of in methods.items() if name != "parameters")
 
 
 async def index(_: Request) -> Response:
     """Answer what somebody who has only the address needs to go on."""
-    found = document()
-    operations = {
-        f"{method.upper()} {path}": operation["summary"]
-        for path, methods in found["paths"].items()
-        for method, operation in methods.items()
-        if method != "parameters"
-    }
-    documentation = {
-        "openapi": "/openapi.json",
-        "events": "/v1/events/schema",
-        "guide": "README.md and docs/ in the source repository",
-    }
-    answer = {"name": found["info"]["title"], "version": __version__, "description": found["info"]["summary"]}
-    return JSONResponse(answer | {"paths": operations, "documentation": documentation})
+    info = document()["info"]
+    return JSONResponse(
+        {
+            "name": info["title"],
+            "version": __version__,
+            "description": info["summary"],
+            "paths": {name: operation["summary"] for name, operation in _operations(document())},
+            "documentation": {
+                "openapi": "/openapi.json",
+                "events": "/v1/events/schema",
+                "guide": "README.md and docs/ in the source repository",
+            },
+        }
+    )
 
 
 async def openapi(_: Request) -> Response:
@@ -62,3 +64,25 @@ async def openapi(_: Request) -> Response:
 async def event_schema(_: Request) -> Response:
     """Answer every event's JSON Schema by the name of the event."""
     return JSONResponse(schemas())
+
+
+async def healthz(_: Request) -> Response:
+    """Answer that the process is alive."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """Answer of each part ``ok`` or what is wrong with it: 200 when logouts can be verified and recorded, else 503.
+
+    The revocation list changes no status: what is down for all replicas would take all of them out at once, and with
+    them the logouts that work without it.
+    """
+    resources = request.scope["state"]["resources"]
+    ready, parts = resources.is_ready, {name: problem or "ok" for name, problem in resources.problems().items()}
+    return JSONResponse({"status": "ready" if ready else "not ready", **parts}, 200 if ready else 503)
+
+
+async def metrics(request: Request) -> Response:
+    """Answer as Prometheus text or OpenMetrics, by what the caller accepts, at most a second old."""
+    text, content_type = request.scope["state"]["resources"].metrics.text(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": content_type})

@@ -26,12 +26,6 @@ from service.sessions.refusal import refusal_of
 logger = logging.getLogger("service.sessions")
 
 SCOPES = ("all", "others")
-SIGN_OUT_TIMEOUT = 9.5
-"""Seconds from a call's arrival for Clerk; recording comes after it, and the answer is there within 10 s."""
-MAX_WAIT = 4.0
-"""Seconds that a call waits for other sign-outs to end; they are part of its ``SIGN_OUT_TIMEOUT``."""
-TIMEOUT_WHEN_STOPPING = 2.0
-"""Seconds that Clerk is still asked once the service is stopping; the result is recorded and answered after them."""
 RETRY_AFTER = 5
 """Seconds, if Clerk does not say."""
 
@@ -66,12 +60,10 @@ async def sessions(request: Request) -> Response:
     if max_age is not None and not is_fresh(identity.factor_ages, max_age):
         return _refused(403, "reverification-needed", "Reverification is required", **reverification_error(max_age))
 
-    deadline = asyncio.get_running_loop().time() + SIGN_OUT_TIMEOUT
     sign_out = SignOutEverywhere(resources.clerk, identity.user_id, own=identity.session_id, keep_own=scope == "others")
     work = partial(_sign_out_everywhere, state, sign_out, identity, scope)
-    key = identity.session_id, scope
     try:
-        answer = await state["sign_outs"].do(identity.user_id, key, work, max_wait=MAX_WAIT, deadline=deadline)
+        answer = await state["sign_outs"].do(identity.user_id, (identity.session_id, scope), work)
     except BusyError:
         _warn(state, "busy", "a sign-out everywhere was turned away: too many are in progress")
         message = "Too many sign-outs are in progress. Retry after the number of seconds in Retry-After"

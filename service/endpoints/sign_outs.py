@@ -12,6 +12,12 @@ from service.events.flood import TokenBuckets
 
 MAX_FLIGHTS = 20
 """At the same time in one process."""
+TIMEOUT = 9.5
+"""Seconds from a call's arrival for Clerk; recording comes after it, and the answer is there within 10 s."""
+MAX_WAIT = 4.0
+"""Seconds that a call waits for other sign-outs to end; they are part of its ``TIMEOUT``."""
+TIMEOUT_WHEN_STOPPING = 2.0
+"""Seconds that Clerk is still asked once the service is stopping; the result is recorded and answered after them."""
 PER_MINUTE = 5
 """Sign-outs of one user that may succeed."""
 TRIES = 10
@@ -29,49 +35,35 @@ class _Flight(NamedTuple):
 
 
 class SingleFlight:
-    """Runs work once for all callers that ask for the same, and lets it go on when they leave.
+    """Runs work once for all callers that ask for the same, and lets it go on when they leave."""
 
-    Args:
-        max_flights: of all owners together; each has one at most.
-    """
-
-    def __init__(self, max_flights: int = MAX_FLIGHTS) -> None:
-        self._max_flights = max_flights
+    def __init__(self) -> None:
         self._flights: dict[str, _Flight] = {}
         self._stopping = False
 
     async def do(
-        self,
-        owner: str,
-        key: Hashable,
-        work: Callable[[asyncio.Timeout], Coroutine[Any, Any, Response]],
-        *,
-        max_wait: float,
-        deadline: float,
+        self, owner: str, key: Hashable, work: Callable[[asyncio.Timeout], Coroutine[Any, Any, Response]]
     ) -> Response:
         """Do the work, or join the flight that does it. It goes on when the caller is cancelled.
 
         Args:
-            owner: whose work it is.
+            owner: whose work it is; each has one flight at most.
             key: the same for the same work.
             work: enters the time limit that it is given, and returns an answer also when that expires.
-            max_wait: seconds to wait while other work of this owner, or too much of all, is under way.
-            deadline: of the work, by the loop's clock; waiting counts.
 
         Raises:
-            BusyError: it could not begin within ``max_wait``, or no more work may begin.
+            BusyError: it could not begin within ``MAX_WAIT``, or no more work may begin.
         """
-        try:
-            async with asyncio.timeout(max_wait):
+        time_limit = asyncio.timeout_at(asyncio.get_running_loop().time() + TIMEOUT)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MAX_WAIT):
                 while self._is_busy(owner, key):
                     tasks = [flight.task for flight in self._flights.values()]
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError:
-            raise BusyError from None
-        if (flight := self._flights.get(owner)) is None:
-            if self._stopping:
-                raise BusyError
-            time_limit = asyncio.timeout_at(deadline)
+        flight = self._flights.get(owner)
+        if self._is_busy(owner, key) or (flight is None and self._stopping):
+            raise BusyError
+        if flight is None:
             flight = _Flight(key, asyncio.create_task(work(time_limit), name="sign-out everywhere"), time_limit)
             self._flights[owner] = flight
             flight.task.add_done_callback(lambda _: self._flights.pop(owner))
@@ -79,9 +71,9 @@ class SingleFlight:
 
     def _is_busy(self, owner: str, key: Hashable) -> bool:
         flight = self._flights.get(owner)
-        return len(self._flights) >= self._max_flights if flight is None else flight.key != key
+        return len(self._flights) >= MAX_FLIGHTS if flight is None else flight.key != key
 
-    def stop(self, within: float) -> None:
+    def stop(self, within: float = TIMEOUT_WHEN_STOPPING) -> None:
         """Let nothing more begin, and have all time limits expire within so many seconds."""
         self._stopping = True
         until = asyncio.get_running_loop().time() + within

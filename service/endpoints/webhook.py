@@ -59,9 +59,7 @@ async def _read(request: Request, state: RequestState) -> tuple[Delivery, EndedS
     reader, headers = state["webhook_reader"], state["head"].headers
     if reader is None:
         raise HTTPException(501, "webhooks are not taken: set CLERK_WEBHOOK_SIGNING_SECRET")
-    length = headers.get(b"content-length", NONE)[0].lstrip(
-        b"0"
-    )  # the parser takes any number of zeros, int() does not
+    length = headers.get(b"content-length", NONE)[0].lstrip(b"0")  # the parser takes any number of zeros, int() not
     if int(length or b"0") > MAX_BODY:
         raise HTTPException(413, TOO_LARGE)
     try:

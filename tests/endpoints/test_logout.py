@@ -11,7 +11,6 @@ from asgi_lifespan import LifespanManager
 from starlette.types import Message
 
 from service.app import create_app
-from service.clerk.verdict import Verdict
 from service.settings import Settings
 from tests.conftest import OpenClient
 from tests.endpoints.parts import SECRET_ERROR, Noting, assert_said, bearer
@@ -73,12 +72,8 @@ async def test_an_expired_token_still_says_who_it_was(client: httpx.AsyncClient,
     [
         (None, None, "user"),
         ({"sub": "user_2support"}, "user_2support", "admin"),
-        ({"sub": "agent_2", "type": "agent"}, "agent_2", "agent"),
-        ({"sub": "a b"}, None, "admin"),
-        ({"type": "agent"}, None, "agent"),
-        ({"sub": "user_2support", "type": ["agent"]}, "user_2support", "admin"),
+        ({"sub": "a b", "type": "agent"}, None, "agent"),
         ("user_2support", None, "admin"),
-        (False, None, "admin"),
     ],
     ids=repr,
 )
@@ -96,8 +91,6 @@ async def test_an_event_never_blames_the_user_where_there_is_an_actor(
         ({"clerk_azp_required": True}, None),
         ({"clerk_azp_required": False}, None),
         ({"clerk_authorized_parties": ()}, "a b"),
-        ({"clerk_authorized_parties": ()}, "x" * 257),
-        ({"clerk_authorized_parties": ()}, ["https://a.example"]),
     ],
     ids=repr,
 )
@@ -114,24 +107,18 @@ async def test_a_token_with_no_usable_azp_is_recorded_without(
 @pytest.mark.parametrize(
     ("headers", "auth", "reason"),
     [
-        pytest.param({}, "absent", "session-token-missing", id="nothing sent"),
-        pytest.param({"Authorization": "Basic dTpw"}, "absent", "session-token-missing", id="another scheme"),
-        pytest.param({"Cookie": "theme=dark; __session="}, "absent", "session-token-missing", id="no token in cookies"),
-        pytest.param(bearer("garbage"), "rejected", "token-invalid", id="garbage"),
-        pytest.param(bearer("x" * 8193), "rejected", "token-too-large", id="huge"),
-        pytest.param(bearer("ak_machine"), "rejected", "token-type-not-supported", id="an API key"),
-        pytest.param(bearer(token(key=private_key("forger"))), "rejected", "token-invalid-signature", id="forged"),
-        pytest.param(
-            bearer(token(claims(azp="https://evil.example.com"))),
-            "rejected",
-            "token-invalid-authorized-parties",
-            id="another origin's",
-        ),
+        ({}, "absent", "session-token-missing"),
+        ({"Cookie": "theme=dark; __session="}, "absent", "session-token-missing"),
+        (bearer("garbage"), "rejected", "token-invalid"),
+        (bearer(token(key=private_key("forger"))), "rejected", "token-invalid-signature"),
+        (bearer(token(LONG_VALID | {"azp": "https://evil.example"})), "rejected", "token-invalid-authorized-parties"),
     ],
+    ids=["nothing sent", "no token in cookies", "garbage", "forged", "another origin's"],
 )
 async def test_what_proves_nothing_is_recorded_without_identity(
     client: httpx.AsyncClient, events: EventFile, headers: dict[str, str], auth: str, reason: str
 ) -> None:
+    """``tests/clerk/test_bad_input.py`` has all that can be wrong."""
     response = await client.delete(SESSION, headers=headers)
     assert (response.status_code, response.json()["recorded"]) == (200, True)
     event = events.one()
@@ -143,23 +130,11 @@ async def test_what_proves_nothing_is_recorded_without_identity(
 @pytest.mark.parametrize(
     ("headers", "auth"),
     [
-        pytest.param([("Cookie", f'a,b="1; __session_1a2B3c4D={token(LONG_VALID)}')], "verified", id="a cookie"),
-        pytest.param(
-            [("Authorization", "Bearer garbage"), ("Cookie", f"__session={token(LONG_VALID)}")],
-            "rejected",
-            id="the header goes before the cookie",
-        ),
-        pytest.param(
-            [("Authorization", "Bearer garbage"), ("Authorization", f"Bearer {token(LONG_VALID)}")],
-            "verified",
-            id="of two headers the better one",
-        ),
-        pytest.param(
-            [("Authorization", f"Bearer {token(LONG_VALID)}"), ("Authorization", "Bearer garbage")],
-            "verified",
-            id="in any order",
-        ),
+        ([("Cookie", f'a,b="1; __session_1a2B3c4D={token(LONG_VALID)}')], "verified"),
+        ([("Authorization", "Bearer garbage"), ("Cookie", f"__session={token(LONG_VALID)}")], "rejected"),
+        ([("Authorization", "Bearer garbage"), ("Authorization", f"Bearer {token(LONG_VALID)}")], "verified"),
     ],
+    ids=["a cookie", "the header before the cookie", "of two headers the better one"],
 )
 async def test_which_token_counts(
     client: httpx.AsyncClient, events: EventFile, headers: list[tuple[str, str]], auth: str
@@ -182,16 +157,12 @@ async def test_repeated_calls_share_the_dedupe_key(client: httpx.AsyncClient, ev
 @pytest.mark.parametrize(
     ("headers", "expired"),
     [
-        pytest.param({"Cookie": "__session=a.b.c"}, ["__session"], id="one"),
-        pytest.param(
-            {"Cookie": "__session=a; __session_1a2B=b; theme=dark"}, ["__session", "__session_1a2B"], id="with a suffix"
-        ),
-        pytest.param({"Cookie": "__session=a; __session=b"}, ["__session"], id="one name twice"),
-        pytest.param({"Cookie": "__session="}, ["__session"], id="an empty one"),
-        pytest.param({"Cookie": "theme=dark; __client_uat=1"}, [], id="others"),
-        pytest.param(bearer("a.b.c"), [], id="a header alone"),
-        pytest.param(bearer("a.b.c") | {"Cookie": "__session=a"}, ["__session"], id="beside a header"),
+        ({"Cookie": "__session=a; __session=; __session_1a2B=b; theme=dark"}, ["__session", "__session_1a2B"]),
+        ({"Cookie": "theme=dark; __client_uat=1"}, []),
+        (bearer("a.b.c"), []),
+        (bearer("a.b.c") | {"Cookie": "__session="}, ["__session"]),
     ],
+    ids=["some", "others", "a header alone", "beside a header"],
 )
 async def test_each_session_cookie_is_expired_once(
     client: httpx.AsyncClient, headers: dict[str, str], expired: Sequence[str]
@@ -266,11 +237,8 @@ async def test_one_clients_flood_leaves_room_for_another(settings: Callable[...,
     assert events.new()[-1]["event"] == "user_logout_suppressed"
 
 
-@pytest.mark.parametrize(("sent", "auth"), [(token, "verified"), (expired, "expired")])
-async def test_a_replayed_token_writes_at_most_burst_and_t_lines(
-    open_client: OpenClient, events: EventFile, sent: Callable[[], str], auth: str
-) -> None:
-    headers = bearer(sent())
+async def test_a_replayed_token_writes_at_most_burst_and_t_lines(open_client: OpenClient, events: EventFile) -> None:
+    headers = bearer(expired())
     async with open_client(flood_per_session=3) as client:
         started = time.monotonic()
         answers = [(await client.delete(SESSION, headers=headers)) for _ in range(50)]
@@ -281,9 +249,7 @@ async def test_a_replayed_token_writes_at_most_burst_and_t_lines(
     assert {answer.status_code for answer in answers} == {200}
     assert 3 <= len(lines) <= 3 + seconds
     assert (summary["event"], summary["count"]) == ("user_logout_suppressed", 50 - len(lines))
-    assert f'clerk_logout_calls_suppressed_total{{auth="{auth}"}} {50.0 - len(lines)}' in metrics
-    suppressed = [answer.json() for answer in answers if not answer.json()["recorded"]]
-    assert {answer["event_id"] for answer in suppressed} == {summary["event_id"]}
+    assert f'clerk_logout_calls_suppressed_total{{auth="expired"}} {50.0 - len(lines)}' in metrics
 
 
 async def test_each_session_has_its_lines_and_is_signed_out_without(open_client: OpenClient, events: EventFile) -> None:
@@ -299,13 +265,6 @@ async def test_each_session_has_its_lines_and_is_signed_out_without(open_client:
 
 
 # --- What is promised when things fail -------------------------------------------------------------------------------
-
-
-class BrokenVerifier:
-    """Breaks its promise never to raise."""
-
-    async def verify(self, tokens: Sequence[bytes]) -> Verdict:
-        raise ValueError(tokens)
 
 
 @pytest.mark.parametrize(
@@ -336,11 +295,11 @@ async def test_a_session_is_revoked_after_its_event_whatever_fails(
 async def test_a_verifier_that_breaks_changes_nothing_either(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_client(resources={"logout_verifier": BrokenVerifier()}) as client:
+    async with open_client(resources={"logout_verifier": object()}) as client:
         response = await client.delete(SESSION, headers={"Cookie": "__session=a.b.c"})
     assert (response.status_code, response.json()["recorded"]) == (200, False)
     assert response.headers.get_list("set-cookie") == COOKIE_EXPIRED
-    assert "a logout was not recorded: ValueError in test_logout.py:" in caplog.text
+    assert "a logout was not recorded: AttributeError in session.py:" in caplog.text
 
 
 async def test_without_log_and_spool_it_is_200_and_signs_out(

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema_rs
-import pytest
 import schemathesis
 from click.testing import CliRunner
 from starlette.routing import Route
@@ -32,13 +31,11 @@ def at(pointer: str) -> Any:
 
 
 def test_the_command_line_prints_it() -> None:
-    assert json.loads(CliRunner().invoke(main, ["openapi"]).output) == DOCUMENT
-
-
-def test_it_is_of_this_version_and_of_no_server() -> None:
-    """Where the service runs, only its operator knows; without `servers` it is where the document came from."""
-    assert DOCUMENT["info"]["version"] == __version__
-    assert "servers" not in DOCUMENT
+    """Of this version, and of no server: where the service runs, only its operator knows."""
+    printed = json.loads(CliRunner().invoke(main, ["openapi"]).output)
+    assert printed == DOCUMENT
+    assert printed["info"]["version"] == __version__
+    assert "servers" not in printed
 
 
 def test_it_describes_exactly_what_is_served(settings: Callable[..., Settings]) -> None:
@@ -48,11 +45,8 @@ def test_it_describes_exactly_what_is_served(settings: Callable[..., Settings]) 
     assert set(operations()) == served
 
 
-def test_it_is_a_valid_document_of_openapi_3_1() -> None:
+def test_it_is_valid_openapi_3_1_and_so_is_each_schema() -> None:
     schemathesis.openapi.from_dict(DOCUMENT).validate()
-
-
-def test_each_schema_is_a_valid_json_schema() -> None:
     for pointer in SCHEMAS:
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema"} | at(pointer))
 
@@ -68,18 +62,17 @@ def test_every_component_is_referred_to() -> None:
     assert asked_for == set(DOCUMENT["components"]["securitySchemes"])
 
 
-@pytest.mark.parametrize("pointer", [pointer for pointer, _ in parts() if pointer.endswith(("/example", "/examples"))])
-def test_each_example_holds_to_the_schema_beside_it(pointer: str) -> None:
-    beside = at(pointer.rpartition("/")[0])
-    schema = beside.get("schema", beside)
-    found = at(pointer)
-    if pointer.endswith("/example"):
-        found = [found]
-    elif isinstance(found, dict):
-        found = [example["value"] for example in found.values()]
-    assert found
-    for example in found:
-        validator(schema).validate(example)
+def test_each_example_holds_to_the_schema_beside_it() -> None:
+    pointers = [pointer for pointer, _ in parts() if pointer.endswith(("/example", "/examples"))]
+    assert pointers
+    for pointer in pointers:
+        beside, found = at(pointer.rpartition("/")[0]), at(pointer)
+        if pointer.endswith("/example"):
+            found = [found]
+        elif isinstance(found, dict):
+            found = [example["value"] for example in found.values()]
+        for example in found:
+            validator(beside.get("schema", beside)).validate(example)
 
 
 def test_each_operation_is_named_described_and_says_who_may_call() -> None:

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkRateLimitedError
-from service.endpoints import sessions as sessions_module
+from service.endpoints import sign_outs
 from service.endpoints.sign_outs import TRIES, SignOutLimit
-from tests.clerk.test_bad_input import A_FEW
+from tests.clerk.test_bad_input import A_FEW, assert_nothing_of
 from tests.clerk.test_sign_out import OWN, FakeClerk
 from tests.conftest import OpenClient
 from tests.endpoints.parts import SECRET_ERROR, Noting, assert_said, bearer
@@ -113,23 +113,21 @@ async def test_the_others_are_ended_where_they_are_meant(
     assert "set-cookie" not in response.headers
 
 
-@pytest.mark.parametrize(("required", "status"), [(True, 401), (False, 200)])
-async def test_a_token_without_azp_may_where_that_is_allowed(
-    clerk: StandIn, open_client: OpenClient, required: bool, status: int
-) -> None:
-    (own,) = clerk.sign_in()
-    async with open_client(clerk_secret_key=SECRET_KEY, clerk_azp_required=required) as service:
-        response = await service.delete(SESSIONS, headers=bearer(token_of(own, azp=None)))
-    assert response.status_code == status
-
-
-@pytest.mark.parametrize("own", ["active", "pending"])
-async def test_sessions_with_open_tasks_are_ended_too(service: httpx.AsyncClient, clerk: StandIn, own: str) -> None:
-    pending = [clerk.instance.sign_in(ALICE, status="pending") for _ in range(2)]
-    mine = clerk.instance.sign_in(ALICE, status=own)
-    response = await service.delete(SESSIONS, headers=bearer(token_of(mine, sts=own)))
+async def test_sessions_with_open_tasks_are_ended_too(service: httpx.AsyncClient, clerk: StandIn) -> None:
+    *others, mine = [clerk.instance.sign_in(ALICE, status="pending") for _ in range(3)]
+    response = await service.delete(SESSIONS, headers=bearer(token_of(mine, sts="pending")))
     assert (response.status_code, counts(response.json())) == (200, (True, 3, 0))
-    assert {session.status for session in [*pending, mine]} == {"revoked"}
+    assert {session.status for session in [*others, mine]} == {"revoked"}
+
+
+@pytest.mark.parametrize(("required", "status"), [(True, 401), (False, 200)])
+async def test_a_token_without_azp_counts_where_that_is_allowed(
+    open_client: OpenClient, required: bool, status: int
+) -> None:
+    sent = bearer(token(claims(sub=ALICE, sid=OWN, azp=None)))
+    async with open_client(resources={"clerk": FakeClerk(OWN)}, clerk_azp_required=required) as client:
+        for method, path in (("GET", "/v1/auth/session"), ("DELETE", SESSIONS)):
+            assert (await client.request(method, path, headers=sent)).status_code == status
 
 
 async def test_repeating_it_ends_nothing_more_and_says_so(
@@ -166,6 +164,7 @@ async def test_who_is_not_verified_gets_401_and_clerk_no_call(
         assert (body["success"], body["reason"]) == (False, vector.reason), vector.name
         challenge = f'Bearer error="invalid_token", error_description="{vector.reason}"'
         assert response.headers["www-authenticate"] == ("Bearer" if vector.auth == "absent" else challenge)
+        assert_nothing_of(vector.secrets, response.content + str(response.headers).encode())
         assert "set-cookie" not in response.headers
     assert caplog.records == []
 
@@ -195,8 +194,8 @@ UNKNOWN = {"reason": "parameter-unknown", "message": "Unknown query parameter; o
 @pytest.mark.parametrize(
     ("query", "refusal"),
     [
-        *((query, SCOPE_INVALID) for query in ("scope=", "scope=ALL", "scope=all&scope=others", "scope=%FF", "scope")),
-        *((query, UNKNOWN) for query in ("Scope=others", "scope[]=others", "scope=others&x", "=others", "%FF=1")),
+        *((query, SCOPE_INVALID) for query in ("scope=", "scope=all&scope=others", "scope=%FF")),
+        *((query, UNKNOWN) for query in ("Scope=others", "scope=others&x")),
     ],
 )
 async def test_a_mistake_in_the_query_is_refused_and_not_repeated(
@@ -229,13 +228,11 @@ async def test_a_stale_proof_is_refused_in_clerks_form(
 @pytest.mark.parametrize(
     ("trouble", "expected"),
     [
-        pytest.param(httpx.Response(401, json=ERROR), ("clerk-refuses-key", "5"), id="401"),
-        pytest.param(
-            httpx.Response(429, json=ERROR, headers={"Retry-After": "7"}), ("clerk-rate-limited", "7"), id="429"
-        ),
-        pytest.param(httpx.Response(500, json=ERROR), ("clerk-unreachable", "5"), id="500"),
-        pytest.param(httpx.ConnectError("secret text"), ("clerk-unreachable", "5"), id="refused"),
+        (httpx.Response(401, json=ERROR), ("clerk-refuses-key", "5")),
+        (httpx.Response(429, json=ERROR, headers={"Retry-After": "7"}), ("clerk-rate-limited", "7")),
+        (httpx.ConnectError("secret text"), ("clerk-unreachable", "5")),
     ],
+    ids=["401", "429", "refused"],
 )
 async def test_without_a_list_nothing_is_claimed_or_recorded(
     service: httpx.AsyncClient, clerk: StandIn, events: EventFile, trouble: Any, expected: tuple[str, str]
@@ -278,22 +275,10 @@ async def test_what_fails_is_counted_and_a_repetition_ends_the_rest(
     assert clerk.alive() == []
 
 
-async def test_where_clerk_dies_in_the_middle_what_happened_is_said(
-    service: httpx.AsyncClient, clerk: StandIn, events: EventFile
-) -> None:
-    *_, own = clerk.sign_in(60)
-    clerk.trouble = lambda _: httpx.ConnectError("refused") if len(clerk.calls) > 30 else None
-    response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
-    left = len(clerk.alive())
-    assert (response.status_code, response.json()["reason"]) == (503, "clerk-unreachable")
-    assert counts(response.json()) == (False, 60 - left, left)
-    assert events.one()["revoked_sessions"] == 60 - left == 29
-
-
 async def test_where_clerk_hangs_the_deadline_ends_it_truthfully(
     service: httpx.AsyncClient, clerk: StandIn, events: EventFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions_module, "SIGN_OUT_TIMEOUT", 1.0)
+    monkeypatch.setattr(sign_outs, "TIMEOUT", 1.0)
     devices = clerk.sign_in(4)
     clerk.hangs = lambda request: devices[0].id in request.url.path
     response = await service.delete(SESSIONS, headers=bearer(token_of(devices[-1])))
@@ -384,7 +369,7 @@ async def test_another_call_of_the_same_user_waits_but_not_for_ever(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = HeldClerk(OWN, "sess_1")
-    monkeypatch.setattr(sessions_module, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(sign_outs, "MAX_WAIT", 0.01)
     async with open_client(resources={"clerk": held}) as client:
         caller = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
         await held.asked.wait()
@@ -402,7 +387,7 @@ async def test_who_had_to_wait_has_only_the_rest_of_the_time(
     open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first takes all of it; half of it would be enough for the second."""
-    monkeypatch.setattr(sessions_module, "SIGN_OUT_TIMEOUT", 0.4)
+    monkeypatch.setattr(sign_outs, "TIMEOUT", 0.4)
     fake = HeldClerk(OWN, "sess_1")
     async with open_client(resources={"clerk": fake}) as client:
         first = asyncio.create_task(client.delete(SESSIONS, headers=bearer(MINE)))
@@ -426,9 +411,9 @@ class Repeating:
         self.fake = FakeClerk(OWN)
         self.client: httpx.AsyncClient
 
-    async def statuses(self, calls: int, *, of: str = MINE, scope: str = "others") -> list[int]:
+    async def statuses(self, calls: int, *, scope: str = "others") -> list[int]:
         """Call one after the other, with a session that is left for the next call."""
-        return [(await self.call(of=of, scope=scope)).status_code for _ in range(calls)]
+        return [(await self.call(scope=scope)).status_code for _ in range(calls)]
 
     async def call(self, *, of: str = MINE, scope: str = "others") -> httpx.Response:
         return await self.client.delete(SESSIONS, params={"scope": scope}, headers=bearer(of))
@@ -446,14 +431,12 @@ async def repeating(open_client: OpenClient) -> AsyncIterator[Repeating]:
         yield repeating
 
 
-@pytest.mark.parametrize("scope", ["all", "others"])
-async def test_a_sixth_in_a_minute_is_429_and_clerk_is_not_asked(
-    repeating: Repeating, events: EventFile, scope: str
-) -> None:
-    repeating.fake.known = {OWN}
-    assert await repeating.statuses(5, scope=scope) == [200] * 5
+async def test_a_sixth_in_a_minute_is_429_and_clerk_is_not_asked(repeating: Repeating, events: EventFile) -> None:
+    """Whatever the session and the scope."""
+    repeating.fake.known = {OWN, "sess_2"}
+    assert await repeating.statuses(2, scope="all") + await repeating.statuses(3) == [200] * 5
     lists = repeating.fake.lists
-    response = await repeating.call(scope=scope)
+    response = await repeating.call(of=OTHER, scope="all")
     assert (response.status_code, response.headers["retry-after"]) == (429, "12")
     assert response.json() == {
         "success": False,
@@ -468,13 +451,6 @@ async def test_a_sixth_in_a_minute_is_429_and_clerk_is_not_asked(
     assert await repeating.statuses(2) == [200, 429]
 
 
-async def test_the_limit_is_the_users_whatever_session_and_scope(repeating: Repeating) -> None:
-    for number, scope in enumerate(("all", "others") * 3):
-        other = token(claims(sub=ALICE, sid=f"sess_{number}"))
-        repeating.fake.known = {f"sess_{number}"}
-        assert await repeating.statuses(1, of=other, scope=scope) == [200 if number < 5 else 429]
-
-
 async def test_joining_costs_nothing_and_a_refusal_is_shared(open_client: OpenClient) -> None:
     held = HeldClerk(OWN, "sess_1")
     async with open_client(resources={"clerk": held}) as client:
@@ -484,9 +460,7 @@ async def test_joining_costs_nothing_and_a_refusal_is_shared(open_client: OpenCl
             assert {(await call).status_code for call in calls} == expected
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(ClerkApiError("500"), 503), (ClerkRateLimitedError("429", 7), 503), (None, 502)], ids=str
-)
+@pytest.mark.parametrize(("error", "status"), [(ClerkRateLimitedError("429", 7), 503), (None, 502)], ids=str)
 async def test_what_fails_may_be_repeated_at_once_and_then_succeeds(
     repeating: Repeating, error: Exception | None, status: int
 ) -> None:
@@ -517,7 +491,6 @@ async def test_what_fails_for_ever_is_tried_once_a_second(repeating: Repeating) 
     ("scope", "active", "listed"),
     [
         ("all", (OWN, "sess_1"), {OWN, "sess_1"}),
-        ("all", ("sess_1", "sess_2"), {"sess_1"}),
         ("others", ("sess_1", "sess_2"), {"sess_1"}),
         ("others", (), None),
     ],
@@ -537,10 +510,11 @@ async def test_the_event_comes_first_then_what_has_ended_is_listed(
 @pytest.mark.parametrize(
     ("noting", "recorded", "said"),
     [
-        pytest.param(Noting(outcome=False), False, None, id="the log takes nothing"),
-        pytest.param(Noting(SECRET_ERROR), False, "user_logout_everywhere was not recorded", id="the recorder breaks"),
-        pytest.param(Noting(store_error=SECRET_ERROR), True, "not put on the revocation list", id="the list breaks"),
+        (Noting(outcome=False), False, None),
+        (Noting(SECRET_ERROR), False, "user_logout_everywhere was not recorded"),
+        (Noting(store_error=SECRET_ERROR), True, "not put on the revocation list"),
     ],
+    ids=["the log takes nothing", "the recorder breaks", "the list breaks"],
 )
 async def test_what_fails_after_clerk_leaves_a_success_a_success(
     open_client: OpenClient, noting: Noting, recorded: bool, said: str | None, caplog: pytest.LogCaptureFixture
