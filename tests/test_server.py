@@ -271,5 +271,5 @@ def test_an_idle_connection_lives_as_long_as_it_is_told() -> None:
         answer = connection.getresponse()
         assert "server" not in answer.headers  # it does not name itself
         answer.read()
-        assert select.select([connection.sock], [], [], 3)[0]
+        assert select.select([connection.sock], [], [], TIMEOUT)[0]
         connection.close()

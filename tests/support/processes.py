@@ -16,7 +16,7 @@ from tests.support.signing import ORIGIN, pem
 from tests.support.webhooks import signed
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 30
+TIMEOUT = 60
 """Seconds after which something that should have happened long ago fails the test."""
 
 
@@ -37,10 +37,16 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIMEOUT) -
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that the kernel gives nobody else before this process ends; who names it may have it.
+
+    A socket stays bound to it that does not listen, so others with ``SO_REUSEADDR`` may bind theirs, too.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port: int = holder.getsockname()[1]
+    holder.detach()
+    return port
 
 
 def listens(port: int) -> bool:
