@@ -13,7 +13,6 @@ from service.revocations.redis_store import RedisStore
 from service.revocations.revocation_list import RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
 from tests.revocations.conftest import AT, SECONDS, Clock, Flaky, opened, said, until_down, until_known, until_up
-from tests.support.processes import TIMEOUT
 from tests.support.redis_server import RedisServer, until
 
 REFUSED = "Redis: it cannot be reached: connection refused"
@@ -56,8 +55,8 @@ async def test_a_killed_redis_learns_everything_again(own_redis: RedisServer, ca
 
 
 async def test_a_frozen_redis_is_used_again(own_redis: RedisServer) -> None:
-    commands = [RedisCommands(own_redis.url, reply_timeout=0.3) for _ in range(2)]
-    async with opened(commands[0]) as store, opened(commands[1]) as other:
+    hasty = RedisCommands(own_redis.url, reply_timeout=0.3)
+    async with opened(hasty) as store, opened(own_redis.url) as other:
         own_redis.freeze()
         await fails_to_add(store, "sess_1")
         assert await until_down(store) == "Redis: it did not answer in time"
@@ -154,7 +153,7 @@ async def test_what_cannot_be_brought_at_the_end_is_told(
         trouble(own_redis)
         await fails_to_add(store, "sess_1", "sess_2")
         before = time.monotonic()
-    assert time.monotonic() - before < TIMEOUT
+    assert time.monotonic() - before < 20
     assert "2 signed-out sessions could not be brought to Redis before the end" in said(caplog)
 
 
