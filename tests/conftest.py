@@ -19,6 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import resources
 from service.app import create_app
 from service.events.log import EventLog, Timeouts
+from service.revocations import redis_commands, redis_store
+from service.revocations.redis_commands import RedisCommands
+from service.revocations.redis_store import RedisStore
 from service.settings import Settings
 from tests.support.lines import EventFile, read_lines
 from tests.support.signing import ORIGIN, pem
@@ -44,6 +47,14 @@ def every_emitted_line_holds_to_its_schema(tmp_path: Path) -> Iterator[None]:
 def a_process_of_the_service() -> None:
     """Have prometheus-client show in the tests what it shows there."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def patient_revocations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app and ``check`` take a slow machine for no outage of Redis."""
+    monkeypatch.setattr(redis_commands, "CONNECT_TIMEOUT", 10.0)
+    monkeypatch.setattr(redis_commands, "RedisCommands", functools.partial(RedisCommands, reply_timeout=10.0))
+    monkeypatch.setattr(redis_store, "RedisStore", functools.partial(RedisStore, timeout=25.0))
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ import respx
 from click.testing import CliRunner, Result
 
 from service.cli import main
+from service.revocations.redis_commands import REVOKED
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.settings import Settings
-from tests.support.processes import TIMEOUT, environment, serve
+from tests.support.processes import TIMEOUT, environment, serve, wait_until
 from tests.support.redis_server import redis_server
 from tests.support.signing import ISSUER, ORIGIN, claims, pem, private_key, token, token_of
 from tests.support.webhooks import SECRET
@@ -120,6 +121,7 @@ def test_check_says_where_the_list_is_without_password(check: Check) -> None:
     assert result.exit_code == 1
 
 
+@pytest.mark.usefixtures("patient_revocations")
 def test_check_says_of_a_token_that_it_is_signed_out(check: Check) -> None:
     with redis_server("--maxmemory-policy", "volatile-lru") as redis:
         result = check("--token", token(), REVOCATIONS_URL=redis.url)
@@ -127,7 +129,9 @@ def test_check_says_of_a_token_that_it_is_signed_out(check: Check) -> None:
         assert "\nwarning: Redis: its maxmemory-policy is volatile-lru" in result.output
         assert result.exit_code == 0
         with serve(settings={"REVOCATIONS_URL": redis.url}) as service:
-            httpx.delete(f"{service.url}/v1/auth/session", headers={"Authorization": f"Bearer {token()}"})
+            headers = {"Authorization": f"Bearer {token()}"}
+            httpx.delete(f"{service.url}/v1/auth/session", headers=headers, timeout=TIMEOUT)
+            wait_until(lambda: redis.left(f"{REVOKED}sess_2abcDEF") > 0, "the sign-out in Redis")
         result = check("--token", token(), REVOCATIONS_URL=redis.url)
     assert re.search(r"^  signed out: \S+Z, so it is refused \(session-revoked\)$", result.output, re.MULTILINE)
     assert result.exit_code == 1

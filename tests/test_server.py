@@ -1,5 +1,6 @@
 """A real uvicorn, as ``python -m service serve`` starts it."""
 
+import fcntl
 import http.client
 import json
 import os
@@ -21,7 +22,7 @@ import pytest
 from service.server import listen, url_of
 from service.settings import ConfigurationError
 from tests.support.lines import EventFile, read_line, read_lines
-from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve
+from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve, wait_until
 from tests.support.served_clerk import serve_clerk
 from tests.support.signing import token
 from tests.support.webhooks import SECRET
@@ -51,6 +52,7 @@ def test_every_request_is_one_whole_line_of_the_pipe() -> None:
             return answer
 
         assert server.process.stdout is not None
+        fcntl.fcntl(server.process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # room for all: nobody is behind
         with ThreadPoolExecutor(CLIENTS) as pool:
             reading = pool.submit(server.process.stdout.readlines)
             acknowledged = [answer["event_id"] for answer in pool.map(call, range(REQUESTS)) if answer["recorded"]]
@@ -178,6 +180,7 @@ def test_a_shutdown_answers_a_sign_out_with_how_far_it_got(tmp_path: Path) -> No
             url = f"{server.url}/v1/auth/sessions"
             call = pool.submit(lambda: httpx.delete(url, headers=headers, timeout=TIMEOUT))
             assert clerk.hangs.wait(TIMEOUT)
+            wait_until(lambda: "revoked" in clerk.statuses("user_a"), "the end of one")
             assert server.stop() == 0
             answer = call.result()
     event = events.one()

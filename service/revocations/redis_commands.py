@@ -178,9 +178,10 @@ class RedisCommands:
 
         Where the list was lost since the last probe, the answer is worth nothing, and ``LOST`` is raised.
         """
+        before = self._marker  # as it was when this was asked: a probe may overtake it, and set another
         keys = [MARKER, *(REVOKED + session_id for session_id in session_ids)]
         marker, *times = await self._eval(FIND, keys, [], replies=len(keys))
-        if marker != self._marker:
+        if marker != before:
             raise RevocationsUnavailableError(LOST)
         return times
 

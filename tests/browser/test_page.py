@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.support.debian import need
+from tests.support.processes import TIMEOUT
 from tests.support.sandbox import Sandbox, start_sandbox
 
 FLAGS = [
@@ -26,6 +27,7 @@ FLAGS = [
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,DestroyProfileOnBrowserClose,HttpsUpgrades,PaintHolding",
 ]
 PHONE = {"width": 390, "height": 844}
+expect.set_options(timeout=1000 * TIMEOUT)
 NOTE = "One logout, two lines"
 
 CONTRASTS = """() => {

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from service.clerk import keys as keys_module
+from service.clerk import verifier as verifier_module
 from service.clerk.errors import ClerkApiError
 from service.clerk.keys import COOL_DOWN, FETCH_TIMEOUT, REFRESH_AFTER, KeyRing, PemKey
 from service.clerk.verdict import Auth, Reason
@@ -257,13 +258,17 @@ async def test_fetches_are_counted_by_result_and_a_good_one_sets_the_time(clerk:
 # --- An endpoint that hangs ------------------------------------------------------------------------------------------
 
 
-async def test_a_hanging_endpoint_costs_a_request_no_more_than_it_can_wait(clerk: FakeClerk) -> None:
+async def test_a_hanging_endpoint_costs_a_request_no_more_than_it_can_wait(
+    clerk: FakeClerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of its tokens; a second, here, of which a slow machine makes no three."""
+    assert KEY_TIMEOUT == 0.25
+    monkeypatch.setattr(verifier_module, "KEY_TIMEOUT", 1.0)
     clerk.hangs()
     tokens = [token(head=header(kid=f"ins_{number}")).encode() for number in range(4)]
     started = monotonic()
     assert (await Verifier(clerk.ring).verify(tokens)).reason is Reason.JWK_FAILED_TO_LOAD
-    assert KEY_TIMEOUT * 0.9 <= monotonic() - started < len(tokens) * KEY_TIMEOUT
-    assert KEY_TIMEOUT == 0.25
+    assert 0.9 <= monotonic() - started < 3
 
 
 async def test_a_fetch_is_given_up_after_two_seconds(clerk: FakeClerk, monkeypatch: pytest.MonkeyPatch) -> None:

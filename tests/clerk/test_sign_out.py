@@ -99,6 +99,16 @@ async def sign_out(clerk: FakeClerk, *, keep_own: bool = False, deadline: float 
     return await SignOutEverywhere(clerk, "user_alice", own=OWN, keep_own=keep_own).run(asyncio.timeout(deadline))
 
 
+async def cut_short(clerk: FakeClerk) -> SignOutResult:
+    """Sign out, with the deadline in the moment in which only those are left that hang."""
+    time_limit = asyncio.timeout(LONG)
+    task = asyncio.create_task(SignOutEverywhere(clerk, "user_alice", own=OWN).run(time_limit))
+    await clerk.only_hanging_left.wait()
+    await clerk.hanging.wait()
+    time_limit.reschedule(asyncio.get_running_loop().time())
+    return await task
+
+
 def counts(result: SignOutResult) -> tuple[StopReason, int, int]:
     """Why it stopped, how many are revoked, and how many are left."""
     return result.stop_reason, result.revoked, result.failed
@@ -229,7 +239,7 @@ async def test_revocations_that_hang_are_given_up_and_leave_no_task() -> None:
     sessions = several(100)
     clerk = FakeClerk(*sessions)
     clerk.hangs = set(sessions[40:])
-    result = await sign_out(clerk, deadline=0.2)
+    result = await cut_short(clerk)
     assert counts(result) == (StopReason.TIMEOUT, 100 - len(clerk.active), len(clerk.active))
     assert result.failed >= 60
     # Whether Clerk ends those that it was asked for, nobody will hear; those that it was not asked for, it does not.
@@ -242,11 +252,7 @@ async def test_revocations_that_hang_are_given_up_and_leave_no_task() -> None:
 async def test_a_few_that_hang_do_not_hold_up_the_rest() -> None:
     clerk = FakeClerk(*several(100))
     clerk.hangs = set(several(CONCURRENCY)[1:])
-    time_limit = asyncio.timeout(LONG)
-    task = asyncio.create_task(SignOutEverywhere(clerk, "user_alice", own=OWN).run(time_limit))
-    await clerk.only_hanging_left.wait()
-    time_limit.reschedule(asyncio.get_running_loop().time())
-    assert counts(await task) == (StopReason.TIMEOUT, 80, 20)
+    assert counts(await cut_short(clerk)) == (StopReason.TIMEOUT, 80, 20)
 
 
 async def test_the_deadline_holds_where_sessions_begin_without_end() -> None:

@@ -1,6 +1,5 @@
 """``deploy/systemd``: the unit is confined, and its command line works with what the unit sets."""
 
-import json
 import os
 import pwd
 import re
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from tests.support.debian import need
+from tests.support.lines import EventFile
 from tests.support.processes import ROOT, TIMEOUT, Server
 from tests.support.signing import pem
 
@@ -63,14 +63,14 @@ def test_its_command_line_serves_with_what_the_unit_sets(tmp_path: Path) -> None
     )
     try:
         server = Server(process)
-        answer = httpx.delete(f"{server.url}/v1/auth/session").json()
-        assert httpx.get(f"{server.url}/readyz").json()["spool"] == "ok"
+        answer = httpx.delete(f"{server.url}/v1/auth/session", timeout=TIMEOUT).json()
+        assert httpx.get(f"{server.url}/readyz", timeout=TIMEOUT).json()["spool"] == "ok"
     finally:
         process.terminate()
         process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-    line = (tmp_path / "log" / "clerk-logout" / "events-0.jsonl").read_bytes()
-    assert json.loads(line)["event_id"] == answer["event_id"]
+    event = EventFile(tmp_path / "log" / "clerk-logout" / "events-0.jsonl").one()
+    assert event["event_id"] == answer["event_id"]
 
 
 @pytest.mark.parametrize("has_events", [True, False])

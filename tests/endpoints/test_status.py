@@ -119,6 +119,7 @@ async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: Ope
     assert "sesame" not in response.text
 
 
+@pytest.mark.usefixtures("patient_revocations")
 async def test_a_redis_that_may_evict_sessions_is_told_of(open_client: OpenClient) -> None:
     with redis_server("--maxmemory-policy", "allkeys-lru") as redis:
         async with open_client(revocations_url=redis.url) as client:

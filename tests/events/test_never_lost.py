@@ -65,9 +65,10 @@ class Kernel:
 
 @contextmanager
 def faulty(kernel: Kernel) -> Iterator[None]:
-    """Let the kernel's answers count."""
+    """Let the kernel's answers count, and the end wait for the disk: the next process is to find the spool free."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "write", kernel.write)
+        patch.setattr("service.events.log.CLOSE_TIMEOUT", TIMEOUT)
         yield
 
 

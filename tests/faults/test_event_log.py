@@ -89,7 +89,6 @@ def test_events_of_a_full_disk_wait_in_the_spool_for_room(tmp_path: Path, figure
         with serve(settings={"EVENT_LOG": str(event_log), "EVENT_SPOOL_DIR": str(spool)}) as server:
             full = burst(server.url, logouts(valid(50)), count=2000, connections=8)
             assert_all_answered(full, 2000)
-            assert len(full.recorded) == 2000
             size = event_log.stat().st_size
             assert 0 < len(lines_of(event_log, torn=1)) < 2000, "the disk was full"
             assert sum(file.stat().st_size for file in spool.rglob("*.jsonl")) > 0
@@ -101,9 +100,9 @@ def test_events_of_a_full_disk_wait_in_the_spool_for_room(tmp_path: Path, figure
         assert event_log.stat().st_size > size, "a file that somebody follows never shrinks"
         ids = first_of_each(lines_of(event_log, torn=1))
         assert list(spool.iterdir()) == []
-    assert ids[:2000] == sorted(full.recorded)
     # All of them, also one that a busy machine wrote too late for its answer.
-    assert ids[2000:] == sorted(answer.event_id or "" for answer in after.answers)
+    for outcome, of in ((full, ids[:2000]), (after, ids[2000:])):
+        assert of == sorted(answer.event_id or "" for answer in outcome.answers)
     figure("delivered after there was room again", took, "s", bound=RETURN)
 
 
@@ -116,9 +115,9 @@ def test_what_neither_log_nor_spool_takes_is_counted_exactly(tmp_path: Path, fig
             assert_all_answered(full, 2000)
             wait_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness")
             assert httpx.get(f"{server.url}/healthz").status_code == 200
-            lost = metric(server.url, "clerk_logout_events_lost_total")
             grow(disk)
             took = seconds_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200, "readiness again")
+            lost = metric(server.url, "clerk_logout_events_lost_total")  # now each line is decided
             assert server.stop() == 0
         ids = first_of_each(lines_of(event_log, torn=2000))
     # A line that came too late for its answer may be written all the same.

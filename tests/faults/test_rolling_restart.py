@@ -1,6 +1,5 @@
 """Two replicas behind nginx are restarted one after the other, and nobody notices."""
 
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -11,7 +10,7 @@ from tests.faults.conftest import Figure
 from tests.faults.load import running
 from tests.faults.requests import logouts, valid
 from tests.support.lines import EventFile
-from tests.support.processes import Server, serve
+from tests.support.processes import Server, free_port, serve
 from tests.support.proxies import nginx
 from tests.support.redis_server import redis_server
 
@@ -26,8 +25,7 @@ class Replica:
     """A service that starts again on the same port, with the same log and the same spool."""
 
     def __init__(self, directory: Path, redis: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         self.log = EventFile(directory / f"{port}.jsonl")
         self._settings = {
             "PORT": str(port),

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 
 from service.events.schemas import schemas
+from tests.support.processes import wait_until
 
 MAX_LINE = 4096
 
@@ -41,6 +42,7 @@ class EventFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._read = 0
+        self._known: set[str] = set()
 
     def new(self) -> list[dict[str, Any]]:
         """The events since the last call."""
@@ -50,9 +52,22 @@ class EventFile:
             file.seek(self._read)
             lines = file.readlines()
             self._read = file.tell()
-        return read_lines(lines)
+        events = read_lines(lines)
+        self._known.update(event["event_id"] for event in events)
+        return events
 
     def one(self) -> dict[str, Any]:
         """The one event since the last call; a copy of it, which "at least once" allows, is none."""
         (event,) = {event["event_id"]: event for event in self.new()}.values()
         return event
+
+    def awaited(self, count: int = 1) -> list[dict[str, Any]]:
+        """The next so many events of a process that runs, and may be late with them; a copy, of any, is none."""
+        known, found = {*self._known}, dict[str, dict[str, Any]]()
+
+        def are_there() -> bool:
+            found.update({event["event_id"]: event for event in self.new() if event["event_id"] not in known})
+            return len(found) >= count
+
+        wait_until(are_there, f"{count} events")
+        return [*found.values()]

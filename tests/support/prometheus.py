@@ -23,4 +23,4 @@ def exposed() -> set[str]:
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [need("promtool", "prometheus"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=10 * TIMEOUT, check=False)

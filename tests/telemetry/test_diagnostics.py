@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.telemetry.diagnostics import (
     configure_logging,
     where,
 )
+from tests.support.processes import TIMEOUT
 
 logger = logging.getLogger("service.test")
 pytestmark = pytest.mark.usefixtures("logging_as_it_was")
@@ -35,9 +37,12 @@ def said(capfd: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], 
     """Does something and gives the one line that was said about it on stderr."""
 
     def while_(doing: Callable[[], object]) -> dict[str, Any]:
+        before = {*threading.enumerate()}
         configure_logging("info")
         doing()
         close_handlers()
+        for thread in {*threading.enumerate()} - before:  # on a slow machine it writes longer than a handler waits
+            thread.join(TIMEOUT)
         captured = capfd.readouterr()
         (line,) = captured.err.splitlines()
         assert captured.out == ""
