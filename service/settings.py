@@ -246,6 +246,10 @@ def load_settings(*, for_guard: bool = False) -> Settings:
     if for_guard:
         values = {name: value for name, value in values.items() if name not in SERVED_BY}
         values = {"event_spool_dir": GUARD_SPOOL_DIR} | values
+    elif values.get("workers", "1") != "1":  # a setting once; whoever still sets it must hear that it is none now
+        raise ConfigurationError(
+            "WORKERS", "must be 1 or not set; for more capacity run replicas that share one Redis (REVOCATIONS_URL)"
+        )
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -273,7 +277,7 @@ def _read_environment() -> dict[str, str]:
     if directory := environment.get("secrets_dir", values.get("secrets_dir")):
         values |= _by_name(_read_secrets(Path(directory)))
     values |= environment
-    for name in sorted(values.keys() & Settings.model_fields.keys()):
+    for name in sorted(values.keys() & {*Settings.model_fields, "workers"}):
         if values[name][0] in "\"'" and name != "clerk_jwt_key":  # a PEM says itself where it begins
             raise ConfigurationError(name.upper(), "is in quotes, which docker's --env-file keeps; leave them out")
     return values

@@ -16,7 +16,7 @@ DEFAULTS = Settings(clerk_jwt_key=SecretStr(PEM)).model_dump()
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty working directory and no variable set."""
     monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
+    for name in [*Settings.model_fields, "workers"]:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
@@ -141,8 +141,10 @@ REFUSED = {
         "redis://:pa/ss@localhost",
     ],
     ("REVOCATIONS_URL", "the options after ? can be db"): ["redis://localhost/0?socket_timeout=10"],
+    ("WORKERS", "run replicas that share one Redis"): ["2", "auto"],
     ("CLERK_AUTHORIZED_PARTIES", "is in quotes"): ['"https://a.example","https://b.example"'],
     ("PORT", "is in quotes"): [" '8000' "],
+    ("WORKERS", "is in quotes"): ['"1"'],
 }
 
 
@@ -159,6 +161,14 @@ def test_a_bad_value_is_refused_in_one_line(env: pytest.MonkeyPatch, variable: s
     assert variable != "REVOCATIONS_URL" or value not in text.replace("redis://user:password@host:6379/0", "")
 
 
+def test_one_worker_is_what_there_is(env: pytest.MonkeyPatch) -> None:
+    """``WORKERS`` was a setting once; a guard ignores it, being served by somebody else."""
+    env.setenv("WORKERS", "1")
+    assert load_settings().model_dump() == DEFAULTS
+    env.setenv("WORKERS", "8")
+    assert load_settings(for_guard=True).port == DEFAULTS["port"]
+
+
 # --- Keys and secrets ------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +178,7 @@ def test_without_any_key_the_text_names_both_and_the_sandbox() -> None:
     assert "python -m service sandbox" in text
 
 
-@pytest.mark.parametrize("variable", ["CLERK_API_URL", "PORT", "LOG_LEVEL", "CLERK_PUBLISHABLE_KEY"])
+@pytest.mark.parametrize("variable", ["CLERK_API_URL", "PORT", "LOG_LEVEL", "WORKERS", "CLERK_PUBLISHABLE_KEY"])
 def test_a_secret_in_the_wrong_variable_is_not_shown(env: pytest.MonkeyPatch, variable: str) -> None:
     """Nor in the error's context, which a traceback would print."""
     env.setenv(variable, SECRET)
