@@ -3,7 +3,6 @@
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -13,18 +12,15 @@ import click
 
 from tests.benchmarks import machine
 from tests.benchmarks.growth import GROUPS, grow
-from tests.benchmarks.measure import Progress
-from tests.benchmarks.report import Section, document
-from tests.benchmarks.running import StartError
+from tests.benchmarks.load import SECONDS
+from tests.benchmarks.report import Section, document, progress
 from tests.benchmarks.sections import contest, half_rate, starts
 from tests.benchmarks.verdicts import WrongError
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ROUNDS, QUICK_ROUNDS = 7, 3
-SECONDS = 3
-_started = time.monotonic()
 
-PARTS: dict[str, Callable[[int, int, Progress], Section]] = {
+PARTS: dict[str, Callable[[int], Section]] = {
     "contenders": contest,
     "half-rate": half_rate,
     "start": starts,
@@ -32,18 +28,14 @@ PARTS: dict[str, Callable[[int, int, Progress], Section]] = {
 }
 
 
-def progress(text: str) -> None:
-    click.echo(f"{time.monotonic() - _started:6.0f} s  {text}", err=True)
-
-
-def preface(rounds: int, seconds: int) -> str:
+def preface(rounds: int) -> str:
     return f"""\
 Measured on {datetime.now(UTC):%Y-%m-%d} at commit {machine.commit()} by `make bench`.
 
 - Machine: {machine.machine()}.
 - Versions: {machine.versions()}.
 - How: each contender is a process of its own on 127.0.0.1 (uvicorn with httptools and uvloop where it is
-  Python, no access log). All are started once, warmed up, then driven in turn by `wrk -t1` for {seconds} s at a time
+  Python, no access log). All are started once, warmed up, then driven in turn by `wrk -t1` for {SECONDS} s at a time
   in {rounds} interleaved rounds, each in another order. 64 connections send verified logouts with bare headers
   and the tokens of 500 sessions in turn, unless a table says otherwise. Figures are medians of the rounds; a ratio is
   the median of the ratios within each round, beside the lowest and the highest. µs/request is processor time, user and
@@ -68,37 +60,32 @@ Measured on {datetime.now(UTC):%Y-%m-%d} at commit {machine.commit()} by `make b
 @click.option(
     "--only", type=click.Choice(list(PARTS)), multiple=True, help="This part; may be repeated. Writes nothing."
 )
-@click.option("--rounds", type=click.IntRange(1), help="How often each is driven: 7, with --quick 3. Writes nothing.")
-@click.option("--seconds", type=click.IntRange(1), help="How long each time: 3. Writes nothing.")
-@click.option("--quick", is_flag=True, help="The contenders only, 3 rounds. Writes nothing.")
-def main(*, only: tuple[str, ...], rounds: int | None, seconds: int | None, quick: bool) -> None:
+@click.option("--quick", is_flag=True, help="3 rounds in place of 7, of the contenders only. Writes nothing.")
+def main(*, only: tuple[str, ...], quick: bool) -> None:
     """Exit with 2 where something is missing, with 1 where a run went wrong."""
-    if quick and only:
-        raise click.UsageError("--quick is one part already; leave out --only")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))  # in order, so that what was started is ended, too
-    as_published = not (only or quick or rounds or seconds)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
-    chosen = ("contenders",) if quick else only or tuple(PARTS)
-    rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
-    seconds = seconds or SECONDS
+    chosen, rounds = only or tuple(PARTS), ROUNDS
+    if quick:
+        chosen, rounds = only or ("contenders",), QUICK_ROUNDS
     try:
         machine.check()
-        introduction = preface(rounds, seconds)
+        introduction = preface(rounds)
         sections = []
         for name in chosen:
-            sections.append(PARTS[name](rounds, seconds, progress))
+            sections.append(PARTS[name](rounds))
             click.echo(sections[-1].markdown(), err=True)  # what went wrong later takes nothing back
     except machine.MissingError as error:
         click.echo(error, err=True)
         sys.exit(2)
-    except (WrongError, StartError) as error:
+    except WrongError as error:
         click.echo(error, err=True)
         sys.exit(1)
     text = document(introduction, sections)
     click.echo(text)
-    if as_published:
+    if not (only or quick):
         RESULTS.write_text(text, "utf-8")
         progress(f"written to {RESULTS.relative_to(Path.cwd())}")
 

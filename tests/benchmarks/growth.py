@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from tests.benchmarks import load
 from tests.benchmarks.contenders import application, limit, service
-from tests.benchmarks.measure import Progress, Variant, cost_ratio, interleaved, medians
+from tests.benchmarks.measure import Variant, cost_ratio, interleaved, medians
 from tests.benchmarks.report import Section, Target
 from tests.benchmarks.running import Bench
 from tests.benchmarks.verdicts import check_guard
@@ -29,21 +29,21 @@ class Group:
     """Variants that differ in one thing.
 
     Attributes:
-        variants: starts what is needed and gives them, for runs of so many seconds.
+        variants: starts what is needed and gives them.
         at_most: the target for a variant's cost, by its label: as a part of which other one's, and how large a part.
         beside: whose processor time stands in a column of its own.
     """
 
     title: str
     text: str
-    variants: Callable[[Bench, int], list[Variant]]
+    variants: Callable[[Bench], list[Variant]]
     at_most: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     beside: str | None = None
 
 
-def grow(group: Group, rounds: int, seconds: int, progress: Progress) -> Section:
+def grow(group: Group, rounds: int) -> Section:
     with Bench() as bench:
-        runs = interleaved(group.variants(bench, seconds), rounds, progress)
+        runs = interleaved(group.variants(bench), rounds)
     first = next(iter(runs.values()))
     rows = []
     for label, of_one in runs.items():
@@ -60,37 +60,37 @@ def grow(group: Group, rounds: int, seconds: int, progress: Progress) -> Section
     return Section(group.title, group.text, head, rows, targets)
 
 
-def _guard(bench: Bench, seconds: int) -> list[Variant]:
-    orders = bench.load(load.verified(), line=ORDERS, seconds=seconds)
+def _guard(bench: Bench) -> list[Variant]:
+    orders = bench.load(load.verified(), line=ORDERS)
     bare, guarded = bench.start(application(BARE, "bare")), bench.start(application(GUARDED, "guarded"))
     check_guard(GUARDED, guarded.port, ORDERS)
     return [Variant(each.name, each, orders, expected=None) for each in (bare, guarded)]
 
 
-def _connections(bench: Bench, seconds: int) -> list[Variant]:
-    running, valid = bench.start(service()), bench.load(load.verified(), seconds=seconds)
+def _connections(bench: Bench) -> list[Variant]:
+    running, valid = bench.start(service()), bench.load(load.verified())
     return [
         Variant("1 connection" if count == 1 else f"{count:,} connections", running, replace(valid, connections=count))
         for count in (1, 8, 64, 512, 2000)
     ]
 
 
-def _headers(bench: Bench, seconds: int) -> list[Variant]:
+def _headers(bench: Bench) -> list[Variant]:
     return [
-        Variant(f"{each.name}, {kind} headers", each, bench.load(load.verified(), headers, seconds=seconds))
+        Variant(f"{each.name}, {kind} headers", each, bench.load(load.verified(), headers))
         for each in [bench.start(service()), bench.start(limit())]
         for kind, headers in (("bare", load.BARE), ("browser", load.BROWSER))
     ]
 
 
-def _sizes(bench: Bench, seconds: int) -> list[Variant]:
+def _sizes(bench: Bench) -> list[Variant]:
     running = bench.start(service())
     sets = [load.verified(size=size) for size in (0, 2000, 7000)]
-    return [Variant(f"{len(each[0]) / 1000:.1f} KB", running, bench.load(each, seconds=seconds)) for each in sets]
+    return [Variant(f"{len(each[0]) / 1000:.1f} KB", running, bench.load(each)) for each in sets]
 
 
-def _keys(bench: Bench, seconds: int) -> list[Variant]:
-    variants = [Variant("CLERK_JWT_KEY", bench.start(service()), bench.load(load.verified(), seconds=seconds))]
+def _keys(bench: Bench) -> list[Variant]:
+    variants = [Variant("CLERK_JWT_KEY", bench.start(service()), bench.load(load.verified()))]
     for count in (1, 16):
         ring = {f"ins_2bench{number}": private_key(f"bench {number}") for number in range(count)}
         url = bench.enter_context(_served_jwks([jwk(kid, key) for kid, key in ring.items()]))
@@ -98,7 +98,7 @@ def _keys(bench: Bench, seconds: int) -> list[Variant]:
         settings = {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_bench", "CLERK_API_URL": url}
         last, key = list(ring.items())[-1]
         label = f"ring of {count} key{'s' * (count > 1)}"
-        signed = bench.load(load.verified(kid=last, key=key), seconds=seconds)
+        signed = bench.load(load.verified(kid=last, key=key))
         variants.append(Variant(label, bench.start(service(label, changes=settings)), signed))
     return variants
 
@@ -115,8 +115,8 @@ def _served_jwks(keys: Sequence[Mapping[str, object]]) -> Iterator[str]:
         yield "http://{}:{}".format(*listener.getsockname())
 
 
-def _revocations(bench: Bench, seconds: int) -> list[Variant]:
-    valid = bench.load(load.verified(), seconds=seconds)
+def _revocations(bench: Bench) -> list[Variant]:
+    valid = bench.load(load.verified())
     redis = bench.enter_context(redis_server())
     (line,) = [line for line in redis.do("INFO", "server").splitlines() if line.startswith("process_id:")]
     with_redis = bench.start(service(changes={"REVOCATIONS_URL": redis.url}))
@@ -126,11 +126,11 @@ def _revocations(bench: Bench, seconds: int) -> list[Variant]:
     ]
 
 
-def _verdicts(bench: Bench, seconds: int) -> list[Variant]:
-    loads = {kind: bench.load(make(), seconds=seconds) for kind, make in load.KINDS.items()}
+def _verdicts(bench: Bench) -> list[Variant]:
+    loads = {kind: bench.load(make()) for kind, make in load.KINDS.items()}
     recording = bench.start(service(changes={"FLOOD_PER_SECOND": "1000000"}))
     shipped = bench.start(service(changes={"FLOOD_PER_SESSION": ""}))
-    replayed = bench.load(load.expired()[:1], seconds=seconds)
+    replayed = bench.load(load.expired()[:1])
     return [
         *(Variant(kind, recording, sent, expected=kind) for kind, sent in loads.items()),
         Variant("absent, suppressed", shipped, loads["absent"], "absent", suppressed=True),

@@ -35,6 +35,8 @@ BROWSER: Mapping[str, str] = {
 """What Chromium sends with a fetch to another origin, beside Host and Authorization."""
 LOGOUT = "DELETE /v1/auth/session"
 CONNECTIONS = 64
+SECONDS = 3
+"""How long wrk drives a contender at a time."""
 SCRIPT = Path(__file__).with_name("wrk.lua")
 TIMEOUT = 10
 """Seconds after which wrk counts a request as unanswered."""
@@ -103,7 +105,7 @@ class Load:
 
     requests: Path
     connections: int = CONNECTIONS
-    seconds: int = 3
+    seconds: int = SECONDS
     pause: float = 0
 
 

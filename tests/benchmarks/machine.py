@@ -27,9 +27,8 @@ class MissingError(Exception):
 def check() -> None:
     """Look for every program, and install the contender's packages where they are not."""
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
-        raise MissingError(
-            "\n".join(f"{program} is missing; on Debian: apt-get install {PROGRAMS[program]}" for program in missing)
-        )
+        lines = [f"{program} is missing; on Debian: apt-get install {PROGRAMS[program]}" for program in missing]
+        raise MissingError("\n".join(lines))
     # npm installs exactly what the lock names, unless it has since the lock was last changed.
     installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
@@ -43,10 +42,8 @@ def machine() -> str:
     """Give cores, processor, kernel, and how busy it was just now."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
     busy, _, _ = os.getloadavg()
-    return (
-        f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}, "
-        f"{platform.system()} {platform.release()}; load average {busy:.1f} before the first run"
-    )
+    processor, system = model[1] if model else platform.machine(), f"{platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} cores, {processor}, {system}; load average {busy:.1f} before the first run"
 
 
 def versions() -> str:
@@ -62,10 +59,7 @@ def versions() -> str:
 def commit() -> str:
     """Give the commit, and whether something was changed since; where there is no git, say so."""
     try:
-        changed = _output(
-            "git", "status", "--porcelain", "--", "service", "tests/benchmarks", ":!tests/benchmarks/RESULTS.md"
-        )
-        return _output("git", "rev-parse", "--short=12", "HEAD").strip() + (" with changes" if changed else "")
+        return _output("git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty").strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -2,13 +2,14 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import median
 
 import psutil  # type: ignore[import-untyped] # it brings no types
 
 from tests.benchmarks.load import Load, drive
+from tests.benchmarks.report import Ratio, progress
 from tests.benchmarks.running import Running
 from tests.benchmarks.verdicts import check_answers, check_refusals, check_run, check_suppressed
 
@@ -20,8 +21,6 @@ IDLE = 10
 """Percent of a processor."""
 NEVER_IDLE = 30
 """Seconds after which a process is taken for one that never is."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +40,6 @@ class Figures:
 
 Runs = Mapping[str, Sequence[Figures]]
 """The runs of each variant, by its label, in the order of the rounds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """How much more one costs than another: the median over the rounds, and how far they lie apart."""
-
-    median: float
-    lowest: float
-    highest: float
-
-    @classmethod
-    def of(cls, ratios: Sequence[float]) -> "Ratio":
-        return cls(median(ratios), min(ratios), max(ratios))
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +87,7 @@ def wait_until_idle(pid: int) -> None:
             return
 
 
-def interleaved(variants: Sequence[Variant], rounds: int, progress: Progress) -> Runs:
+def interleaved(variants: Sequence[Variant], rounds: int) -> Runs:
     """Warm all up, then drive them in turn."""
     tell_verdicts = {variant.running.pid: variant.running for variant in variants if variant.expected is not None}
 

@@ -1,9 +1,33 @@
 """Sections and targets, as Markdown."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from tests.benchmarks.measure import Ratio
+import click
+
+_started = time.monotonic()
+
+
+def progress(text: str) -> None:
+    click.echo(f"{time.monotonic() - _started:6.0f} s  {text}", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How much more one costs than another: the median over the rounds, and how far they lie apart."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> "Ratio":
+        return cls(median(ratios), min(ratios), max(ratios))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
 
 
 @dataclass(frozen=True, slots=True)

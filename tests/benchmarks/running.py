@@ -11,12 +11,8 @@ from typing import IO
 
 from tests.benchmarks.contenders import Contender
 from tests.benchmarks.load import BARE, LOGOUT, Load, request
-from tests.benchmarks.verdicts import Ledger
+from tests.benchmarks.verdicts import Ledger, WrongError
 from tests.support.processes import ROOT, TIMEOUT, free_port, listens, wait_until
-
-
-class StartError(Exception):
-    """A contender did not start; the text shows what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +37,15 @@ class Bench(ExitStack):
         self._directory = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="clerk-logout-bench-")))
         self._files = 0
 
-    def load(
-        self, tokens: Iterable[str], headers: Mapping[str, str] = BARE, *, line: str = LOGOUT, seconds: int = 3
-    ) -> Load:
+    def load(self, tokens: Iterable[str], headers: Mapping[str, str] = BARE, *, line: str = LOGOUT) -> Load:
         """Write one request for each token into a file; give what wrk does with it over 64 connections."""
         path = self._new_file("requests")
         path.write_bytes(b"".join(request(token, headers, line=line) for token in tokens))
-        return Load(path, seconds=seconds)
+        return Load(path)
 
     def start(self, contender: Contender) -> Running:
-        """Start a contender and wait until it listens."""
-        port = free_port()
-        log, said = self._new_file("log"), self._new_file("said")
+        """Start a contender and wait until it listens; one that ends instead is wrong, with what it said."""
+        port, log, said = free_port(), self._new_file("log"), self._new_file("said")
         log.touch()
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment |= {"PORT": str(port), "EVENT_LOG": "-" if contender.piped else str(log)}
@@ -65,7 +58,7 @@ class Bench(ExitStack):
         self.callback(_end, process)
         wait_until(lambda: listens(port) or process.poll() is not None, f"{contender.name} listens")
         if process.poll() is not None:
-            raise StartError(f"{contender.name} did not start:\n{said.read_text('utf-8', 'replace')}")
+            raise WrongError(f"{contender.name} did not start:\n{said.read_text('utf-8', 'replace')}")
         return Running(contender, process.pid, port, contender.ledger(port, log))
 
     def _reader(self, log: Path) -> IO[bytes]:

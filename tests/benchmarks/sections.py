@@ -14,8 +14,6 @@ from tests.benchmarks.load import CONNECTIONS, LOGOUT, drive
 from tests.benchmarks.measure import (
     WARM_UP,
     Figures,
-    Progress,
-    Ratio,
     Variant,
     cost_ratio,
     interleaved,
@@ -24,9 +22,9 @@ from tests.benchmarks.measure import (
     processor_seconds,
     run,
 )
-from tests.benchmarks.report import Section, Target
-from tests.benchmarks.running import Bench, StartError
-from tests.benchmarks.verdicts import get
+from tests.benchmarks.report import Ratio, Section, Target, progress
+from tests.benchmarks.running import Bench
+from tests.benchmarks.verdicts import WrongError, get
 
 AT_MOST = {NAIVE: 0.60, FASTAPI: 0.55, HONO: 0.60, LIMIT: 2.1}
 """The service's processor time per verified logout as a part of each contender's."""
@@ -38,11 +36,11 @@ SLOWEST_START = 1.0
 """Seconds."""
 
 
-def contest(rounds: int, seconds: int, progress: Progress) -> Section:
+def contest(rounds: int) -> Section:
     with Bench() as bench:
         contenders = [bench.start(contender) for contender in all_contenders()]
-        valid = bench.load(load.verified(), seconds=seconds)
-        runs = interleaved([Variant(running.name, running, valid) for running in contenders], rounds, progress)
+        valid = bench.load(load.verified())
+        runs = interleaved([Variant(running.name, running, valid) for running in contenders], rounds)
         memories = {running.name: psutil.Process(running.pid).memory_full_info() for running in contenders}
     megabytes = {name: (held.rss / 2**20, held.pss / 2**20) for name, held in memories.items()}
     rows = []
@@ -63,12 +61,12 @@ def contest(rounds: int, seconds: int, progress: Progress) -> Section:
     return Section("Contenders", text, head, rows, targets)
 
 
-def half_rate(rounds: int, seconds: int, progress: Progress) -> Section:
+def half_rate(rounds: int) -> Section:
     """Measure how long a request waits while the server is half busy: what a user meets on a good day.
 
     wrk's timers tick in milliseconds, so requests come in small bunches; the limit shows what that does."""
     with Bench() as bench:
-        valid = bench.load(load.verified(), seconds=seconds)
+        valid = bench.load(load.verified())
         variants = [Variant(each.name, bench.start(each), valid) for each in (the_service(SERVICE), the_limit())]
         for variant in variants:
             run(replace(variant, load=replace(valid, seconds=WARM_UP)))
@@ -107,7 +105,7 @@ def _pause_for(variant: Variant, wanted: float) -> float:
     return max(turn - late, 0.5)
 
 
-def starts(rounds: int, _: int, progress: Progress) -> Section:
+def starts(rounds: int) -> Section:
     contenders = [contender for contender in all_contenders() if contender.name != PIPED]
     of_each: dict[str, list[tuple[float, float]]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
@@ -130,5 +128,5 @@ def start_once(contender: Contender, token: str) -> tuple[float, float]:
         running = bench.start(contender)
         status, _ = get(running.port, LOGOUT, token)
         if status != 200:
-            raise StartError(f"{contender.name} answered {status}")
+            raise WrongError(f"{contender.name} answered {status}")
         return time.monotonic() - began, processor_seconds(running.pid)

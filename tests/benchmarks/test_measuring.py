@@ -35,25 +35,17 @@ LINES = {
 }
 
 
-def figures(cost: float, rate: float = 1.0) -> Figures:
-    return Figures(rate, cost, 1, 2, 3)
-
-
 def verified(count: int = 2000, users: int = USERS) -> Verdicts:
     return Verdicts(Counter(verified=count), Counter(user_id(number % users) for number in range(count)))
 
 
-def test_a_ratio_compares_runs_of_the_same_round() -> None:
-    ratio = cost_ratio([figures(1), figures(20), figures(9)], [figures(2), figures(20), figures(10)])
-    assert str(ratio) == "0.90 (0.50 to 1.00)"
-
-
-def test_the_report_says_which_targets_hold() -> None:
-    ratio = cost_ratio([figures(1)], [figures(2)])
-    targets = [Target.ratio("half", ratio, 0.5), Target.ratio("less", ratio, 0.4)]
+def test_the_report_compares_runs_of_the_same_round() -> None:
+    ours, theirs = ([Figures(1, cost, 1, 2, 3) for cost in costs] for costs in ((1, 20, 9), (2, 20, 10)))
+    ratio = cost_ratio(ours, theirs)
+    targets = [Target.ratio("one", ratio, 0.9), Target.ratio("other", ratio, 0.8)]
     text = document("How.", [Section("Costs", "Of all.", ["", "µs"], [["it", "1.0"]], targets)])
-    assert "| half | 0.50 (0.50 to 0.50) | 0.50 | holds |\n" in text
-    assert "| less | 0.50 (0.50 to 0.50) | 0.40 | **does not hold** |\n" in text
+    assert "| one | 0.90 (0.50 to 1.00) | 0.90 | holds |\n" in text
+    assert "| other | 0.90 (0.50 to 1.00) | 0.80 | **does not hold** |\n" in text
     assert "## Costs\n\nOf all.\n\n|  | µs |\n| --- | ---: |\n| it | 1.0 |\n" in text
 
 
@@ -95,7 +87,6 @@ def test_a_run_may_have_verdicts_on_requests_that_wrk_cut_off(verdicts: Verdicts
         (ANSWERS, verified(2065), "2000 responses, but 2065 verdicts"),
         (ANSWERS, verified(users=USERS - 1), "1 of 500 users were never verified"),
         (ANSWERS, Verdicts(Counter(verified=2000, rejected=1), verified().users), "1 verdicts were not verified"),
-        (ANSWERS, Verdicts(Counter(verified=2000), verified(1999).users), "2000 verdicts verified, but 1999 name"),
         (ANSWERS, Verdicts(Counter(verified=2000), Counter(user_stranger=2000)), "1 users who sent no token"),
         (replace(ANSWERS, not_ok=1), verified(), "1 answers were not 200"),
     ],
@@ -105,11 +96,11 @@ def test_a_run_that_is_wrong_says_why(answers: Answers, verdicts: Verdicts, mess
         check_run("it", "verified", answers, verdicts, connections=64)
 
 
-@pytest.mark.parametrize("said", [Counter(absent=2000), Counter(absent=1, verified=1)])
-def test_calls_that_were_not_suppressed_are_noticed(said: Counter[str]) -> None:
+def test_calls_that_were_not_suppressed_are_noticed() -> None:
     check_suppressed("it", "absent", ANSWERS, Verdicts(Counter(absent=500)))
-    with pytest.raises(WrongError, match="were to be suppressed"):
-        check_suppressed("it", "absent", ANSWERS, Verdicts(said))
+    for said in (Counter(absent=2000), Counter(absent=1, verified=1)):
+        with pytest.raises(WrongError, match="were to be suppressed"):
+            check_suppressed("it", "absent", ANSWERS, Verdicts(said))
 
 
 def test_the_command_ends_with_2_where_something_is_missing() -> None:

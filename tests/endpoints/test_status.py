@@ -1,6 +1,5 @@
 """``GET /healthz``, ``/readyz`` and ``/metrics``, as probes and Prometheus ask for them."""
 
-import asyncio
 import re
 import subprocess
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from tests.conftest import OpenClient
 from tests.support.debian import need
 from tests.support.lines import EventFile
 from tests.support.processes import TIMEOUT
-from tests.support.redis_server import redis_server
 from tests.support.signing import token
 
 SESSION = "/v1/auth/session"
@@ -85,19 +83,6 @@ async def test_without_keys_it_is_not_ready_and_says_why(
     assert SECRET_KEY not in response.text
 
 
-async def test_while_the_first_fetch_hangs_it_is_not_ready(
-    open_client: OpenClient, respx_mock: respx.MockRouter
-) -> None:
-    async def hang(_: httpx.Request) -> httpx.Response:
-        await asyncio.Event().wait()
-        raise AssertionError("never")
-
-    respx_mock.get(JWKS).mock(side_effect=hang)
-    async with open_client(**WITH_SECRET_KEY) as client:
-        response = await client.get("/readyz")
-    assert (response.status_code, response.json()["keys"]) == (503, "not fetched yet")
-
-
 async def test_with_a_broken_event_log_it_is_ready_and_says_so(open_client: OpenClient) -> None:
     async with open_client(event_log="/dev/full") as client:
         await client.delete(SESSION)
@@ -117,16 +102,6 @@ async def test_without_redis_it_is_ready_and_says_what_is_wrong(open_client: Ope
     assert response.json()["status"] == "ready"
     assert "cannot be reached" in response.json()["revocations"]
     assert "sesame" not in response.text
-
-
-@pytest.mark.usefixtures("patient_revocations")
-async def test_a_redis_that_may_evict_sessions_is_told_of(open_client: OpenClient) -> None:
-    with redis_server("--maxmemory-policy", "allkeys-lru") as redis:
-        async with open_client(revocations_url=redis.url) as client:
-            response = await client.get("/readyz")
-            assert (await scrape(client))["clerk_logout_revocations_up"] == [({}, 1)]
-    assert response.status_code == 200
-    assert "maxmemory-policy is allkeys-lru" in response.json()["revocations"]
 
 
 # --- Metrics ---------------------------------------------------------------------------------------------------------
@@ -197,17 +172,16 @@ async def test_numbers_are_there_from_the_start(client: httpx.AsyncClient) -> No
     assert samples.keys().isdisjoint({FETCHED_AT, "clerk_logout_key_fetches_total"})
 
 
-CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
-        pytest.param("*/*", CLASSIC, id="anything"),
-        pytest.param("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5", OPENMETRICS, id="Prometheus"),
-        pytest.param("application/openmetrics-text;version=evil", OPENMETRICS, id="an odd version"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
     ],
+    ids=["anything", "Prometheus"],
 )
 async def test_the_format_is_the_one_that_is_accepted(
     client: httpx.AsyncClient, accept: str, content_type: str
@@ -215,7 +189,7 @@ async def test_the_format_is_the_one_that_is_accepted(
     for number in ("1", "2"):  # the second text is one that was kept
         response = await client.get("/metrics", headers={"X-Request-ID": number, "Accept": accept})
         assert (response.status_code, response.headers["content-type"]) == (200, content_type)
-        assert response.text.endswith("# EOF\n") == (content_type is OPENMETRICS)
+        assert response.text.endswith("# EOF\n") == ("openmetrics" in content_type)
         assert response.headers.get_list("x-request-id") == [number]
 
 

@@ -1,24 +1,19 @@
 """``POST /v1/webhooks/clerk``, through the app and through a real server."""
 
 import asyncio
-import json
 import socket
 import struct
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 from asgi_lifespan import LifespanManager
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.types import Message
 
 from service.app import create_app
 from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY
-from service.revocations.revocation_list import RevocationsUnavailableError
 from service.settings import Settings
 from service.telemetry.diagnostics import LOG_INTERVAL, LogThrottle
 from tests.conftest import OpenClient
@@ -74,8 +69,6 @@ def of(result: str, count: int = 1) -> dict[str, int]:
         ("ended", None, "user"),
         ("revoked", None, None),
         ("removed", {"sub": "user_2support"}, "admin"),
-        ("revoked", {"sub": "agent_2", "type": "agent"}, "agent"),
-        ("removed", {}, "admin"),
     ],
 )
 async def test_the_end_of_a_session_is_an_event(
@@ -98,7 +91,7 @@ async def test_the_end_of_a_session_is_an_event(
         "user_id": "user_2xyzUVW",
         "session_id": "sess_2abcDEF",
         "org_id": "org_2abc",
-        "actor_id": actor.get("sub") if actor else None,
+        "actor_id": actor["sub"] if actor else None,
         "initiated_by": initiated_by,
         "source": "clerk_webhook",
         "request_id": "r-1",
@@ -151,29 +144,18 @@ async def test_another_type_is_taken_and_is_no_event(client: httpx.AsyncClient, 
     assert await counted(client) == of("ignored")
 
 
-async def test_a_body_of_the_largest_size_is_taken(client: httpx.AsyncClient, events: EventFile) -> None:
-    assert (await post(client, BODY.ljust(MAX_BODY))).status_code == 204
-    assert events.one()["event"] == "session_ended"
-
-
 # --- What is refused -------------------------------------------------------------------------------------------------
-
-
-def without_signature() -> dict[str, str]:
-    headers = signed(BODY)
-    del headers["svix-signature"]
-    return headers
 
 
 @pytest.mark.parametrize(
     ("sign", "reason"),
     [
-        pytest.param(lambda: (BODY, without_signature()), "the header svix-signature is missing", id="no signature"),
-        pytest.param(lambda: (BODY, signed(BODY, age=320)), "more than 5 minutes old", id="stale"),
-        pytest.param(lambda: (BODY, signed(BODY, secret=OTHER_SECRET)), "no signature matches", id="wrong secret"),
-        pytest.param(lambda: (b"secret", signed(b"secret")), "the body is not JSON", id="invalid JSON"),
-        pytest.param(lambda: (NO_ID, signed(NO_ID)), "data.id is not 1-128 visible ASCII characters", id="no session"),
+        (lambda: (BODY, {}), "the header svix-id is missing"),
+        (lambda: (BODY, signed(BODY, age=320)), "more than 5 minutes old"),
+        (lambda: (BODY, signed(BODY, secret=OTHER_SECRET)), "no signature matches"),
+        (lambda: (NO_ID, signed(NO_ID)), "data.id is not 1-128 visible ASCII characters"),
     ],
+    ids=["nothing", "stale", "wrong secret", "no session"],
 )
 async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason(
     client: httpx.AsyncClient,
@@ -201,21 +183,24 @@ async def test_a_body_that_says_it_is_too_large_is_not_read(settings: Callable[.
     assert messages[0]["status"] == 413
 
 
-async def test_a_body_without_a_length_is_read_up_to_its_limit(settings: Callable[..., Settings]) -> None:
-    pieces = [{"type": "http.request", "body": b" " * 65_536, "more_body": True} for _ in range(100)]
-    left = iter(pieces)
+async def test_a_body_without_a_length_is_read_up_to_its_limit(client: httpx.AsyncClient) -> None:
+    """The largest is taken."""
+    pieces = 0
 
-    async def receive() -> Message:
-        return next(left)
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal pieces
+        while True:
+            pieces += 1
+            yield b" " * 65_536
 
-    messages = await call(settings(clerk_webhook_signing_secret=SECRET), signed(BODY), receive=receive)
-    assert messages[0]["status"] == 413
-    assert len(list(left)) == 95  # four pieces are 256 KB, the fifth is too much
+    assert (await client.post(PATH, content=endless(), headers=signed(BODY))).status_code == 413
+    assert pieces == 5  # four are MAX_BODY
+    assert (await post(client, BODY.ljust(MAX_BODY))).status_code == 204
 
 
 @pytest.mark.parametrize(
     ("secret", "headers", "status", "message"),
-    [(SECRET, {}, 400, b"svix-id"), ((), signed(BODY), 501, b"set CLERK_WEBHOOK_SIGNING_SECRET")],
+    [(SECRET, {}, 400, b"svix-id"), ((), {}, 501, b"set CLERK_WEBHOOK_SIGNING_SECRET")],
 )
 async def test_what_cannot_be_checked_is_not_read(
     settings: Callable[..., Settings], secret: Any, headers: dict[str, str], status: int, message: bytes
@@ -247,12 +232,12 @@ async def test_refusals_are_told_once_a_minute(caplog: pytest.LogCaptureFixture,
 @pytest.mark.parametrize(
     ("noting", "status", "said"),
     [
-        pytest.param(Noting(), 204, None, id="nothing"),
-        pytest.param(Noting(outcome=False), 503, None, id="the log"),
-        pytest.param(Noting(SECRET_ERROR), 503, "session_ended was not recorded", id="the recorder"),
-        pytest.param(Noting(store_error=RevocationsUnavailableError("down")), 204, None, id="the list"),
-        pytest.param(Noting(store_error=SECRET_ERROR), 204, "not put on the revocation list", id="the store"),
+        (Noting(), 204, None),
+        (Noting(outcome=False), 503, None),
+        (Noting(SECRET_ERROR), 503, "session_ended was not recorded"),
+        (Noting(store_error=SECRET_ERROR), 204, "not put on the revocation list"),
     ],
+    ids=["nothing", "the log", "the recorder", "the list"],
 )
 async def test_the_session_is_revoked_after_the_event_whatever_fails(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture, noting: Noting, status: int, said: str | None
@@ -295,48 +280,6 @@ async def call(settings: Settings, headers: dict[str, str], *, receive: Any) -> 
     async with LifespanManager(create_app(settings)) as manager:
         await manager.app(scope, receive, send)
     return messages
-
-
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-_events = st.fixed_dictionaries(
-    {},
-    optional={
-        "type": st.sampled_from(["session.ended", "session.revoked", "user.created"]) | _json,
-        "timestamp": st.integers() | st.floats() | _json,
-        "data": st.fixed_dictionaries(
-            {}, optional={name: st.just("x") | _json for name in ("id", "user_id", "actor", "user")}
-        )
-        | _json,
-        "event_attributes": st.fixed_dictionaries({"http_request": _json}) | _json,
-    },
-)
-
-
-def test_whatever_is_signed_is_taken_or_refused(open_client: OpenClient) -> None:
-    asked = {"event_client_ip": True, "event_user_agent": True, "clerk_webhook_signing_secret": SECRET}
-
-    async def open_in(stack: AsyncExitStack) -> httpx.AsyncClient:
-        return await stack.enter_async_context(open_client(**asked))
-
-    @given(event=_events)
-    def holds_for(event: dict[str, Any]) -> None:
-        body = json.dumps(event).encode()
-        assert runner.run(post(service, body)).status_code in {204, 400}
-
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        service = runner.run(open_in(stack))
-        try:
-            holds_for()
-        finally:
-            runner.run(stack.aclose())
-
-
-# --- Bodies under way ------------------------------------------------------------------------------------------------
 
 
 async def test_large_bodies_are_read_32_at_a_time(open_client: OpenClient) -> None:

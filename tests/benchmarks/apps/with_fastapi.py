@@ -1,27 +1,13 @@
-"""FastAPI, Clerk's SDK and structlog, as their documentation shows them."""
+"""FastAPI, Clerk's SDK and structlog."""
 
-import os
-
-from clerk_backend_api.security import authenticate_request
-from clerk_backend_api.security.types import AuthenticateRequestOptions
 from fastapi import FastAPI, Request
 
-from tests.benchmarks.apps.json_log import open_log
+from tests.benchmarks.apps.sdk import log_out
 
-options = AuthenticateRequestOptions(
-    jwt_key=os.environ["CLERK_JWT_KEY"],
-    authorized_parties=os.environ["CLERK_AUTHORIZED_PARTIES"].split(","),
-)
-log = open_log()
 app = FastAPI()
 
 
 @app.delete("/v1/auth/session")
 async def end_session(request: Request) -> dict[str, str | bool]:
-    """Verify the token, write one line, answer 200."""
-    state = authenticate_request(request, options)
-    if state.payload is not None:
-        log.info("user_logout", auth="verified", user_id=state.payload["sub"], session_id=state.payload["sid"])
-    else:
-        log.info("user_logout", auth="rejected", reason=state.message)
-    return {"success": True, "message": "Logged out successfully"}
+    """Answer 200."""
+    return log_out(request)
