@@ -67,12 +67,10 @@ def configure_logging(level: str) -> None:
     # https://www.structlog.org/en/stable/standard-library.html, "Rendering using structlog-based formatters".
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
+            processors=[
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 _bound,

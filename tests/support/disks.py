@@ -11,12 +11,10 @@ import pytest
 
 
 @contextmanager
-def small_disk(directory: Path, options: str = "size=256k") -> Iterator[Path]:
+def small_disk(directory: Path) -> Iterator[Path]:
     """Mount a small tmpfs on a directory; where that is not allowed the test is skipped."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(directory)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("only root may mount a small disk")
     try:
         yield directory
@@ -37,9 +35,9 @@ def fill(directory: Path) -> Path:
     return ballast
 
 
-def grow(directory: Path, size: str = "64m") -> None:
+def grow(directory: Path) -> None:
     """Give a small disk more room, as an operator does who clears one."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(directory)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(directory)], check=True)
 
 
 def refuse(number: int) -> Callable[..., Any]:

@@ -49,7 +49,7 @@ class FakeOutput:
 
 
 class HangingOutput(FakeOutput):
-    """Hangs in a write, as a file on a sick disk does, while it is told to.
+    """Hangs in a write, as a file on a sick disk does, until it is let go.
 
     Args:
         takes: see ``FakeOutput``; what a write that hung does in the end.
@@ -62,9 +62,6 @@ class HangingOutput(FakeOutput):
     def write(self, lines: bytes, timeout: float = 0.0) -> int:
         assert self._free.wait(TIMEOUT)
         return super().write(lines, timeout)
-
-    def hang(self) -> None:
-        self._free.clear()
 
     def let_go(self) -> None:
         self._free.set()

@@ -77,10 +77,10 @@ def numbered(count: int, length: int = 60, start: int = 0) -> list[bytes]:
     return [line(number, length) for number in range(start, start + count)]
 
 
-def take_all(spool: Spool, limit: int = 1 << 16) -> bytes:
+def take_all(spool: Spool) -> bytes:
     """Deliver everything that waits."""
     content = b""
-    while lines := spool.next_lines(limit):
+    while lines := spool.next_lines(1 << 16):
         content += lines
         spool.delivered(len(lines))
     return content
