@@ -522,39 +522,6 @@ async def test_where_signing_out_everywhere_fails_the_user_is_told(stage: Stage,
         await expect(visit.page.get_by_role("status")).to_have_text(words)
 
 
-# --- Negative controls: what the files are for ------------------------------------------------------------------------
-
-
-async def test_a_token_that_is_asked_for_after_sign_out_is_absent(stage: Stage) -> None:
-    async def scenario(visit: Visit) -> None:
-        call = """async (url) => {
-            await Clerk.signOut();
-            const token = await Clerk.session?.getToken();
-            const headers = token ? { Authorization: `Bearer ${token}` } : {};
-            await fetch(`${url}/v1/auth/session`, { method: "DELETE", headers, keepalive: true });
-        }"""
-        await visit.page.evaluate(call, stage.urls["well"])
-
-    before = stage.count("absent")
-    sessions = await stage.many(scenario, url=stage.urls["refused"])
-    assert stage.count("absent") == before + TRIES
-    await none_of(stage, sessions)
-
-
-async def test_without_keepalive_a_slow_preflight_loses_the_event(stage: Stage) -> None:
-    async def scenario(visit: Visit) -> None:
-        call = """async ([url, redirectUrl]) => {
-            const headers = { Authorization: `Bearer ${await Clerk.session.getToken()}` };
-            fetch(`${url}/v1/auth/session`, { method: "DELETE", headers }).catch(() => {});
-            Clerk.signOut({ redirectUrl });
-        }"""
-        await visit.page.evaluate(call, [stage.urls["slow preflight"], stage.urls["elsewhere"]])
-        await visit.page.wait_for_url(stage.urls["elsewhere"])
-        await asyncio.sleep(2)
-
-    await none_of(stage, await stage.many(scenario, url=stage.urls["refused"]))
-
-
 # --- A tab that slept, last, so that it has slept for long ------------------------------------------------------------
 
 
