@@ -17,6 +17,8 @@ from starlette.routing import Route
 from service.sandbox.instance import Instance, Session
 
 ANY = ".*"
+LIMITS = "500|[1-4][0-9]{2}|[1-9][0-9]?"
+"""From 1 to 500."""
 STATUSES = "abandoned|active|ended|expired|removed|replaced|revoked"
 """What a list can be filtered by: Clerk's sessions may be ``pending``, too, but not its filter."""
 
@@ -90,13 +92,10 @@ async def _jwks(request: Request) -> Response:
 
 async def _list_sessions(request: Request) -> Response:
     _authenticate(request)
-    number = "[0-9]{1,9}"
-    query = parameters(request, user_id=ANY, client_id=ANY, status=STATUSES, limit=number, offset=number)
+    query = parameters(request, user_id=ANY, client_id=ANY, status=STATUSES, limit=LIMITS, offset="[0-9]{1,9}")
     if not (query.get("user_id") or query.get("client_id")):
         raise ClerkError(422, "form_param_missing", "user_id or client_id must be included.", "user_id")
     limit, offset = int(query.pop("limit", 10)), int(query.pop("offset", 0))
-    if not 1 <= limit <= 500:  # noqa: PLR2004 - Clerk's bounds
-        raise ClerkError(422, "form_param_format_invalid", "limit must be from 1 to 500", "limit")
     found = instance_of(request).sessions(**query)
     return JSONResponse([session.as_json() for session in found[offset : offset + limit]])
 

@@ -88,29 +88,13 @@ _BANNER = """\
 clerk-logout is running at {service}, with a stand-in for Clerk at {clerk}.
 Nothing leaves this machine. The tokens are really signed and verified; only the users are made up.
 
-Open this page to sign in, log out and see the event:
+Open this page to sign in, log out and try the rest:
 
   {clerk}/
 
-Or call it from another terminal. Log out with a valid token:
+Or log out from another terminal:
 
   curl -i -X DELETE {service}/v1/auth/session -H "Authorization: Bearer $(curl -s -X POST {clerk}/sandbox/token)"
-
-Log out without a token:
-
-  curl -i -X DELETE {service}/v1/auth/session
-
-Ask whether a token still counts, and whose it is:
-
-  curl -i {service}/v1/auth/session -H "Authorization: Bearer $(curl -s -X POST {clerk}/sandbox/token)"
-
-End a session at Clerk only, so that the service learns of it from Clerk's webhook:
-
-  curl -i -X POST {clerk}/sandbox/sessions/$(curl -s -X POST {clerk}/sandbox/sessions)/end
-
-Have Clerk send that webhook again:
-
-  curl -i -X POST {clerk}/sandbox/webhooks/redeliver
 
 Each event is one line on standard output, below. Press Ctrl-C to stop.
 """

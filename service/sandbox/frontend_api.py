@@ -22,20 +22,8 @@ from service.sandbox.instance import COOKIE_SUFFIX, TOKEN_LIFETIME, Session, new
 
 COOKIE = "__client"
 DEV_BROWSER = "__clerk_db_jwt"
-USER = {"user_id": ANY, "org_id": ANY, "actor_id": ANY}
-"""The parameters of signing in."""
 
-ENVIRONMENT = {
-    "auth_config": {"single_session_mode": False},
-    "display_config": {"application_name": "clerk-logout", "branded": False},
-    "user_settings": {"attributes": {}, "social": {}, "saml": {}, "password_settings": {}, "sign_up": {}},
-    "organization_settings": {
-        "enabled": True,
-        "domains": {},
-        "max_allowed_memberships": 5,
-        "slug": {"disabled": False},
-    },
-}
+ENVIRONMENT = {"organization_settings": {"enabled": True}}
 
 
 async def _environment(_: Request) -> Response:
@@ -76,7 +64,7 @@ async def _client(request: Request) -> Response:
 async def _sign_in_with_clerk(request: Request) -> Response:
     """Complete at once, for any identifier: it becomes the user's id."""
     form = await _form(request)
-    session = _new_session(request, {"user_id": form["identifier"]}, _client_id(request))
+    session = instance_of(request).sign_in(form["identifier"], client_id=_client_id(request))
     sign_in = {"object": "sign_in", "id": new_id("sia"), "status": "complete", "created_session_id": session.id}
     return _answer(request, sign_in | {"identifier": session.user_id})
 
@@ -103,12 +91,8 @@ async def _verify(request: Request) -> Response:
         "object": "session_verification",
         "id": new_id("sv"),
         "status": "complete" if complete else "needs_first_factor",
-        "level": "first_factor",
         "session": _session_of(request, session),
-        "first_factor_verification": {"status": "verified" if complete else "unverified", "strategy": "password"},
-        "second_factor_verification": None,
         "supported_first_factors": [{"strategy": "password"}],
-        "supported_second_factors": None,
     }
     return _answer(request, verification)
 
@@ -126,30 +110,11 @@ async def _sign_out_one(request: Request) -> Response:
     return _answer(request, _session_of(request, session), sending)
 
 
-async def _devices(request: Request) -> Response:
-    """List the user's sessions on all devices, for ``user.getSessions()``."""
-    mine = instance_of(request).sessions(user_id=_own_user(request), status="active")
-    return JSONResponse([session.as_json() | {"latest_activity": {"id": session.id}} for session in mine])
-
-
-async def _sign_out_of_device(request: Request) -> Response:
-    session = find_session(request, request.path_params["session_id"])
-    if session.user_id != _own_user(request):
-        raise not_found()
-    sending = end_sessions(request, [session], "revoked")
-    return _answer(request, session.as_json(), sending)
-
-
 async def _sign_in(request: Request) -> Response:
-    session = _new_session(request, parameters(request, **USER), request.cookies.get(COOKIE))
+    session = _new_session(request, parameters(request, user_id=ANY), request.cookies.get(COOKIE))
     response = JSONResponse({"response": _client_of(request, session.client_id)})
     response.set_cookie(COOKIE, session.client_id, httponly=True, samesite="lax")
     return response
-
-
-async def _sign_in_elsewhere(request: Request) -> Response:
-    """Sign in on a new device; answer the session's id as text."""
-    return PlainTextResponse(_new_session(request, parameters(request, **USER)).id)
 
 
 async def _any_token(request: Request) -> Response:
@@ -158,14 +123,13 @@ async def _any_token(request: Request) -> Response:
     With ``expired=true`` it was issued an hour ago; that is the only one that a session which has ended still has.
     ``claims`` is a JSON object of claims to change, such as ``{"azp": null, "aud": "convex", "sts": "pending"}``.
     """
-    of_new_one = "session_id" not in request.query_params
-    query = parameters(request, expired="true|false", claims=ANY, **(USER if of_new_one else {"session_id": ANY}))
-    expired = query.pop("expired", "false") == "true"
+    query = parameters(request, user_id=ANY, session_id=ANY, expired="true|false", claims=ANY)
+    expired = query.get("expired") == "true"
     try:
-        changes = dict(json.loads(query.pop("claims", "{}")))
+        changes = dict(json.loads(query.get("claims", "{}")))
     except (ValueError, TypeError):
         raise ClerkError(422, "form_param_format_invalid", "claims must be a JSON object", "claims") from None
-    session = _new_session(request, query) if of_new_one else find_session(request, query["session_id"])
+    session = find_session(request, query["session_id"]) if "session_id" in query else _new_session(request, query)
     if session.status != "active" and not expired:
         raise not_found()
     age = 60 * TOKEN_LIFETIME if expired else 0
@@ -174,9 +138,8 @@ async def _any_token(request: Request) -> Response:
 
 async def _end(request: Request) -> Response:
     """End a session as from Clerk's dashboard or another device, where nobody calls the logout endpoint."""
-    cause = parameters(request, cause="revoked|removed|ended").get("cause", "revoked")
     session = find_session(request, request.path_params["session_id"])
-    sending = end_sessions(request, [session], cause)
+    sending = end_sessions(request, [session], "revoked")
     return JSONResponse(session.as_json(), background=sending)
 
 
@@ -198,8 +161,7 @@ def _answer(request: Request, response: dict[str, Any], sending: BackgroundTasks
 
 
 def _new_session(request: Request, query: dict[str, str], client_id: str | None = None) -> Session:
-    user = {"user_id": "user_2sandboxSandboxSandboxSand"} | query
-    return instance_of(request).sign_in(**user, client_id=client_id)
+    return instance_of(request).sign_in(query.get("user_id", "user_2sandboxSandboxSandboxSand"), client_id=client_id)
 
 
 def _client_id(request: Request) -> str | None:
@@ -216,12 +178,6 @@ def _own_session(request: Request) -> Session:
     return session
 
 
-def _own_user(request: Request) -> str:
-    """Return the user of the session that clerk-js names as the active one."""
-    session = find_session(request, request.query_params.get("_clerk_session_id", ""))
-    return session.user_id if session.client_id == _client_id(request) else ""
-
-
 def _active(request: Request, client_id: str | None) -> list[Session]:
     return [] if client_id is None else instance_of(request).sessions(client_id=client_id, status="active")
 
@@ -235,28 +191,16 @@ def _client_of(request: Request, client_id: str | None = None) -> dict[str, Any]
 
 def _session_of(request: Request, session: Session) -> dict[str, Any]:
     """Return Clerk's Session object as the Frontend API has it: with its user and its newest token."""
-    email = {"object": "email_address", "id": "idn_sandbox", "email_address": f"{session.user_id}@sandbox.example"}
+    user = session.user()
     organization = {"object": "organization", "id": "org_sandbox", "name": "Sandbox", "slug": "sandbox"}
     membership = {"object": "organization_membership", "id": "orgmem_sandbox", "organization": organization}
-    user = {
-        "object": "user",
-        "id": session.user_id,
-        "first_name": "Sandra",
-        "image_url": "",
-        "email_addresses": [email],
-        "primary_email_address_id": email["id"],
-        "password_enabled": True,
-        "organization_memberships": [membership | {"role": "org:member", "permissions": []}],
-    }
     instance = instance_of(request)
     token = {"object": "token", "jwt": instance.session_token(session, _origin(request))}
-    public = {"first_name": "Sandra", "identifier": email["email_address"], "image_url": "", "user_id": session.user_id}
-    age = instance.factor_age(session)
     return session.as_json() | {
-        "user": user,
-        "public_user_data": public,
+        "user": user | {"organization_memberships": [membership | {"role": "org:member", "permissions": []}]},
+        "public_user_data": {"identifier": session.user_id, "user_id": session.user_id},
         "last_active_token": token,
-        "factor_verification_age": age,
+        "factor_verification_age": instance.factor_age(session),
     }
 
 
@@ -290,11 +234,8 @@ ROUTES = (
     Route(f"{_SESSION}/end", _sign_out_one, methods=["POST"], middleware=CORS),
     Route(f"{_SESSION}/verify", _verify, methods=["POST"], middleware=CORS),
     Route(f"{_SESSION}/verify/attempt_first_factor", _verify, methods=["POST"], middleware=CORS),
-    Route("/v1/me/sessions/active", _devices, middleware=CORS),
-    Route("/v1/me/sessions/{session_id}/revoke", _sign_out_of_device, methods=["POST"], middleware=CORS),
     Route("/sandbox/sign-in", _sign_in, methods=["POST"]),
     Route("/sandbox/token", _any_token, methods=["POST"]),
-    Route("/sandbox/sessions", _sign_in_elsewhere, methods=["POST"]),
     Route("/sandbox/sessions/{session_id}/end", _end, methods=["POST"]),
     Route("/sandbox/webhooks/redeliver", _redeliver, methods=["POST"]),
 )

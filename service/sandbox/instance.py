@@ -4,7 +4,6 @@ import secrets
 import string
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from hashlib import sha1
 from typing import Any
@@ -40,11 +39,22 @@ class Session:
     id: str
     user_id: str
     client_id: str
-    last_active_organization_id: str | None
-    actor: dict[str, str] | None
     created_at: int
     updated_at: int
-    status: str = "active"
+    status: str
+    last_active_organization_id: str | None = None
+    actor: None = None
+
+    def user(self) -> dict[str, Any]:
+        """Return Clerk's User object."""
+        email = {"object": "email_address", "id": "idn_sandbox", "email_address": f"{self.user_id}@sandbox.example"}
+        return {
+            "object": "user",
+            "id": self.user_id,
+            "first_name": "Sandra",
+            "email_addresses": [email],
+            "password_enabled": True,
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Return Clerk's Session object."""
@@ -59,12 +69,11 @@ class Session:
 class Instance:
     """The state behind the stand-in."""
 
-    def __init__(self, issuer: str, secret_key: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, issuer: str, secret_key: str) -> None:
         self.issuer = issuer
         self.secret_key = secret_key
         self.webhook_secret = f"whsec_{b64encode(secrets.token_bytes(24)).decode()}"
         self.kid = new_id("ins")
-        self._clock = clock
         self._key = RSAKey.generate_key(2048, private=True)
         self._sessions: dict[str, Session] = {}
         self._verified_at: dict[str, int] = {}
@@ -73,19 +82,10 @@ class Instance:
         """Return the public key as Clerk publishes it."""
         return {"keys": [self._key.as_dict(private=False, use="sig", kid=self.kid, alg="RS256")]}
 
-    def sign_in(
-        self,
-        user_id: str,
-        *,
-        client_id: str | None = None,
-        org_id: str | None = None,
-        actor_id: str | None = None,
-        status: str = "active",
-    ) -> Session:
+    def sign_in(self, user_id: str, *, client_id: str | None = None, status: str = "active") -> Session:
         """Start a session, on a new device unless a client is given."""
-        now = self._milliseconds()
-        actor = {"sub": actor_id} if actor_id else None
-        session = Session(new_id("sess"), user_id, client_id or new_id("client"), org_id, actor, now, now, status)
+        now = _milliseconds()
+        session = Session(new_id("sess"), user_id, client_id or new_id("client"), now, now, status)
         self._sessions[session.id] = session
         return session
 
@@ -110,12 +110,12 @@ class Instance:
         if session.status not in {"active", "pending"}:
             return False
         session.status = status
-        session.updated_at = self._milliseconds()
+        session.updated_at = _milliseconds()
         return True
 
     def session_token(self, session: Session, origin: str, *, age: int = 0, **changes: object) -> str:
         """Mint a session token (version 2) for a frontend; ``changes`` are claims, None leaves one out."""
-        now = int(self._clock()) - age
+        now = int(time.time()) - age
         claims: dict[str, Any] = {
             "azp": origin,
             "exp": now + TOKEN_LIFETIME,
@@ -131,24 +131,23 @@ class Instance:
         }
         if session.last_active_organization_id is not None:
             claims["o"] = {"id": session.last_active_organization_id, "slg": "sandbox", "rol": "member"}
-        if session.actor is not None:
-            claims["act"] = session.actor
         claims = {name: value for name, value in (claims | changes).items() if value is not None}
         return self.sign(claims, cat="cl_B7d4PD111AAA")
 
     def factor_age(self, session: Session) -> list[int]:
         """Return the minutes since the user has proved who they are; there is no second factor."""
         verified_at = self._verified_at.get(session.id, session.created_at)
-        return [(self._milliseconds() - verified_at) // 60_000, -1]
+        return [(_milliseconds() - verified_at) // 60_000, -1]
 
     def verified(self, session: Session) -> None:
         """Remember that the user has just proved who they are."""
-        self._verified_at[session.id] = self._milliseconds()
+        self._verified_at[session.id] = _milliseconds()
 
     def sign(self, claims: dict[str, Any], **header: str) -> str:
         """Make a JWT, signed with the instance's key."""
         header |= {"alg": "RS256", "kid": self.kid, "typ": "JWT"}
         return serialize_compact(header, orjson.dumps(claims), self._key, registry=_REGISTRY)
 
-    def _milliseconds(self) -> int:
-        return int(self._clock() * 1000)
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

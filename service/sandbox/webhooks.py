@@ -43,10 +43,8 @@ class Webhooks:
             "client_ip": request.client.host if request.client else "",
             "user_agent": request.headers.get("user-agent", ""),
         }
-        email = {"object": "email_address", "email_address": f"{session.user_id}@sandbox.example"}
-        user = {"object": "user", "id": session.user_id, "first_name": "Sandra", "email_addresses": [email]}
         event = {
-            "data": session.as_json() | {"user": user},
+            "data": session.as_json() | {"user": session.user()},
             "event_attributes": {"http_request": http_request},
             "instance_id": self._instance.kid,
             "object": "event",

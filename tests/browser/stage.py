@@ -34,7 +34,7 @@ from service.sandbox.webhooks import post_to
 from service.settings import Settings
 from tests.browser.example import EXAMPLE, PACKAGES, next_environment
 from tests.support.lines import read_line
-from tests.support.processes import TIMEOUT
+from tests.support.processes import TIMEOUT, free_port
 
 SECRET_KEY = "sk_test_sandbox"
 TROUBLES = ("well", "slow preflight", "failing", "hanging", "without CORS", "missing")
@@ -139,11 +139,6 @@ def listen() -> socket.socket:
 
 def port_of(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
-
-
-def free_port() -> int:
-    with listen() as listener:
-        return port_of(listener)
 
 
 @dataclass

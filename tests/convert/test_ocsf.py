@@ -25,12 +25,6 @@ def test_an_event_holds_to_ocsf(name: str) -> None:
     VALIDATOR.validate(converted(name))
 
 
-def test_ocsfs_schema_notices_what_is_wrong() -> None:
-    event = converted("user_logout")
-    assert not VALIDATOR.is_valid(event | {"activity_id": 8})
-    assert not VALIDATOR.is_valid({key: value for key, value in event.items() if key != "user"})
-
-
 def test_only_clerks_word_is_a_success() -> None:
     statuses = {name: event["status"] for name in TOLD if (event := converted(name))["status"] != "Unknown"}
     assert statuses == {

@@ -100,12 +100,9 @@ def test_what_is_public_is_answered_by_the_service(proxy: Proxy, method: str, pa
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/metrics",
-        "//metrics",
         "/%6detrics",
         "/metrics%00",
-        "/v1/auth/session/",
         "/v1/auth/session%2f..%2f..%2f..%2fmetrics",
         "/metrics/../v1/auth/session",
         "http://127.0.0.1/metrics",
@@ -123,9 +120,6 @@ def test_the_rest_is_not_there(either: Proxy, path: str) -> None:
     [
         pytest.param(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404, "Not Found", id="404"),
         pytest.param(b"\0\r\n\r\n", 400, "Bad Request", id="no request"),
-        pytest.param(b"GET /v1/auth/session HTTP/1.1\r\n\r\n", 400, "Bad Request", id="no host"),
-        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Bad Request", id="two hosts"),
-        pytest.param(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, "HTTP Version Not Supported", id="HTTP/2.0"),
         pytest.param(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "Method Not Allowed", id="TRACE"),
         pytest.param(b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414, "URI Too Long", id="a long URL"),
         pytest.param(

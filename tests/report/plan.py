@@ -38,13 +38,13 @@ class Session:
 
     user_id: str
     told_by: str
+    initiated_by: str | None
+    actor_id: str | None
     called_at: datetime | None = None
     ended_at: datetime | None = None
     verdict: str | None = None
     cause: str | None = None
     origin: str | None = None
-    initiated_by: str | None = None
-    actor_id: str | None = None
 
     @property
     def logged_out_at(self) -> datetime:
@@ -120,11 +120,11 @@ class Plan:
         age = timedelta(seconds=self.random.choice([70, 900, 9_000, 90_000, 5_000_000] if auth == "expired" else [20]))
         reason = "token-expired" if auth == "expired" else None
         copies = 1 if self.random.random() < 0.02 else 0
-        identity: dict[str, Any] = {"user_id": session.user_id, "session_id": session_id, "actor_id": session.actor_id}
-        told: dict[str, Any] = {"authorized_party": session.origin, "token_issued_at": timestamp(moment - age)}
-        shared: dict[str, Any] = identity | told | {"initiated_by": session.initiated_by, "origin": session.origin}
+        identity = {"user_id": session.user_id, "session_id": session_id, "actor_id": session.actor_id}
+        told = {"authorized_party": session.origin, "token_issued_at": timestamp(moment - age)}
+        shared = identity | told | {"initiated_by": session.initiated_by, "origin": session.origin, "reason": reason}
         event = "user_logout_everywhere" if keys else "user_logout"
-        self.write(event, moment, copies=copies, auth=auth, reason=reason, **shared, **keys)
+        self.write(event, moment, copies=copies, auth=auth, **(shared | keys))
         if not keys:
             self.calls[auth, reason] += 1
         if auth == "expired":
@@ -139,7 +139,7 @@ class Plan:
         session_id, user_id = self.id("sess"), f"user_{self.random.randrange(4_000):027d}"
         origin = self.random.choices([*ORIGINS, None], [60, 30, 8, 2])[0]
         who = self.random.choices(["user", "admin", "agent"], [970, 20, 10])[0]
-        session = Session(user_id, told_by, initiated_by=who, actor_id=None if who == "user" else f"user_{who}")
+        session = Session(user_id, told_by, who, None if who == "user" else f"user_{who}")
         at = self.moment()
         if told_by != "webhook":
             session.called_at, session.origin = at, origin
@@ -181,21 +181,24 @@ class Plan:
 
     def flood(self, count: int) -> None:
         at = self.moment()
-        window: dict[str, Any] = {"window_start": timestamp(at - timedelta(seconds=10)), "window_end": timestamp(at)}
+        start, end = timestamp(at - timedelta(seconds=10)), timestamp(at)
         copies = self.random.randrange(2)
-        self.write("user_logout_suppressed", at, copies=copies, auth=None, count=count, **window)
+        self.write(
+            "user_logout_suppressed", at, copies=copies, auth=None, count=count, window_start=start, window_end=end
+        )
         self.suppressed[at.date().isoformat()] += count
 
     def sign_out_others(self, others: int) -> None:
         """The session that asks stays; the others end, and only Clerk tells which."""
-        keys: dict[str, Any] = {
+        session_id, at = self.id("sess"), self.moment()
+        who: dict[str, Any] = {
             "user_id": "user_cleaner",
-            "session_id": self.id("sess"),
+            "session_id": session_id,
             "initiated_by": "user",
             "origin": ORIGINS[0],
         }
         told: dict[str, Any] = {"scope": "others", "revoked_sessions": others, "failed_sessions": 1}
-        self.write("user_logout_everywhere", self.moment(), **keys, **told)
+        self.write("user_logout_everywhere", at, **(who | told))
         self.everywhere["others"] += 1
         self.revoked["others"] += others
         for _ in range(others):
@@ -209,7 +212,7 @@ class Plan:
             "token_issued_at": timestamp(at),
         }
         keys: dict[str, Any] = {"user_id": "user_late", "session_id": session_id, "issued_after_logout": never_ended}
-        self.write("session_used_after_logout", at, copies=1, **keys, **times)
+        self.write("session_used_after_logout", at, copies=1, **(keys | times))
         self.used.append((session_id, never_ended))
 
     def damage(self, count: int) -> None:

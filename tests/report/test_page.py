@@ -35,8 +35,7 @@ def page(run: Callable[..., Result], tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_the_page_opens_offline(page: Callable[..., Path], browser: Browser, scheme: str, width: int) -> None:
     file = page("docs/sample.jsonl.gz")
     context = browser.new_context(
