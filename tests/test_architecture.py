@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import service
+from service.endpoints.protocol import HttpProtocol
 
 ROOT = Path(__file__).parents[1]
 Rule = Callable[[ast.Module], Iterator[str]]
@@ -122,6 +125,12 @@ class Overriding(uvicorn.Server):
 
 def test_a_private_override_or_use_is_noticed() -> None:
     assert private_overrides(Overriding) == {"_serve", "_log_started_message"}
+
+
+def test_one_small_class_extends_uvicorns_protocol() -> None:
+    extensions = {of for of in classes() if issubclass(of, HttpToolsProtocol | H11Protocol)}
+    assert extensions == {HttpProtocol}
+    assert len(inspect.getsource(HttpProtocol).splitlines()) <= 100
 
 
 def test_ci_installs_every_program_that_tests_need() -> None:

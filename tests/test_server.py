@@ -225,6 +225,17 @@ def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, 
     assert done.stdout == ""
 
 
+def test_a_port_that_needs_privileges_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, whom no port is refused; hence the one stand-in for the system call."""
+
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(ConfigurationError, match=r"^PORT: cannot listen on port 80 of 127.0.0.1: Permission denied"):
+        listen("127.0.0.1", 80)
+
+
 def test_every_address_includes_ipv4_and_ipv6() -> None:
     with listen("::", 0)[0] as listener:
         port = listener.getsockname()[1]

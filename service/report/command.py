@@ -34,8 +34,8 @@ def report(names: Sequence[str], window: Window, *, as_json: bool, html: Path | 
         if show_bad_lines:
             for line in bad_lines(paths):
                 print(line, file=sys.stderr)  # noqa: T201 - printable ASCII, for whoever asked
-        with connect(Path(directory)) as connection, Console(stderr=True).status("reading"):
-            found = figures(connection, paths, window)
+        with connect(Path(directory)) as connection, Console(stderr=True).status("reading") as status:
+            found = figures(connection, paths, window, status.update)
     if html is not None:
         try:
             write_page(found, html)

@@ -4,7 +4,7 @@ The answers are the figures of a report, which ``--json`` prints and the pages s
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,18 +67,22 @@ def connect(directory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         raise UnusableInputError(str(error).partition("\n")[0]) from error
 
 
-def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window: Window) -> Figures:
-    """Read the files and answer every question, in JSON's types.
+def figures(
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window: Window, say: Callable[[str], object]
+) -> Figures:
+    """Read the files and answer every question, in JSON's types; ``say`` is told what is being done.
 
     Raises:
         UnusableInputError: there is no event in them.
     """
-    load(connection, paths)
+    load(connection, paths, say)
+    say("counting events")
     ((lines,),) = connection.execute("SELECT count(*) FROM lines").fetchall()
     by_event = count_input(connection)
     if not by_event:
         found = f"{lines} lines, none of them an event" if lines else "the input is empty"
         raise UnusableInputError(f"no events: {found}")
+    say("joining sessions")
     narrow(connection, window)
     answers: Figures = {
         "report_version": 1,
@@ -98,17 +102,21 @@ def figures(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], window
     }
     for name, question in questions().items():
         if name != "input":
+            say(name.replace("_", " "))
             rows = _rows(connection, question)
             answers[name] = rows[0] if name in SINGLE else rows
     plain: Figures = orjson.loads(orjson.dumps(answers))
     return plain
 
 
-def load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
+def load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], say: Callable[[str], object]) -> None:
     """Read event files into the tables of ``sql/duckdb.sql``."""
+    read = 0
     for compression in "none", "gzip":
         names = [_quoted(str(path)) for path in paths if is_gzip(path) == (compression == "gzip")]
         for start in range(0, len(names), FILES_AT_ONCE):
+            read += len(names[start : start + FILES_AT_ONCE])
+            say(f"reading files up to {read} of {len(paths)}")
             connection.execute(f"SET VARIABLE files = [{', '.join(names[start : start + FILES_AT_ONCE])}]")
             connection.execute(f"SET VARIABLE compression = '{compression}'")
             connection.execute(sql("duckdb"))

@@ -69,7 +69,7 @@ def lines(tmp_path: Path) -> Callable[..., Path]:
 
 def duckdb_answers(path: Path, directory: Path, timezone: str, asked: Mapping[str, str]) -> dict[str, list[Row]]:
     with connect(directory) as connection:
-        load(connection, [path])
+        load(connection, [path], str)
         connection.execute(f"SET TimeZone = '{timezone}'")
         connection.execute(sql("sessions"))
         return {name: _steady(connection.execute(text).fetchall()) for name, text in asked.items()}
