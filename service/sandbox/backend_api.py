@@ -105,11 +105,16 @@ async def _get_session(request: Request) -> Response:
     return JSONResponse(find_session(request, request.path_params["session_id"]).as_json())
 
 
-async def _revoke_session(request: Request) -> Response:
-    _authenticate(request)
+async def _end_session(request: Request) -> Response:
+    """End a session as from Clerk's dashboard or another device, where nobody calls the logout endpoint."""
     session = find_session(request, request.path_params["session_id"])
     sending = end_sessions(request, [session], "revoked")
     return JSONResponse(session.as_json(), background=sending)
+
+
+async def _revoke_session(request: Request) -> Response:
+    _authenticate(request)
+    return await _end_session(request)
 
 
 ROUTES = (
@@ -117,4 +122,5 @@ ROUTES = (
     Route("/v1/sessions", _list_sessions),
     Route("/v1/sessions/{session_id}", _get_session),
     Route("/v1/sessions/{session_id}/revoke", _revoke_session, methods=["POST"]),
+    Route("/sandbox/sessions/{session_id}/end", _end_session, methods=["POST"]),
 )
