@@ -19,8 +19,6 @@ from service.sandbox.instance import Instance, Session
 ANY = ".*"
 LIMITS = "500|[1-4][0-9]{2}|[1-9][0-9]?"
 """From 1 to 500."""
-STATUSES = "abandoned|active|ended|expired|removed|replaced|revoked"
-"""What a list can be filtered by: Clerk's sessions may be ``pending``, too, but not its filter."""
 
 
 class ClerkError(HTTPException):
@@ -92,11 +90,11 @@ async def _jwks(request: Request) -> Response:
 
 async def _list_sessions(request: Request) -> Response:
     _authenticate(request)
-    query = parameters(request, user_id=ANY, client_id=ANY, status=STATUSES, limit=LIMITS, offset="[0-9]{1,9}")
-    if not (query.get("user_id") or query.get("client_id")):
-        raise ClerkError(422, "form_param_missing", "user_id or client_id must be included.", "user_id")
-    limit, offset = int(query.pop("limit", 10)), int(query.pop("offset", 0))
-    found = instance_of(request).sessions(**query)
+    query = parameters(request, user_id=ANY, limit=LIMITS, offset="[0-9]{1,9}")
+    if not query.get("user_id"):
+        raise ClerkError(422, "form_param_missing", "user_id must be included.", "user_id")
+    limit, offset = int(query.get("limit", 10)), int(query.get("offset", 0))
+    found = instance_of(request).sessions(user_id=query["user_id"])
     return JSONResponse([session.as_json() for session in found[offset : offset + limit]])
 
 
@@ -105,11 +103,16 @@ async def _get_session(request: Request) -> Response:
     return JSONResponse(find_session(request, request.path_params["session_id"]).as_json())
 
 
-async def _revoke_session(request: Request) -> Response:
-    _authenticate(request)
+async def _end_session(request: Request) -> Response:
+    """End a session as from Clerk's dashboard or another device, where nobody calls the logout endpoint."""
     session = find_session(request, request.path_params["session_id"])
     sending = end_sessions(request, [session], "revoked")
     return JSONResponse(session.as_json(), background=sending)
+
+
+async def _revoke_session(request: Request) -> Response:
+    _authenticate(request)
+    return await _end_session(request)
 
 
 ROUTES = (
@@ -117,4 +120,5 @@ ROUTES = (
     Route("/v1/sessions", _list_sessions),
     Route("/v1/sessions/{session_id}", _get_session),
     Route("/v1/sessions/{session_id}/revoke", _revoke_session, methods=["POST"]),
+    Route("/sandbox/sessions/{session_id}/end", _end_session, methods=["POST"]),
 )

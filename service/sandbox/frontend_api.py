@@ -2,7 +2,7 @@
 
 Any identifier signs in, and any password proves it. As in a development instance, ``__clerk_db_jwt`` in the query tells
 one browser from another; the sandbox's own page is told by a cookie. Below ``/sandbox`` stands what takes the place of
-Clerk's own pages: signing in, and ending a session in the dashboard.
+Clerk's own pages.
 """
 
 import json
@@ -136,13 +136,6 @@ async def _any_token(request: Request) -> Response:
     return PlainTextResponse(instance_of(request).session_token(session, _origin(request), age=age, **changes))
 
 
-async def _end(request: Request) -> Response:
-    """End a session as from Clerk's dashboard or another device, where nobody calls the logout endpoint."""
-    session = find_session(request, request.path_params["session_id"])
-    sending = end_sessions(request, [session], "revoked")
-    return JSONResponse(session.as_json(), background=sending)
-
-
 async def _redeliver(request: Request) -> Response:
     """Send the newest webhook again, as Clerk does when an answer was lost; answer its id."""
     webhooks = request.app.state.webhooks
@@ -164,8 +157,8 @@ def _new_session(request: Request, query: dict[str, str], client_id: str | None 
     return instance_of(request).sign_in(query.get("user_id", "user_2sandboxSandboxSandboxSand"), client_id=client_id)
 
 
-def _client_id(request: Request) -> str | None:
-    return request.query_params.get(DEV_BROWSER) or request.cookies.get(COOKIE)
+def _client_id(request: Request) -> str:
+    return request.query_params.get(DEV_BROWSER) or request.cookies.get(COOKIE, "")
 
 
 def _own_session(request: Request) -> Session:
@@ -178,11 +171,11 @@ def _own_session(request: Request) -> Session:
     return session
 
 
-def _active(request: Request, client_id: str | None) -> list[Session]:
-    return [] if client_id is None else instance_of(request).sessions(client_id=client_id, status="active")
+def _active(request: Request, client_id: str) -> list[Session]:
+    return instance_of(request).sessions(client_id=client_id, status="active")
 
 
-def _client_of(request: Request, client_id: str | None = None) -> dict[str, Any]:
+def _client_of(request: Request, client_id: str = "") -> dict[str, Any]:
     client_id = client_id or _client_id(request)
     sessions = [_session_of(request, session) for session in _active(request, client_id)]
     newest = sessions[0]["id"] if sessions else None
@@ -236,6 +229,5 @@ ROUTES = (
     Route(f"{_SESSION}/verify/attempt_first_factor", _verify, methods=["POST"], middleware=CORS),
     Route("/sandbox/sign-in", _sign_in, methods=["POST"]),
     Route("/sandbox/token", _any_token, methods=["POST"]),
-    Route("/sandbox/sessions/{session_id}/end", _end, methods=["POST"]),
     Route("/sandbox/webhooks/redeliver", _redeliver, methods=["POST"]),
 )
