@@ -110,6 +110,19 @@ async def _sign_out_one(request: Request) -> Response:
     return _answer(request, _session_of(request, session), sending)
 
 
+async def _devices(request: Request) -> Response:
+    """List the user's sessions on all devices, as ``<UserProfile>`` shows them."""
+    mine = instance_of(request).sessions(user_id=_own_user(request), status="active")
+    return JSONResponse([session.as_json() | {"latest_activity": {"id": session.id}} for session in mine])
+
+
+async def _sign_out_of_device(request: Request) -> Response:
+    session = find_session(request, request.path_params["session_id"])
+    if session.user_id != _own_user(request):
+        raise not_found()
+    return _answer(request, session.as_json(), end_sessions(request, [session], "revoked"))
+
+
 async def _sign_in(request: Request) -> Response:
     session = _new_session(request, parameters(request, user_id=ANY), request.cookies.get(COOKIE))
     response = JSONResponse({"response": _client_of(request, session.client_id)})
@@ -171,6 +184,12 @@ def _own_session(request: Request) -> Session:
     return session
 
 
+def _own_user(request: Request) -> str:
+    """Return the user of the session that clerk-js names as the active one."""
+    session = find_session(request, request.query_params.get("_clerk_session_id", ""))
+    return session.user_id if session.client_id == _client_id(request) else ""
+
+
 def _active(request: Request, client_id: str) -> list[Session]:
     return instance_of(request).sessions(client_id=client_id, status="active")
 
@@ -227,6 +246,8 @@ ROUTES = (
     Route(f"{_SESSION}/end", _sign_out_one, methods=["POST"], middleware=CORS),
     Route(f"{_SESSION}/verify", _verify, methods=["POST"], middleware=CORS),
     Route(f"{_SESSION}/verify/attempt_first_factor", _verify, methods=["POST"], middleware=CORS),
+    Route("/v1/me/sessions/active", _devices, middleware=CORS),
+    Route("/v1/me/sessions/{session_id}/revoke", _sign_out_of_device, methods=["POST"], middleware=CORS),
     Route("/sandbox/sign-in", _sign_in, methods=["POST"]),
     Route("/sandbox/token", _any_token, methods=["POST"]),
     Route("/sandbox/webhooks/redeliver", _redeliver, methods=["POST"]),

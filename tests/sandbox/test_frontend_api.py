@@ -87,6 +87,17 @@ async def test_a_password_renews_the_age_of_the_factor(browser: httpx.AsyncClien
     assert (done["status"], instance.factor_age(session)) == ("complete", [0, -1])
 
 
+async def test_a_user_signs_another_device_out_and_nobody_else(browser: httpx.AsyncClient, instance: Instance) -> None:
+    here, there, stranger = await sign_in(browser, instance), *map(instance.sign_in, ("user_2alice", "user_2bob"))
+    own = {"_clerk_session_id": here.id}
+    devices = (await browser.get("/v1/me/sessions/active", params=own)).json()
+    assert {device["id"] for device in devices} == {here.id, there.id}
+    await browser.post(f"/v1/me/sessions/{there.id}/revoke", params=own)
+    refused = await browser.post(f"/v1/me/sessions/{stranger.id}/revoke", params=own)
+    assert (refused.status_code, there.status, stranger.status) == (404, "revoked", "active")
+    assert (await browser.get("/v1/me/sessions/active", params={"_clerk_session_id": stranger.id})).json() == []
+
+
 async def test_a_handshake_brings_the_cookies_of_the_session(browser: httpx.AsyncClient, instance: Instance) -> None:
     await sign_in(browser, instance)
     answer = await browser.get("/v1/client/handshake", params={"redirect_url": f"{ORIGIN}/dashboard"})
