@@ -173,6 +173,8 @@ async def test_numbers_are_there_from_the_start(client: httpx.AsyncClient) -> No
     for name in ("events_lost_total", "events_spooled_total", "events_replayed_total", "spool_bytes"):
         assert samples[f"clerk_logout_{name}"] == [({}, 0)]
     assert samples.keys().isdisjoint({FETCHED_AT, "clerk_logout_key_fetches_total"})
+    broken = {"method": "DELETE", "path": SESSION, "status": "500"}
+    assert (broken, 0) in samples["clerk_logout_request_duration_seconds_count"]
 
 
 @pytest.mark.parametrize(

@@ -38,20 +38,6 @@ async def test_it_says_whose_session_it_is_and_until_when(client: httpx.AsyncCli
 # --- One that does not -----------------------------------------------------------------------------------------------
 
 
-async def test_without_a_token_it_asks_for_one(client: httpx.AsyncClient, events: EventFile) -> None:
-    response = await client.get(SESSION, headers={"Origin": ORIGIN})
-    assert response.status_code == 401
-    assert response.json() == {
-        "success": False,
-        "message": "A session token is needed",
-        "reason": "session-token-missing",
-    }
-    assert response.headers["www-authenticate"] == "Bearer"
-    assert response.headers.get_list("cache-control") == ["no-store"]
-    assert response.headers["access-control-allow-origin"] == ORIGIN
-    assert events.new() == []
-
-
 @pytest.mark.parametrize(
     ("changes", "reason", "verdict"),
     [
