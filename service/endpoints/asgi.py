@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from service.endpoints.cors import Preflights, response_headers
+from service.endpoints.cors import Preflights
 from service.events.request import NONE, read_head
 from service.telemetry.metrics import Children, Metrics
 
@@ -20,6 +20,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
+_EXPOSED = (b"access-control-expose-headers", b"X-Request-ID, WWW-Authenticate, Retry-After")
 
 
 class ResponseHeaders:
@@ -47,8 +48,12 @@ class ResponseHeaders:
     ) -> None:
         self._app = app
         self._options = Preflights(app, origins, metrics)
-        self._cors = {origin.encode("ascii"): response_headers(origin) for origin in origins}
-        self._other_origin = [(b"vary", b"Origin")] if origins else []
+        # As Starlette's middleware would add them, which copies the headers of request and response for it.
+        allowed = [(b"vary", b"Origin"), (b"access-control-allow-credentials", b"true"), _EXPOSED]
+        self._cors = {
+            (name := origin.encode("ascii")): [*allowed, (b"access-control-allow-origin", name)] for origin in origins
+        }
+        self._other_origin = allowed[:1] if origins else []
         self._paths, self._methods = frozenset(paths), frozenset(methods)
         self._durations = Children(metrics.request_duration)
         # From the start at 0, so that Prometheus sees the first one: it should never come.

@@ -49,16 +49,3 @@ class Preflights(CORSMiddleware):
                 origin, problem = printable(request_headers["origin"]), bytes(response.body).decode()
                 logger.warning("a preflight from %s was refused: %s (see CLERK_AUTHORIZED_PARTIES)", origin, problem)
         return response
-
-
-def response_headers(origin: str) -> list[tuple[bytes, bytes]]:
-    """Give what other responses to an allowed origin carry.
-
-    Starlette's middleware would add the same, and copy the headers of request and response for it.
-    """
-    return [
-        (b"vary", b"Origin"),
-        (b"access-control-allow-origin", origin.encode("ascii")),
-        (b"access-control-allow-credentials", b"true"),
-        (b"access-control-expose-headers", b"X-Request-ID, WWW-Authenticate, Retry-After"),
-    ]

@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service.revocations.revocation_list import MemoryStore, RevocationsUnavailableError
 from tests.conftest import OpenClient
 from tests.endpoints.parts import bearer
 from tests.support.lines import EventFile
@@ -36,20 +35,6 @@ async def test_it_says_whose_session_it_is_and_until_when(client: httpx.AsyncCli
 
 
 # --- One that does not -----------------------------------------------------------------------------------------------
-
-
-async def test_without_a_token_it_asks_for_one(client: httpx.AsyncClient, events: EventFile) -> None:
-    response = await client.get(SESSION, headers={"Origin": ORIGIN})
-    assert response.status_code == 401
-    assert response.json() == {
-        "success": False,
-        "message": "A session token is needed",
-        "reason": "session-token-missing",
-    }
-    assert response.headers["www-authenticate"] == "Bearer"
-    assert response.headers.get_list("cache-control") == ["no-store"]
-    assert response.headers["access-control-allow-origin"] == ORIGIN
-    assert events.new() == []
 
 
 @pytest.mark.parametrize(
@@ -101,13 +86,9 @@ async def test_a_logout_that_proves_nothing_signs_nobody_out(client: httpx.Async
 
 @pytest.mark.parametrize(("fail", "status"), [("closed", 503), ("open", 200)])
 async def test_while_the_list_is_out_of_reach_the_setting_decides(
-    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, fail: str, status: int
+    open_client: OpenClient, fail: str, status: int
 ) -> None:
-    async def out_of_reach(*_: object, **__: object) -> None:
-        raise RevocationsUnavailableError("out of reach")
-
-    monkeypatch.setattr(MemoryStore, "find", out_of_reach)
-    async with open_client(revocations_fail=fail) as client:
+    async with open_client(revocations_url="redis://127.0.0.1:1/0", revocations_fail=fail) as client:
         response = await client.get(SESSION, headers=bearer(token()))
     assert response.status_code == status
     if status == 503:

@@ -169,16 +169,6 @@ async def test_who_is_not_verified_gets_401_and_clerk_no_call(
     assert caplog.records == []
 
 
-async def test_without_keys_nobody_is_verified_and_clerk_gets_no_call(clerk: StandIn, open_client: OpenClient) -> None:
-    (own,) = clerk.sign_in()
-    clerk.trouble = lambda _: httpx.Response(500)
-    async with open_client(clerk_jwt_key=None, clerk_secret_key=SECRET_KEY) as service:
-        response = await service.delete(SESSIONS, headers=bearer(token_of(own)))
-    assert (response.status_code, response.json()["reason"]) == (503, "jwk-failed-to-load")
-    assert response.headers["retry-after"] == "30"
-    assert set(clerk.calls) == {"GET /v1/jwks"}
-
-
 async def test_without_a_secret_key_it_says_what_is_missing(client: httpx.AsyncClient, events: EventFile) -> None:
     for headers in ({}, bearer(token())):
         response = await client.delete(SESSIONS, params={"scope": "x"}, headers=headers)
@@ -216,10 +206,8 @@ async def test_a_stale_proof_is_refused_in_clerks_form(
         response = await client.delete(SESSIONS, headers=bearer(token(claims(sub=ALICE, sid=OWN, fva=factor_ages))))
     assert response.status_code == status
     if status == 403:
-        answer = response.json()
-        assert (answer["success"], answer["reason"]) == (False, "reverification-needed")
-        assert answer["message"] == "Reverification is required"
-        assert answer["clerk_error"]["reason"] == "reverification-error"
+        assert response.json()["reason"] == "reverification-needed"
+        assert response.json()["clerk_error"]["reason"] == "reverification-error"
 
 
 # --- Clerk in trouble ------------------------------------------------------------------------------------------------

@@ -9,12 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from asgi_lifespan import LifespanManager
-from starlette.types import Message
 
-from service.app import create_app
 from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY
-from service.settings import Settings
 from service.telemetry.diagnostics import LOG_INTERVAL, LogThrottle
 from tests.conftest import OpenClient
 from tests.endpoints.parts import SECRET_ERROR, Noting, assert_said
@@ -175,12 +171,16 @@ async def test_a_webhook_that_is_not_clerks_is_400_with_a_reason(
     assert [text for text in ("secret ", "sess_", "whsec_") if text in answer.text + caplog.text] == []
 
 
+async def unread() -> AsyncIterator[bytes]:
+    yield b""
+    raise AssertionError("the body was read")
+
+
 @pytest.mark.parametrize("zeros", [0, 5000])
-async def test_a_body_that_says_it_is_too_large_is_not_read(settings: Callable[..., Settings], zeros: int) -> None:
+async def test_a_body_that_says_it_is_too_large_is_not_read(client: httpx.AsyncClient, zeros: int) -> None:
     """The parser lets any number of zeros pass; Python's ``int`` does not."""
     headers = signed(BODY) | {"content-length": "0" * zeros + str(MAX_BODY + 1)}
-    messages = await call(settings(clerk_webhook_signing_secret=SECRET), headers, receive=unread)
-    assert messages[0]["status"] == 413
+    assert (await client.post(PATH, content=unread(), headers=headers)).status_code == 413
 
 
 async def test_a_body_without_a_length_is_read_up_to_its_limit(client: httpx.AsyncClient) -> None:
@@ -199,15 +199,16 @@ async def test_a_body_without_a_length_is_read_up_to_its_limit(client: httpx.Asy
 
 
 @pytest.mark.parametrize(
-    ("secret", "headers", "status", "message"),
-    [(SECRET, {}, 400, b"svix-id"), ((), {}, 501, b"set CLERK_WEBHOOK_SIGNING_SECRET")],
+    ("secret", "status", "message"),
+    [(SECRET, 400, "svix-id"), ((), 501, "set CLERK_WEBHOOK_SIGNING_SECRET")],
 )
 async def test_what_cannot_be_checked_is_not_read(
-    settings: Callable[..., Settings], secret: Any, headers: dict[str, str], status: int, message: bytes
+    open_client: OpenClient, secret: Any, status: int, message: str
 ) -> None:
-    messages = await call(settings(clerk_webhook_signing_secret=secret), headers, receive=unread)
-    assert messages[0]["status"] == status
-    assert message in messages[1]["body"]
+    async with open_client(clerk_webhook_signing_secret=secret) as client:
+        answer = await client.post(PATH, content=unread())
+    assert answer.status_code == status
+    assert message in answer.text
 
 
 async def test_no_page_may_call_it(client: httpx.AsyncClient) -> None:
@@ -253,33 +254,6 @@ async def test_the_session_is_revoked_after_the_event_whatever_fails(
     assert noting.done == ["session_ended", {"sess_2abcDEF"}]
     assert noting.at == ENDED_AT / 1000
     assert_said(caplog, said)
-
-
-# --- Whatever arrives ------------------------------------------------------------------------------------------------
-
-
-async def unread() -> Message:
-    raise AssertionError("the body was read")
-
-
-async def call(settings: Settings, headers: dict[str, str], *, receive: Any) -> list[Message]:
-    """Call the application as a server does."""
-    messages: list[Message] = []
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": "POST",
-        "path": PATH,
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
-        "query_string": b"",
-        "client": None,
-    }
-    async with LifespanManager(create_app(settings)) as manager:
-        await manager.app(scope, receive, send)
-    return messages
 
 
 async def test_large_bodies_are_read_32_at_a_time(open_client: OpenClient) -> None:
