@@ -1,9 +1,8 @@
-"""Whoever reads the service's standard output: a process that can be stopped as a pipeline stops."""
+"""Whoever reads the service's standard output: a thread that can be stopped as a pipeline stops."""
 
 import os
-import signal
-import subprocess
-import tempfile
+import select
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,37 +12,50 @@ from tests.support.processes import TIMEOUT, Server, serve
 
 
 class PipeReader:
-    """Reads a pipe to its end. Between ``pause`` and ``resume`` it takes no byte."""
+    """Reads a pipe to its end. Between ``pause`` and ``resume`` it takes no byte, as a process under SIGSTOP."""
 
     def __init__(self, descriptor: int) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - events() closes it
-        self._process = subprocess.Popen(["cat"], stdin=descriptor, stdout=self._file)
-        os.close(descriptor)
+        self._descriptor = descriptor
+        self._chunks: list[bytes] = []
+        self._reading = threading.Event()
+        self._reading.set()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="pipe reader", daemon=True)
+        self._thread.start()
 
     def pause(self) -> None:
         """Take nothing from now on."""
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitpid(self._process.pid, os.WUNTRACED)  # it has stopped
+        with self._lock:
+            self._reading.clear()
 
     def resume(self) -> None:
         """Go on."""
-        self._process.send_signal(signal.SIGCONT)
+        self._reading.set()
 
     @property
     def line_count(self) -> int:
         """How many line ends have been read so far."""
-        return self._content().count(b"\n")
+        return sum(chunk.count(b"\n") for chunk in self._chunks[:])
 
     def events(self) -> list[dict[str, Any]]:
         """Every event, once all writers have closed the pipe; each is held against its schema."""
         self.resume()
-        assert self._process.wait(TIMEOUT) == 0
-        with self._file:
-            return read_lines(self._content().splitlines(keepends=True))
+        self._thread.join(TIMEOUT)
+        assert not self._thread.is_alive(), "somebody still holds the pipe open"
+        return read_lines(b"".join(self._chunks).splitlines(keepends=True))
 
-    def _content(self) -> bytes:
-        descriptor = self._file.fileno()
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    def _run(self) -> None:
+        with os.fdopen(self._descriptor, "rb", buffering=0) as pipe:
+            while True:
+                self._reading.wait()
+                select.select([pipe], [], [])
+                with self._lock:
+                    if not self._reading.is_set():
+                        continue
+                    chunk = pipe.read(1 << 16)
+                if not chunk:
+                    return
+                self._chunks.append(chunk)
 
 
 @contextmanager
@@ -56,7 +68,4 @@ def serve_to_pipe(settings: Mapping[str, str] | None = None) -> Iterator[tuple[S
     reader = PipeReader(read_end)
     with os.fdopen(write_end, "wb") as stdout, serve(stdout, settings) as server:
         stdout.close()
-        try:
-            yield server, reader
-        finally:
-            reader.resume()  # it ends with the service
+        yield server, reader
