@@ -198,7 +198,7 @@ def _client_of(request: Request, client_id: str = "") -> dict[str, Any]:
     client_id = client_id or _client_id(request)
     sessions = [_session_of(request, session) for session in _active(request, client_id)]
     newest = sessions[0]["id"] if sessions else None
-    return {"object": "client", "id": client_id, "sessions": sessions, "last_active_session_id": newest}
+    return {"object": "client", "id": client_id or None, "sessions": sessions, "last_active_session_id": newest}
 
 
 def _session_of(request: Request, session: Session) -> dict[str, Any]:
