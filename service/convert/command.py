@@ -26,7 +26,9 @@ def convert(lines: Iterable[bytes], to: str, counts: Counter[str]) -> Iterator[b
     """
     for line in filter(bytes.strip, lines):
         event = read_event(line)
-        name = str(event.get("event")) if event else "no event"
+        name = event.get("event") if event else None
+        if not isinstance(name, str):
+            name = "no event"
         converted = STANDARDS[to](event) if event and name in EVENTS else None
         counts["converted" if converted else name] += 1
         if converted:

@@ -265,14 +265,22 @@ async def revoked(visit: Visit) -> None:
     await focus(visit)
 
 
+async def from_another_device(visit: Visit) -> None:
+    async with visit.stage.visit(user_id=visit.session.user_id) as other:
+        end = "id => Clerk.user.getSessions().then((all) => all.find((one) => one.id === id).revoke())"
+        await other.page.evaluate(end, visit.session.id)
+    await focus(visit)
+
+
 async def focus(visit: Visit) -> None:
     """Come back to the tab: clerk-js asks Clerk how the session is."""
     await visit.page.evaluate("window.dispatchEvent(new Event('focus'))")
     await signed_out(visit.page)
 
 
-async def test_an_end_elsewhere_is_recorded_with_every_end(stage: Stage) -> None:
-    await each_once(stage, await stage.many(revoked, everyEnd=True))
+@pytest.mark.parametrize("end", [revoked, from_another_device])
+async def test_an_end_elsewhere_is_recorded_with_every_end(stage: Stage, end: Way) -> None:
+    await each_once(stage, await stage.many(end, everyEnd=True))
 
 
 async def test_an_end_elsewhere_clears_the_page_and_is_left_to_the_webhook(stage: Stage) -> None:
@@ -520,6 +528,39 @@ async def test_where_signing_out_everywhere_fails_the_user_is_told(stage: Stage,
     async with stage.visit(url=stage.urls[trouble]) as visit:
         await click(visit, "Sign out everywhere")
         await expect(visit.page.get_by_role("status")).to_have_text(words)
+
+
+# --- Negative controls: what the files are for ------------------------------------------------------------------------
+
+
+async def test_a_token_that_is_asked_for_after_sign_out_is_absent(stage: Stage) -> None:
+    async def scenario(visit: Visit) -> None:
+        call = """async (url) => {
+            await Clerk.signOut();
+            const token = await Clerk.session?.getToken();
+            const headers = token ? { Authorization: `Bearer ${token}` } : {};
+            await fetch(`${url}/v1/auth/session`, { method: "DELETE", headers, keepalive: true });
+        }"""
+        await visit.page.evaluate(call, stage.urls["well"])
+
+    before = stage.count("absent")
+    sessions = await stage.many(scenario, url=stage.urls["refused"])
+    assert stage.count("absent") == before + TRIES
+    await none_of(stage, sessions)
+
+
+async def test_without_keepalive_a_slow_preflight_loses_the_event(stage: Stage) -> None:
+    async def scenario(visit: Visit) -> None:
+        call = """async ([url, redirectUrl]) => {
+            const headers = { Authorization: `Bearer ${await Clerk.session.getToken()}` };
+            fetch(`${url}/v1/auth/session`, { method: "DELETE", headers }).catch(() => {});
+            Clerk.signOut({ redirectUrl });
+        }"""
+        await visit.page.evaluate(call, [stage.urls["slow preflight"], stage.urls["elsewhere"]])
+        await visit.page.wait_for_url(stage.urls["elsewhere"])
+        await asyncio.sleep(2)
+
+    await none_of(stage, await stage.many(scenario, url=stage.urls["refused"]))
 
 
 # --- A tab that slept, last, so that it has slept for long ------------------------------------------------------------
