@@ -60,11 +60,11 @@ def test_an_end_without_a_readable_time_has_the_lines(to: str, ended_at: object)
     assert json.loads(result.stdout) == golden(to)["session_ended"], "there both times are the same"
 
 
-@pytest.mark.parametrize("name", ["later", None])
-def test_an_event_of_another_name_is_skipped_by_it(name: str | None) -> None:
+@pytest.mark.parametrize(("name", "counted"), [("later", "later"), (None, "no event"), ([], "no event")])
+def test_an_event_of_another_name_is_skipped_by_it(name: object, counted: str) -> None:
     result = convert("otel", [orjson.dumps(EXAMPLES["user_logout"] | {"event": name})])
     assert (result.stdout, result.exit_code) == ("", 0)
-    assert result.stderr == f"clerk-logout: 0 converted\nclerk-logout: 1 skipped: {name}\n"
+    assert result.stderr == f"clerk-logout: 0 converted\nclerk-logout: 1 skipped: {counted}\n"
 
 
 def test_an_empty_line_is_nothing() -> None:
