@@ -55,8 +55,10 @@ def test_every_request_is_one_whole_line_of_the_pipe() -> None:
         fcntl.fcntl(server.process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # room for all: nobody is behind
         with ThreadPoolExecutor(CLIENTS) as pool:
             reading = pool.submit(server.process.stdout.readlines)
-            acknowledged = [answer["event_id"] for answer in pool.map(call, range(REQUESTS)) if answer["recorded"]]
-            server.process.terminate()
+            try:
+                acknowledged = [answer["event_id"] for answer in pool.map(call, range(REQUESTS)) if answer["recorded"]]
+            finally:
+                server.process.terminate()  # which ends the reading
         events = read_lines(reading.result())
     assert Counter(event["event_id"] for event in events) == Counter(acknowledged)
     assert Counter(event["auth"] for event in events) == {"verified": REQUESTS // 2, "absent": REQUESTS // 2}
