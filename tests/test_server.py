@@ -55,8 +55,10 @@ def test_every_request_is_one_whole_line_of_the_pipe() -> None:
         fcntl.fcntl(server.process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # room for all: nobody is behind
         with ThreadPoolExecutor(CLIENTS) as pool:
             reading = pool.submit(server.process.stdout.readlines)
-            acknowledged = [answer["event_id"] for answer in pool.map(call, range(REQUESTS)) if answer["recorded"]]
-            server.process.terminate()
+            try:
+                acknowledged = [answer["event_id"] for answer in pool.map(call, range(REQUESTS)) if answer["recorded"]]
+            finally:
+                server.process.terminate()  # which ends the reading
         events = read_lines(reading.result())
     assert Counter(event["event_id"] for event in events) == Counter(acknowledged)
     assert Counter(event["auth"] for event in events) == {"verified": REQUESTS // 2, "absent": REQUESTS // 2}
@@ -65,12 +67,13 @@ def test_every_request_is_one_whole_line_of_the_pipe() -> None:
 def test_the_reader_of_a_fifo_sees_its_end(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(fifo.read_bytes)
-        with serve(settings={"EVENT_LOG": str(fifo)}) as server:
-            event_id = logout(server).json()["event_id"]
-            assert server.stop() == 0
-        assert read_line(reading.result(TIMEOUT))["event_id"] == event_id
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # there before the service, which would not wait for it
+    with serve(settings={"EVENT_LOG": str(fifo)}) as server:
+        event_id = logout(server).json()["event_id"]
+        assert server.stop() == 0
+    assert read_line(os.read(reader, 1 << 16))["event_id"] == event_id
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_the_event_survives_a_sigkill_right_after_the_answer() -> None:
