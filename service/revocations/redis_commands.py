@@ -90,6 +90,7 @@ _DESCRIPTIONS: tuple[tuple[str | type[Exception], str], ...] = (
     (exceptions.TimeoutError, "it did not answer in time"),
     (exceptions.ResponseError, REFUSED),
     (socket.gaierror, "its host name cannot be resolved"),
+    (UnicodeError, "its host name cannot be resolved"),  # it can be none, as a..b
     (ssl.SSLError, "TLS with it failed; look at the certificates, and whether it speaks TLS at all"),
     (OSError, UNREACHABLE),
     (exceptions.InvalidResponse, NOT_REDIS),
@@ -227,7 +228,7 @@ class RedisCommands:
 
 def describe_error(error: BaseException) -> str:
     """Say in one line without a secret what an error of redis-py means, or of the network below it."""
-    if isinstance(error, exceptions.ConnectionError) and isinstance(error.__context__, OSError):
+    if isinstance(error, exceptions.ConnectionError) and isinstance(error.__context__, OSError | UnicodeError):
         error = error.__context__  # redis-py wraps the operating system's, which says more
     words = next((words for of, words in _DESCRIPTIONS if _is(error, of)), None) or where(error)
     if words == REFUSED and (code := str(error).partition(" ")[0]).isalpha() and code.isupper():

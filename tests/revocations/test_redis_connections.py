@@ -84,8 +84,9 @@ async def test_a_unix_socket_is_used(tmp_path: Path) -> None:
 # --- Names -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_name_that_cannot_be_resolved_is_told() -> None:
-    async with opened("redis://nobody.invalid:6379/0") as store:
+@pytest.mark.parametrize("name", ["nobody.invalid", "redis..internal", "redis internal", "redis-1,redis-2"])
+async def test_a_name_that_cannot_be_resolved_is_told(name: str) -> None:
+    async with opened(f"redis://{name}:6379/0") as store:
         assert store.problem == "Redis: its host name cannot be resolved"
 
 

@@ -111,11 +111,23 @@ def test_an_ended_entry_leaves_nothing_to_the_new_one(clock: Clock) -> None:
     assert entries.get("a") == (2.0, 40)
 
 
-def test_when_it_is_full_the_oldest_entry_goes(clock: Clock) -> None:
+def test_when_it_is_full_the_entry_that_ends_soonest_goes(clock: Clock) -> None:
     entries = ExpiringDict(3, clock=clock)
-    for key in ("a", "b", "c", "a", "d"):
-        entries.put(key, 5.0, 75)
-    assert entries.keys() == ["c", "a", "d"]
+    for key, seconds in [("a", 30), ("b", 10), ("c", 20), ("b", 40), ("d", 50)]:
+        entries.put(key, 5.0, seconds)
+    assert entries.keys() == ["a", "b", "d"]
+
+
+async def test_what_has_ended_is_no_reason_to_forget_what_lasts(clock: Clock) -> None:
+    """A token that lives for two hours is refused for as long, however many have logged out meanwhile."""
+    metrics = Metrics()
+    store = MemoryStore(metrics, max_sessions=100, clock=clock)
+    await store.add(["long"], at=1.0, seconds=7200)
+    for number in range(200):
+        clock.now += 1
+        await store.add([f"sess_{number}"], at=2.0, seconds=75)
+    assert await store.find("long") == 1.0
+    assert counted(metrics, "dropped") == 0
 
 
 @pytest.mark.parametrize("step", [-7200, 40])
