@@ -85,7 +85,7 @@ async def test_a_refused_preflight_is_told_once_and_counted(
     assert "clerk_logout_preflights_refused_total 3.0" in metrics
     told = [record.getMessage() for record in caplog.records if record.name == "service.cors"]
     origin = (PREFLIGHT | asked)["Origin"]
-    assert told == [f"a preflight from {origin} was refused: {problem} (see CLERK_AUTHORIZED_PARTIES)"]
+    assert told == [f"a preflight from {origin} was refused: {problem} (origins: CLERK_AUTHORIZED_PARTIES)"]
 
 
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"], ids=["none", "allowed", "another"])

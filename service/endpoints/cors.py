@@ -46,6 +46,6 @@ class Preflights(CORSMiddleware):
         if response.status_code != HTTPStatus.OK:
             self._refused.inc()
             if self._throttle.may_say("preflight"):
-                origin, problem = printable(request_headers["origin"]), bytes(response.body).decode()
-                logger.warning("a preflight from %s was refused: %s (see CLERK_AUTHORIZED_PARTIES)", origin, problem)
+                told = printable(request_headers["origin"]), bytes(response.body).decode()
+                logger.warning("a preflight from %s was refused: %s (origins: CLERK_AUTHORIZED_PARTIES)", *told)
         return response

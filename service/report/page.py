@@ -27,7 +27,7 @@ _CONFIG = {
     },
 }
 _COLORS = {"domain": list(TOLD_BY.values()), "range": [f"var(--{name})" for name in TOLD_BY]}
-_X_AXIS = {"labelAngle": 0, "labelOverlap": "greedy", "labelSeparation": 12, "grid": False}
+_X_AXIS = {"labelAngle": 0, "labelOverlap": True, "labelSeparation": 12, "grid": False}
 _Y_AXES = {
     "logouts": {"format": "~s", "tickMinStep": 1, "tickCount": 4, "domain": False},
     "share": {"format": ".0%", "tickCount": 4, "domain": False},

@@ -81,6 +81,17 @@ def test_a_year_of_days_is_one_chart(page: Callable[..., Path], lines: Lines) ->
     assert text.count("<svg") == 3
 
 
+def test_no_label_of_a_chart_is_cut_off(page: Callable[..., Path], lines: Lines, browser: Browser) -> None:
+    days = [f"2026-01-{day:02d}" for day in range(3, 30)]
+    file = page(lines(*(called(day, moment().replace("2026-11-21", day)) for day in days)))
+    opened = browser.new_page()
+    opened.goto(file.as_uri())
+    beyond = """texts => texts.map(text => text.getBoundingClientRect().right
+        - text.ownerSVGElement.getBoundingClientRect().right)"""
+    assert max(opened.locator("svg text:not([opacity='0'])").evaluate_all(beyond)) < 1
+    opened.close()
+
+
 @pytest.mark.parametrize(
     ("milliseconds", "text"),
     [(None, "n/a"), (0, "0 ms"), (-999, "-999 ms"), (1_000, "1.0 s"), (-90_000, "-1.5 min"), (5_400_000, "1.5 h")],
