@@ -38,8 +38,6 @@ ROUTES = (
     Route("/readyz", readyz, methods=["GET"]),
     Route("/metrics", metrics, methods=["GET"]),
 )
-METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
-"""What our paths have between them; OPTIONS is the browsers' preflight."""
 
 
 def create_app(settings: Settings, *, event_log: Output | None = None) -> Starlette:
@@ -82,8 +80,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
             Middleware(
                 ResponseHeaders,
                 origins=settings.clerk_authorized_parties,
-                paths=[route.path for route in ROUTES],
-                methods=METHODS,
+                routes=ROUTES,
                 metrics=counted,
             )
         ],

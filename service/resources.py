@@ -14,7 +14,7 @@ from service.clerk.verifier import Verifier
 from service.events.log import EventLog
 from service.events.outputs import Output, open_output
 from service.events.recorder import Recorder
-from service.events.request import ClientAddress, RequestFacts
+from service.events.request import RequestFacts
 from service.events.spool import Spool
 from service.revocations.revocation_list import MemoryStore, RevocationList
 from service.sessions.check import SessionCheck
@@ -43,7 +43,6 @@ class Resources:
     keys: PemKey | KeyRing
     verifier: Verifier
     logout_verifier: Verifier
-    client_address: ClientAddress
     request_facts: RequestFacts
     event_log: EventLog
     recorder: Recorder
@@ -87,10 +86,9 @@ async def open_resources(
         recorder = Recorder(log.append, __version__, metrics)
         clerk, keys, revocations = await stack.enter_async_context(open_backends(settings, metrics))
         verifier = verifier_of(settings, keys, azp_required=settings.clerk_azp_required)
-        client_address = ClientAddress(settings.forwarded_allow_ips)
         request_facts = RequestFacts(
             origins=settings.clerk_authorized_parties,
-            client_address=client_address,
+            proxies=settings.forwarded_allow_ips,
             with_client_ip=settings.event_client_ip,
             with_user_agent=settings.event_user_agent,
         )
@@ -107,7 +105,6 @@ async def open_resources(
             session_cookies=cookies,
             verifier=verifier,
             logout_verifier=verifier_of(settings, keys, azp_required=False),
-            client_address=client_address,
             request_facts=request_facts,
             event_log=log,
             recorder=recorder,

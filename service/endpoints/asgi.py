@@ -32,8 +32,7 @@ class ResponseHeaders:
     Args:
         app: what is called.
         origins: whose pages may read the response.
-        paths: our paths.
-        methods: the methods that our paths have between them.
+        routes: our paths, and their methods.
         metrics: where requests are counted.
     """
 
@@ -42,8 +41,7 @@ class ResponseHeaders:
         app: ASGIApp,
         *,
         origins: Collection[str],
-        paths: Collection[str],
-        methods: Collection[str],
+        routes: Sequence[Route],
         metrics: Metrics,
     ) -> None:
         self._app = app
@@ -54,7 +52,8 @@ class ResponseHeaders:
             (name := origin.encode("ascii")): [*allowed, (b"access-control-allow-origin", name)] for origin in origins
         }
         self._other_origin = allowed[:1] if origins else []
-        self._paths, self._methods = frozenset(paths), frozenset(methods)
+        self._paths = {route.path for route in routes}
+        self._methods = {"OPTIONS"}.union(*(route.methods or () for route in routes))  # with that of preflights
         self._durations = Children(metrics.request_duration)
         # From the start at 0, so that Prometheus sees the first one: it should never come.
         _ = self._durations["DELETE", SESSION, "500"]

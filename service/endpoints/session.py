@@ -54,7 +54,7 @@ async def _record(state: RequestState, verdict: Verdict, event_id: str, timestam
     """Record the logout, or count it where flood control says so; give the event's id and whether it is recorded."""
     resources, flood, identity = state["resources"], state["flood"], verdict.identity
     session_id = None if identity is None else identity.session_id
-    if not flood.admits(session_id, lambda: resources.client_address(state["head"])):
+    if not flood.admits(session_id, lambda: resources.request_facts.client_address(state["head"])):
         # Nothing of its own is written, so the answer must not say that it is.
         return flood.suppress(verdict.auth.value), False
     facts = resources.request_facts(state["head"])

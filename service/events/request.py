@@ -54,27 +54,6 @@ def read_head(scope: Scope) -> RequestHead:
     return RequestHead(headers, request_id, peer[0] if peer else None)
 
 
-class ClientAddress:
-    """Finds the address of a request's caller.
-
-    It is the peer's, unless the peer is a proxy that is believed. Then it is the rightmost address in the
-    ``X-Forwarded-For`` headers that is not such a proxy's: what stands left of it, its sender may have made up.
-    """
-
-    def __init__(self, proxies: Sequence[str]) -> None:
-        self._proxies = [ipaddress.ip_network(network) for network in proxies]
-
-    def __call__(self, head: RequestHead) -> Address | None:
-        """Give the address, or None where there is none, or something else in its place."""
-        address = None if head.peer is None else _address_of_peer(head.peer)
-        for entry in _forwarded_for(head.headers.get(b"x-forwarded-for", ())):
-            if address is None or not any(address in network for network in self._proxies):
-                break
-            match = _with_port(entry)
-            address = parse_address(match[1] or match[2] if match else entry)
-        return address
-
-
 def _forwarded_for(values: Sequence[bytes]) -> Iterable[str]:
     """The entries of all ``X-Forwarded-For`` headers, the last one first; empty ones do not count (RFC 9110, 5.6.1)."""
     entries = b",".join(values).decode("latin-1").rsplit(",", MAX_HOPS)  # what is left of so many is no address
@@ -100,10 +79,10 @@ class RequestFacts:
     """Finds what a request tells its event. Of ``Origin`` headers only the allowed ``origins`` are recorded."""
 
     def __init__(
-        self, *, origins: Collection[str], client_address: ClientAddress, with_client_ip: bool, with_user_agent: bool
+        self, *, origins: Collection[str], proxies: Sequence[str], with_client_ip: bool, with_user_agent: bool
     ) -> None:
         self._origins = {origin.encode("ascii"): origin for origin in origins}
-        self._client_address = client_address
+        self._proxies = [ipaddress.ip_network(network) for network in proxies]
         self._with_client_ip = with_client_ip
         self._with_user_agent = with_user_agent
 
@@ -115,11 +94,25 @@ class RequestFacts:
             "trace_id": trace_id(headers) if b"traceparent" in headers else None,
             "origin": self._origins.get(headers.get(b"origin", NONE)[0]),
         }
-        if self._with_client_ip and (address := self._client_address(head)) is not None:
+        if self._with_client_ip and (address := self.client_address(head)) is not None:
             facts["client_ip"] = client_network(address)
         if self._with_user_agent and b"user-agent" in headers:
             facts["user_agent"] = printable(headers[b"user-agent"][0].decode("latin-1"))
         return facts
+
+    def client_address(self, head: RequestHead) -> Address | None:
+        """Give the address of a request's caller, or None where there is none, or something else in its place.
+
+        It is the peer's, unless the peer is a proxy that is believed. Then it is the rightmost address in the
+        ``X-Forwarded-For`` headers that is not such a proxy's: what stands left of it, its sender may have made up.
+        """
+        address = None if head.peer is None else _address_of_peer(head.peer)
+        for entry in _forwarded_for(head.headers.get(b"x-forwarded-for", ())):
+            if address is None or not any(address in network for network in self._proxies):
+                break
+            match = _with_port(entry)
+            address = parse_address(match[1] or match[2] if match else entry)
+        return address
 
 
 def trace_id(headers: Headers) -> str | None:

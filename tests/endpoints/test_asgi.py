@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 from starlette.types import Message, Receive, Scope, Send
 
+from service.app import ROUTES
 from service.endpoints.asgi import ResponseHeaders
 from service.telemetry.metrics import Metrics
 
@@ -54,8 +55,7 @@ async def ask(app: Callable[..., Any], metrics: Metrics, **scope: Any) -> list[M
     async def send(message: Message) -> None:
         sent.append(message)
 
-    paths = ["/", "/v1/auth/session"]
-    surrounded = ResponseHeaders(app, origins=[], paths=paths, methods=["DELETE", "GET"], metrics=metrics)
+    surrounded = ResponseHeaders(app, origins=[], routes=ROUTES, metrics=metrics)
     await surrounded({"type": "http", "method": "GET", "path": "/", "headers": [], **scope}, receive, send)
     return sent
 

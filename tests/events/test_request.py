@@ -7,7 +7,6 @@ import pytest
 
 from service.events.request import (
     MAX_HOPS,
-    ClientAddress,
     Headers,
     RequestFacts,
     RequestHead,
@@ -52,7 +51,8 @@ def test_another_request_id_is_replaced_by_a_new_one(sent: bytes) -> None:
 
 def address(peer: str | None, *forwarded_for: str, networks: Sequence[str] = PROXIES) -> str | None:
     headers = {b"x-real-ip": [b"192.0.2.1"], b"x-forwarded-for": [value.encode("latin-1") for value in forwarded_for]}
-    found = ClientAddress(networks)(RequestHead(headers, "r", peer))
+    facts = RequestFacts(origins=(), proxies=networks, with_client_ip=False, with_user_agent=False)
+    found = facts.client_address(RequestHead(headers, "r", peer))
     return None if found is None else str(found)
 
 
@@ -168,7 +168,7 @@ def facts(headers: Headers, *, peer: str | None = None) -> Facts:
     """What a request tells where everything is recorded."""
     find = RequestFacts(
         origins=["https://app.example.com"],
-        client_address=ClientAddress(()),
+        proxies=(),
         with_client_ip=True,
         with_user_agent=True,
     )
