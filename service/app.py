@@ -72,7 +72,6 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
                 "webhook_reader": WebhookReader(secrets) if secrets else None,
                 "large_bodies": asyncio.Semaphore(MAX_LARGE_BODIES),
                 "throttle": LogThrottle(),
-                "stop": sign_outs.stop,
             }
 
     app = Starlette(

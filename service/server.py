@@ -44,8 +44,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell the app, accept those who wait (closing the listener would reset them), and shut down."""
-        if (stop := self.lifespan.state.get("stop")) is not None:
-            stop()
+        if (sign_outs := self.lifespan.state.get("sign_outs")) is not None:
+            sign_outs.stop()
         loop = asyncio.get_running_loop()
         for listener in sockets or ():
             # Nothing is awaited between the last look, which finds nobody, and the close.

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 from service.clerk.webhook import WebhookReader
@@ -23,15 +23,13 @@ class AppState(TypedDict):
     """Keys, Clerk's API, the recorder, the revocation list: what the settings name, opened."""
     flood: FloodControl
     sign_outs: SingleFlight
-    """The sign-outs everywhere that are under way."""
+    """The sign-outs everywhere that are under way; the server stops them when it begins to end."""
     sign_out_limit: SignOutLimit
     webhook_reader: WebhookReader | None
     """None without a signing secret."""
     large_bodies: asyncio.Semaphore
     """Places for large bodies of webhooks that are read at the same time."""
     throttle: LogThrottle
-    stop: Callable[[], None]
-    """What the server calls when it begins to end, while what is under way is still answered."""
 
 
 class RequestState(AppState):
