@@ -96,7 +96,8 @@ def test_a_clerk_in_trouble_slows_nobody_and_takes_no_good_key(tmp_path: Path, f
         auth = {event["event_id"]: event["auth"] for event in EventFile(tmp_path / f"{number}.jsonl").new()}
         assert not outcome.failures, case.name
         assert set(outcome.statuses) == {200}, case.name
-        assert set(outcome.recorded) == set(auth), case.name
+        # All of them, also one that a busy machine wrote too late for its answer.
+        assert {answer.event_id for answer in outcome.answers} == set(auth), case.name
         check_verdicts(case, outcome, auth)
         figure(f"{case.name}: p99", outcome.p99, "ms", bound=MAX_P99)
         check_fetches(case, server, figure)

@@ -31,7 +31,8 @@ SESSIONS = "/v1/auth/sessions"
 LATENCY = 0.02
 """Seconds that each call to Clerk takes."""
 MAX_MILLISECONDS = 200
-ROUNDS = 50
+STARTS = 5
+ROUNDS = 10
 USERS = 5
 LOGOUTS = 100
 """Logouts per second, of other people."""
@@ -74,21 +75,24 @@ def sign_out(client: httpx.Client, own: Session) -> httpx.Response:
 def test_three_sessions_are_ended_within_200_ms(tmp_path: Path, figure: Figure) -> None:
     instance = Instance(ISSUER, SECRET_KEY)
     event_log = EventFile(tmp_path / "events.jsonl")
-    milliseconds: list[float] = []
-    with slow_clerk(instance) as url, serve_with(url, event_log.path) as (server, client):
-        for number in range(ROUNDS):  # each another user: one may do it 5 times a minute
-            *_, own = [instance.sign_in(f"user_{number}") for _ in range(3)]
-            started = time.perf_counter()
-            response = sign_out(client, own)
-            milliseconds.append(1000 * (time.perf_counter() - started))
-            assert response.json()["revoked_sessions"] == 3
-            assert response.status_code == 200
-        assert server.stop() == 0
-    assert len(event_log.new()) == ROUNDS
-    figure("the median", median(milliseconds), "ms", bound=MAX_MILLISECONDS)
-    figure("the first, with new connections", milliseconds[0], "ms", bound=MAX_MILLISECONDS)
+    first: list[float] = []
+    later: list[float] = []
+    with slow_clerk(instance) as url:
+        for start in range(STARTS):
+            with serve_with(url, event_log.path) as (server, client):
+                for number in range(ROUNDS):  # each another user: one may do it 5 times a minute
+                    *_, own = [instance.sign_in(f"user_{start}_{number}") for _ in range(3)]
+                    started = time.perf_counter()
+                    response = sign_out(client, own)
+                    (later if number else first).append(1000 * (time.perf_counter() - started))
+                    assert response.json()["revoked_sessions"] == 3
+                    assert response.status_code == 200
+                assert server.stop() == 0
+    assert len({event["event_id"] for event in event_log.new()}) == STARTS * ROUNDS
+    figure("the median", median(later), "ms", bound=MAX_MILLISECONDS)
+    figure("the median of the first of a process, with new connections", median(first), "ms", bound=MAX_MILLISECONDS)
     # Without a bound: what else the machine does in such a moment counts as well.
-    figure("the slowest of the rest", max(milliseconds[1:]), "ms")
+    figure("the slowest", max(first + later), "ms")
 
 
 @pytest.mark.fault
@@ -110,7 +114,8 @@ def test_1200_sessions_are_all_ended_if_need_be_by_repeating(tmp_path: Path, fig
     revoked = sum(answer.json()["revoked_sessions"] for answer in answers)
     assert 1200 - CONCURRENCY * (len(answers) - 1) <= revoked <= 1200
     assert instance.sessions(user_id=ALICE, status="active") == []
-    assert sum(event["revoked_sessions"] for event in event_log.new()) == revoked
+    events = {event["event_id"]: event for event in event_log.new()}.values()
+    assert sum(event["revoked_sessions"] for event in events) == revoked
     figure("1,200 sessions", seconds, "s")
     figure("calls that it took", len(answers))
 

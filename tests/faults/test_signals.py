@@ -144,3 +144,25 @@ def test_the_next_process_delivers_what_waited_in_the_spool(tmp_path: Path, figu
     seen |= {event["event_id"] for event in reader.events()}
     figure("events that waited for the next process", len(waiting))
     figure("of them missing", len(waiting - seen), bound=0)
+
+
+def test_a_torn_line_spoils_no_other(tmp_path: Path, figure: Figure) -> None:
+    """A kill in the middle of write(2) is rare; so after each kill the beginning of a line is put where it would be."""
+    log = Log(tmp_path, "file")
+    acknowledged: set[str] = set()
+    told: set[str | None] = set()  # those, too, that a busy machine wrote too late for their answers
+    torn: set[bytes] = set()
+    for _ in range(5):
+        with log.serve() as server:
+            outcome = burst(server.url, logouts(), count=10, connections=1)
+            acknowledged |= set(outcome.recorded)
+            told |= {answer.event_id for answer in outcome.answers}
+            server.process.kill()
+        lines = log.file.read_bytes().splitlines(keepends=True)
+        events = read_lines(line for line in lines if line.removesuffix(b"\n") not in torn)
+        assert acknowledged <= {event["event_id"] for event in events} <= told
+        beginning = lines[-1][: random.randrange(1, len(lines[-1]) - 1)]
+        with log.file.open("ab") as file:
+            file.write(beginning)
+        torn.add(beginning)
+    figure("torn lines that spoiled no other", len(torn) - 1)
