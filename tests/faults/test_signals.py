@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import Figure
-from tests.faults.load import running
+from tests.faults.load import burst, running
 from tests.faults.outcome import Failure, Outcome
 from tests.faults.reader import serve_to_pipe
 from tests.faults.requests import logouts, valid
-from tests.support.lines import read_line
+from tests.support.lines import read_line, read_lines
 from tests.support.processes import Server, serve
 
 RATE = 500
