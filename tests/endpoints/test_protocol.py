@@ -435,6 +435,7 @@ def test_a_shutdown_answers_what_is_under_way_or_on_its_way(running: Running, mo
         with contextlib.suppress(ConnectionError):  # refused, or reset where it stood in the queue of the listener
             while True:
                 running.connect().close()
+                time.sleep(0.1)  # the server closes its listener only when nobody waits
         idle.sendall(get("/2"))
         assert bodies(received(idle)) == [b"/2"]
         assert received(silent) == b""
