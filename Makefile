@@ -19,7 +19,7 @@ PYTEST := -m pytest --numprocesses 4 --dist worksteal
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print ready curls (ARGS="--port 9000")
+run: .venv/run.stamp ## Start the service with a stand-in for Clerk and print where its page is (ARGS="--port 9000")
 	@exec $(BIN)/python -m service sandbox $(ARGS)
 
 example-report: .venv/test.stamp ## Report the logouts in docs/sample.jsonl.gz (ARGS="--html report.html" or --json)

@@ -53,6 +53,7 @@ class Session:
             "id": self.user_id,
             "first_name": "Sandra",
             "email_addresses": [email],
+            "primary_email_address_id": email["id"],
             "password_enabled": True,
         }
 

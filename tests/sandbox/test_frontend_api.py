@@ -50,7 +50,9 @@ async def test_signing_in_adds_a_session_with_user_and_token(browser: httpx.Asyn
     signed_in = await sign_in(browser, instance)
     client: dict[str, Any] = (await browser.get("/v1/client")).json()["response"]
     (session,) = client["sessions"]
-    assert (session["id"], session["user"]["id"]) == (signed_in.id, "user_2alice")
+    user = session["user"]
+    assert (session["id"], user["id"]) == (signed_in.id, "user_2alice")
+    assert user["primary_email_address_id"] == user["email_addresses"][0]["id"], "or <UserButton> shows nobody"
     assert client["last_active_session_id"] == signed_in.id
     assert session["last_active_token"]["jwt"].count(".") == 2
 
