@@ -17,7 +17,7 @@ from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.events")
 
-APPEND_BYTES = 1 << 20
+APPEND_BYTES = 1 << 17
 """Bytes written to the spool at once."""
 MAX_WAITING = 10_000
 """Lines kept in memory at the most while the spool's disk does not answer."""

@@ -19,8 +19,8 @@ from service.events.spool_files import PROBE, LockedDirectory, directories, even
 
 logger = logging.getLogger("service.spool")
 
-SEGMENT_BYTES = 1 << 20
-"""Bytes after which the next segment begins."""
+SEGMENT_BYTES = 1 << 17
+"""Bytes after which the next segment begins: few, because what is left of one is delivered again after each start."""
 MAX_ADOPTED = 20
 """Directories that are held open: a part of the files that connections leave (``service.endpoints.protocol``)."""
 FULL = "it holds EVENT_SPOOL_MAX_BYTES"

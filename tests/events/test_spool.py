@@ -356,6 +356,17 @@ def test_of_very_much_that_was_left_a_look_takes_over_a_part(open_spool: OpenSpo
     assert take_all(spool) == b"".join(lines[MAX_ADOPTED:])
 
 
+def test_an_end_repeats_little_of_what_a_slow_reader_took(open_spool: OpenSpool) -> None:
+    """Or it would never get past what every restart repeats."""
+    first = open_spool()
+    for one in numbered(3000, length=700):
+        first.append(one)
+    while first.size > 100_000:
+        first.delivered(len(first.next_lines(4096)))
+    first.close()
+    assert open_spool().size <= 100_000 + (256 << 10)
+
+
 def test_an_end_in_the_middle_of_a_segment_repeats_it_whole(open_spool: OpenSpool, directory: Path) -> None:
     lines = b"".join(numbered(10))
     first = open_spool()
