@@ -66,7 +66,11 @@ def tables(figures: Figures) -> dict[str, list[Table]]:
     """Give the tables by the sections of the report, in its order."""
     logouts, coverage, read = figures["logouts"], figures["coverage"], figures["input"]
     told = ["logouts", *(f"told_by_{name}" for name in TOLD_BY)]
-    told_by = [{"told_by": text, "logouts": logouts[f"told_by_{name}"]} for name, text in TOLD_BY.items()]
+    told_by = [
+        {"told_by": text, "logouts": logouts[f"told_by_{name}"]}
+        | {f"told_by_{other}": logouts[f"told_by_{name}"] if other == name else 0 for other in TOLD_BY}
+        for name, text in TOLD_BY.items()
+    ]
     hours = [row | {"hour": f"{row['hour']:02d}:00"} for row in figures["logouts_by_hour"]]
     verdicts = [
         row | {"verdict": ": ".join(filter(None, (row["auth"], row["reason"])))} for row in figures["calls_by_verdict"]
@@ -122,7 +126,9 @@ def tables(figures: Figures) -> dict[str, list[Table]]:
 def _table(title: str, columns: Sequence[str], rows: Sequence[Row], note: str = "") -> Table:
     """Make a table of a column that names the row, and of counts; with bars for who told, or for a single count."""
     key, *counts = columns
-    drawn = [f"told_by_{name}" for name in TOLD_BY] if "told_by_both" in counts else counts if len(counts) == 1 else []
+    drawn = counts if len(counts) == 1 else []
+    if rows and "told_by_both" in rows[0]:
+        drawn = [f"told_by_{name}" for name in TOLD_BY]
     return Table(
         title=title,
         head=[name.removeprefix("told_by_").replace("_", " ") for name in columns],

@@ -61,6 +61,9 @@ def test_the_page_opens_offline(page: Callable[..., Path], browser: Browser, sch
 def test_the_page_shows_the_figures(page: Callable[..., Path]) -> None:
     text = page("docs/sample.jsonl.gz").read_text("utf-8")
     assert "<td>call and webhook</td><td class='number'>850</td>" in text
+    for name, kind in (("call and webhook", "both"), ("call only", "call"), ("webhook only", "webhook")):
+        bar = text.split(f"<td>{name}</td>")[1].split("</tr>")[0]
+        assert re.findall(r"'(\w+)' style='width:(?!0\.00%)", bar) == [kind], "the colour of the charts' legends"
     assert "<b>10.5%</b><span>without a call</span>" in text
     assert not re.search(r'fill="(?!none|var|transparent)', text), "a colour that does not follow light and dark"
     ids = re.findall(r'\bid="(\w+)"', text)
