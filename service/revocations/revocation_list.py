@@ -182,12 +182,14 @@ class ExpiringDict:
     def put(self, key: str, time: float, seconds: float) -> None:
         """Put a time in; one that is there and lasts keeps the earlier time and the later end."""
         now = self._clock()
-        if (before := self.get(key)) is not None:
-            time, seconds = min(before[0], time), max(before[1], seconds)
-        if key not in self._entries:
-            self._make_room(now)
-            heapq.heappush(self._ends, (now + seconds, key))
-        self._entries[key] = time, now + seconds
+        until, before = now + seconds, self._entries.get(key)
+        if before is None:
+            if self._ends and (self._ends[0][0] <= now or len(self._entries) >= self._max_size):
+                self._make_room(now)
+            heapq.heappush(self._ends, (until, key))
+        elif before[1] > now:
+            time, until = min(before[0], time), max(before[1], until)
+        self._entries[key] = time, until
 
     def keys(self) -> list[str]:
         """Give all keys; some of them may have ended."""
