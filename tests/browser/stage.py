@@ -249,7 +249,7 @@ class Stage:
         return session
 
     async def many(
-        self, scenario: Way, tries: int = TRIES, at_once: int = 5, sessions: int = 1, **options: Any
+        self, scenario: Way, tries: int = TRIES, at_once: int = 3, sessions: int = 1, **options: Any
     ) -> list[Session]:
         """Play a scenario so many times, in a few browsers at once; give the sessions."""
         visits: list[Visit] = []
