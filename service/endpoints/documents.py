@@ -83,6 +83,6 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Answer as Prometheus text or OpenMetrics, by what the caller accepts, at most a second old."""
+    """Answer as Prometheus text or OpenMetrics, by what the caller accepts."""
     text, content_type = request.scope["state"]["resources"].metrics.text(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type})

@@ -60,7 +60,6 @@ class Spool:
         self._delivering = b""
         """What is left of the first segment, if that is being delivered; never the one that is written to."""
         self._error: str | None = "not opened yet"
-        self._left_alone: set[Path] = set()
         self.size = 0
         """Bytes of lines that wait."""
 
@@ -212,14 +211,10 @@ class Spool:
         for path in directories(self._directory):
             if len(self._adopted) == MAX_ADOPTED:
                 break
-            try:
+            left = None
+            with suppress(OSError):  # it belongs to another user
                 left = LockedDirectory.lock(path)
-            except OSError as error:
-                if path not in self._left_alone:
-                    self._left_alone.add(path)
-                    logger.warning("a directory in the spool is left alone: %s: %s", path.name, error.strerror)
-                continue
-            if left is None:  # another process holds it, or we do
+            if left is None:  # a process holds it, perhaps this one
                 continue
             self._end_segment()
             self._adopted.append(left)

@@ -47,21 +47,22 @@ def new_event_id() -> str:
 
 
 def now() -> str:
-    """Give the time as RFC 3339 in UTC with microseconds and ``Z``."""
-    second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
-    return f"{_text_of(second)}.{str(microsecond).zfill(6)}Z"
-
-
-@lru_cache(1)
-def _text_of(second: int) -> str:
-    """Give a second since 1970 as text; all calls within one share it."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    """Give the time as ``timestamp_of`` does."""
+    return timestamp_of(time.time())
 
 
 def timestamp_of(seconds: float) -> str:
-    """Give a time in seconds since 1970 in the same form; of one before the year 1 or after 9999 the nearest."""
-    moment = datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC)
-    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    """Give a time in seconds since 1970 as RFC 3339 in UTC with microseconds and ``Z``.
+
+    Of a time before the year 1 or after 9999 the nearest that can be written.
+    """
+    second, microsecond = divmod(round(min(max(seconds, _FIRST), _LAST) * 1_000_000), 1_000_000)
+    return f"{_text_of(second)}.{microsecond:06}Z"
+
+
+@lru_cache(128)
+def _text_of(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

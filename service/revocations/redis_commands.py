@@ -1,6 +1,5 @@
 """What the revocation list asks of Redis, over redis-py: each question is one Lua script, and may be repeated."""
 
-import asyncio
 import os
 import secrets
 import socket
@@ -56,12 +55,10 @@ return values
 CLAIM = """
 local claimed = {}
 for i, key in ipairs(KEYS) do
-  redis.call('SET', key, ARGV[1], 'NX', 'EX', ARGV[i + 1])
-  claimed[i] = redis.pcall('GET', key) == ARGV[1] and 1 or 0
+  claimed[i] = redis.call('SET', key, '', 'NX', 'EX', ARGV[i]) and 1 or 0
 end
 return claimed
 """
-"""A claim whose answer was lost is still its own when it is made again."""
 LOOK = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 redis.call('SET', KEYS[2], '0', 'PX', 1000)
@@ -121,7 +118,6 @@ class RedisCommands:
 
     def __init__(self, url: str, *, reply_timeout: float = REPLY_TIMEOUT) -> None:
         self.has_new_connection = False
-        self._name = secrets.token_hex(8)
         self._marker: str | None = None
         try:
             pool = BlockingConnectionPool.from_url(
@@ -147,23 +143,6 @@ class RedisCommands:
         except (exceptions.RedisError, TypeError, ValueError):
             raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
         self._redis = Redis.from_pool(pool)
-        self._host: str = pool.connection_kwargs.get("host", "localhost")
-        """A name or an address; of no meaning for a Unix socket."""
-        self._resolving: asyncio.Future[Any] | None = None
-
-    async def resolve(self) -> None:
-        """See that the resolver answers, whatever it says; where it hangs, by one lookup at a time.
-
-        Each takes a thread until it ends, however soon redis-py gives up: those that Clerk's name is looked up in, too,
-        and the process does not end before them.
-        """
-        resolving = self._resolving
-        if resolving is None or resolving.done():
-            lookup = asyncio.get_running_loop().getaddrinfo(self._host, None)
-            self._resolving = resolving = asyncio.gather(lookup, return_exceptions=True)
-        await asyncio.wait({resolving}, timeout=CONNECT_TIMEOUT)
-        if not resolving.done():
-            raise RevocationsUnavailableError("Redis: its host name could not be resolved in time")
 
     async def put(self, batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
         """Put sessions on the list; one that is there keeps the earlier ``at`` and the later end."""
@@ -189,7 +168,7 @@ class RedisCommands:
     async def claim(self, claims: Sequence[tuple[str, int]]) -> list[bool]:
         """Claim each session for so many seconds, and say which of them nobody else has claimed."""
         keys, seconds = [REPORTED + session_id for session_id, _ in claims], [seconds for _, seconds in claims]
-        claimed = await self._eval(CLAIM, keys, [self._name, *seconds], replies=len(keys))
+        claimed = await self._eval(CLAIM, keys, seconds, replies=len(keys))
         return [one == 1 for one in claimed]
 
     async def probe(self) -> bool:

@@ -28,7 +28,6 @@ LOOK_EVERY = 1.0
 LOOK_EVERY_WHILE_DOWN = 0.25
 REFILL = 2.0
 """Seconds after which every other process has looked too, and brought what it knows to a Redis that had lost it."""
-LAST_LOOK_TIMEOUT = 0.2
 
 
 class RedisStore(MemoryStore):
@@ -116,14 +115,10 @@ class RedisStore(MemoryStore):
         return await super().claim(session_id, seconds=seconds)
 
     async def close(self) -> None:
-        """Stop looking, bring Redis what it may not know if that is possible at once, and close the connections."""
+        """Stop looking, and close the connections."""
         for batcher in (self._finds, self._puts, self._claims):
             await batcher.close()
         await cancel(self._looking)
-        if self._unsynced:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_LOOK_TIMEOUT):
-                    await self._look()
         if self._unsynced:
             logger.error("%s signed-out sessions could not be brought to Redis before the end", len(self._unsynced))
         await self._redis.disconnect()
@@ -147,8 +142,6 @@ class RedisStore(MemoryStore):
 
     async def _look(self) -> None:
         try:
-            if self.problem is not None:
-                await self._redis.resolve()
             if is_lost := await self._redis.probe():
                 self._set_problem(LOST)
                 self._complete_at = self._monotonic() + self._refill

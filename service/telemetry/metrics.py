@@ -1,8 +1,5 @@
 """What the service counts about itself, for Prometheus. No label ever names a user, a session or an address."""
 
-import math
-import time
-from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
 
@@ -12,8 +9,6 @@ from prometheus_client.metrics import MetricWrapperBase
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
-TEXT_MAX_AGE = 1.0
-"""Seconds that a rendered text is served again: rendering is slow, and anybody may ask."""
 OPENMETRICS = "application/openmetrics-text"
 
 Instrument = TypeVar("Instrument", bound=MetricWrapperBase)
@@ -35,10 +30,8 @@ class Children(dict[tuple[str, ...], Instrument]):
 class Metrics:
     """The instruments of one process, in a registry of their own."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._clock = clock
-        self._texts: dict[str, tuple[float, bytes]] = {}
         count, gauge = self._counter, self._gauge
         self.events = count("events", "Events written, to the event log or to the spool.", "event", "auth", "reason")
         self.lost = count("events_lost", "Events that neither the event log nor the spool took.")
@@ -79,10 +72,6 @@ class Metrics:
         )
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """Render all numbers, at most a second old, in OpenMetrics if ``accept`` names it; and its content type."""
+        """Render all numbers, in OpenMetrics if ``accept`` names it; and give its content type."""
         encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept else "")
-        rendered_at, text = self._texts.get(content_type, (-math.inf, b""))
-        if self._clock() >= rendered_at + TEXT_MAX_AGE:
-            text = encode(self.registry)
-            self._texts[content_type] = self._clock(), text
-        return text, content_type
+        return encode(self.registry), content_type
