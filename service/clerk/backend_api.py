@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from clerk_backend_api import Clerk, models
@@ -201,9 +203,19 @@ def _retry_after(headers: Mapping[str, str]) -> int | None:
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    has_tls = url.startswith("https://")  # without it a stand-in on this machine, which no proxy leads to
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
-    return httpx.AsyncClient(timeout=REQUEST_TIMEOUT, limits=limits, verify=has_tls, trust_env=has_tls)
+    proxies = getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    # As urllib does, because httpx takes no IPv6 network in NO_PROXY. A stand-in on this machine is never reached
+    # through a proxy, which would see the key.
+    if not (has_tls := url.startswith("https://")) or not proxy or proxy_bypass(urlsplit(url).netloc):
+        proxy = None
+    return httpx.AsyncClient(
+        timeout=REQUEST_TIMEOUT,
+        verify=httpx.create_ssl_context() if has_tls else False,
+        proxy=proxy if proxy is None or "://" in proxy else f"http://{proxy}",
+        trust_env=False,
+        limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+    )
 
 
 def client_problem(url: str) -> str | None:
@@ -211,7 +223,7 @@ def client_problem(url: str) -> str | None:
     try:
         _client(url)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
-        return f"no client can be created ({type(error).__name__}); check HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE"
+        return f"no client can be created ({type(error).__name__}); check HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
     return None
 
 

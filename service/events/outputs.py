@@ -151,13 +151,13 @@ class LogFile:
 
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
         """
-        try:
-            is_there = os.path.samestat(os.stat(self._path), self._opened)
-        except FileNotFoundError:
-            is_there = False
-        if not is_there:
+        there = None
+        with suppress(FileNotFoundError):
+            there = os.stat(self._path)
+        if there is None or not os.path.samestat(there, self._opened):
             self._open()
-        size = os.fstat(self._fd).st_size
+            there = self._opened
+        size = there.st_size
         # The end is read only where somebody else wrote.
         ends_whole = size in {0, self._end} or os.pread(self._fd, 1, size - 1) == b"\n"
         newline = b"" if ends_whole else b"\n"
