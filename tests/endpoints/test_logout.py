@@ -211,6 +211,7 @@ async def test_each_session_has_its_lines_and_is_signed_out_without(open_client:
         assert (await client.get(SESSION, headers=bearer(token()))).status_code == 200
         assert not (await client.delete(SESSION, headers=bearer(token()))).json()["recorded"]
         assert (await client.get(SESSION, headers=bearer(token()))).json()["reason"] == "session-revoked"
+        assert 'clerk_logout_calls_suppressed_total{auth="verified"} 1.0' in (await client.get("/metrics")).text
 
 
 # --- What is promised when things fail -------------------------------------------------------------------------------

@@ -56,9 +56,15 @@ def of(result: str, count: int = 1) -> dict[str, int]:
 # --- What is recorded ------------------------------------------------------------------------------------------------
 
 
-async def test_the_end_of_a_session_is_an_event(client: httpx.AsyncClient, events: EventFile) -> None:
+@pytest.mark.parametrize(
+    ("cause", "actor", "initiated_by"),
+    [("ended", None, "user"), ("revoked", None, None), ("removed", {"sub": "user_2support"}, "admin")],
+)
+async def test_the_end_of_a_session_is_an_event(
+    client: httpx.AsyncClient, events: EventFile, cause: str, actor: Any, initiated_by: str | None
+) -> None:
     """Its id is that of Clerk's message: a redelivery is the same event in any process."""
-    body = encoded(session_event(actor={"sub": "user_2support"}, last_active_organization_id="org_2abc"))
+    body = encoded(session_event(f"session.{cause}", actor=actor, last_active_organization_id="org_2abc"))
     trace = {"X-Request-ID": "r-1", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
     answer = await client.post(PATH, content=body, headers=signed(body) | trace)
     assert (answer.status_code, answer.content) == (204, b"")
@@ -75,13 +81,13 @@ async def test_the_end_of_a_session_is_an_event(client: httpx.AsyncClient, event
         "user_id": "user_2xyzUVW",
         "session_id": "sess_2abcDEF",
         "org_id": "org_2abc",
-        "actor_id": "user_2support",
-        "initiated_by": "admin",
+        "actor_id": actor["sub"] if actor else None,
+        "initiated_by": initiated_by,
         "source": "clerk_webhook",
         "request_id": "r-1",
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "origin": None,
-        "cause": "removed",
+        "cause": cause,
         "ended_at": "2024-05-28T08:00:00.123000Z",
         "service": "clerk-logout",
         "service_version": "",
