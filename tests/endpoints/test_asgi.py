@@ -17,13 +17,8 @@ from service.telemetry.metrics import Metrics
 @pytest.mark.parametrize(
     ("sent", "is_kept"),
     [
-        (b"r" * 128, True),
-        (bytes(range(0x21, 0x7F)), True),
-        (b"", False),
-        (b"r" * 129, False),
-        (b"two words", False),
-        (b"a\n", False),
-        (b"\xff", False),
+        *((usable, True) for usable in (b"r" * 128, bytes(range(0x21, 0x7F)))),
+        *((odd, False) for odd in (b"", b"r" * 129, b"two words", b"a\n", b"\xff")),
     ],
 )
 async def test_a_usable_request_id_is_kept_and_another_replaced(

@@ -320,17 +320,15 @@ def test_a_client_that_sends_no_more_is_answered_and_closed(running: Running, bo
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def impatient(running: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
     monkeypatch.setattr(protocol, "CLIENT_TIMEOUT", SOON)
-    with serve() as running:
-        yield running
+    return running
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def patient(running: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
     monkeypatch.setattr(protocol, "CLIENT_TIMEOUT", LATER)
-    with serve() as running:
-        yield running
+    return running
 
 
 @pytest.mark.parametrize(
