@@ -2,17 +2,15 @@
 
 import math
 import time
-from base64 import b64encode
 from typing import Any
 
 import pytest
 
 from service.clerk.webhook import EndedSession, WebhookReader, WebhookRefusedError, read_delivery
-from tests.support.webhooks import ENDED_AT, NAME, OTHER_SECRET, SECRET, encoded, session_event, signed
+from tests.support.webhooks import NAME, OTHER_SECRET, SECRET, encoded, session_event, signed
 
 READER = WebhookReader([SECRET])
 BODY = encoded(session_event())
-THIRD_SECRET = f"whsec_{b64encode(bytes(24)).decode()}"
 NO_MATCH = "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
 
 
@@ -38,21 +36,6 @@ def refusal(body: bytes = BODY, headers: dict[str, str] | None = None) -> str:
 
 
 # --- What is taken ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cause", ["ended", "removed", "revoked"])
-def test_the_end_of_a_session_is_read(cause: str) -> None:
-    assert read_event(session_event(f"session.{cause}")) == EndedSession(
-        cause=cause,
-        user_id="user_2xyzUVW",
-        session_id="sess_2abcDEF",
-        org_id=None,
-        actor_id=None,
-        initiated_by=None if cause == "revoked" else "user",
-        ended_at=ENDED_AT / 1000,
-        client_ip="203.0.113.77",
-        user_agent="Mozilla/5.0 (é)",
-    )
 
 
 @pytest.mark.parametrize("kind", ["session.created", "session.ended ", ""])
@@ -216,15 +199,6 @@ def test_what_is_no_signature_of_it_is_refused(sent: str) -> None:
     assert refusal(headers=signed(BODY) | {"svix-signature": sent}) == NO_MATCH
     both = f"{sent.strip()} {signed(BODY)['svix-signature']}"
     assert read(headers=signed(BODY) | {"svix-signature": both}) is not None
-
-
-@pytest.mark.parametrize("secrets", [(SECRET, OTHER_SECRET), (OTHER_SECRET, SECRET)], ids=["first", "second"])
-def test_while_one_is_replaced_either_secret_is_enough(secrets: tuple[str, str]) -> None:
-    reader = WebhookReader(secrets)
-    for secret in secrets:
-        assert reader.read(read_delivery(raw(signed(BODY, secret=secret))), BODY) is not None
-    with pytest.raises(WebhookRefusedError, match=NO_MATCH[:20]):
-        reader.read(read_delivery(raw(signed(BODY, secret=THIRD_SECRET))), BODY)
 
 
 def test_body_id_and_time_are_signed() -> None:
