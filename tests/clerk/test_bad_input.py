@@ -261,14 +261,6 @@ def free_form_claims() -> Iterator[Vector]:
 # --- The request around it -------------------------------------------------------------------------------------------
 
 
-def several_headers() -> Iterator[Vector]:
-    yield accepted("two headers, the last good", forged(), good())
-    yield carried("two headers, one expired", "rubbish", good(exp=1), reason="token-expired")
-    yield carried("two headers, none good", forged(), "rubbish", reason="token-invalid-signature")
-    for scheme in (b"Basic ", b"DPoP ", b"", b"Bearer", b"Bearer\t"):
-        yield Vector(f"scheme {scheme!r}", [(b"authorization", scheme + good().encode())], "session-token-missing")
-
-
 def cookies() -> Iterator[Vector]:
     def sent(name: str, *headers: str, reason: str | None) -> Vector:
         return Vector(name, [(b"cookie", header.encode()) for header in headers], reason)
@@ -289,7 +281,7 @@ KINDS = {
     kind.__name__: [*kind()]
     for kind in (
         *(algorithms, foreign_keys, key_ids, encodings, parts, sizes, machine_tokens, bytes_that_are_not_ascii),
-        *(json_texts, times, free_form_claims, several_headers, cookies),
+        *(json_texts, times, free_form_claims, cookies),
     )
 }
 VECTORS = [vector for vectors in KINDS.values() for vector in vectors]
