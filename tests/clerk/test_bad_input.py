@@ -26,7 +26,13 @@ GOOD = claims(now=NOW) | {"exp": 4_000_000_000}
 HEADER = header()
 USER = "user_2xyzUVW"
 ATTACKER = private_key("attacker")
-SECRET_KEY = "sk_test_0123456789abcdef"
+AUTH = {
+    None: "verified",
+    "token-expired": "expired",
+    "session-token-missing": "absent",
+    "jwk-failed-to-load": "unverifiable",
+}
+"""By reason; any other is ``rejected``."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,12 @@ class Vector:
     """What a request carries, and what its event says."""
 
     name: str
-    headers: tuple[tuple[bytes, bytes], ...]
-    auth: str = "rejected"
+    headers: list[tuple[bytes, bytes]]
     reason: str | None = "token-invalid"
+
+    @property
+    def auth(self) -> str:
+        return AUTH.get(self.reason, "rejected")
 
     @property
     def secrets(self) -> Iterator[bytes]:
@@ -48,18 +57,14 @@ class Vector:
                 yield from (pair.partition(b"=")[2] for pair in value.split(b";"))
 
 
-def carried(name: str, *tokens: str | bytes, auth: str = "rejected", reason: str | None = "token-invalid") -> Vector:
+def carried(name: str, *tokens: str | bytes, reason: str | None = "token-invalid") -> Vector:
     """One Authorization header for each token."""
     raw = (token.encode() if isinstance(token, str) else token for token in tokens)
-    return Vector(name, tuple((b"authorization", b"Bearer " + token) for token in raw), auth, reason)
+    return Vector(name, [(b"authorization", b"Bearer " + token) for token in raw], reason)
 
 
 def accepted(name: str, *tokens: str | bytes) -> Vector:
-    return carried(name, *tokens, auth="verified", reason=None)
-
-
-def outdated(name: str, *tokens: str | bytes) -> Vector:
-    return carried(name, *tokens, auth="expired", reason="token-expired")
+    return carried(name, *tokens, reason=None)
 
 
 def shown(value: object) -> str:
@@ -106,17 +111,6 @@ def over(segments: str) -> str:
     return f"{segments}.{b64url(sign(segments.encode()))}"
 
 
-def of_size(size: int) -> str:
-    """A good token of exactly this many bytes: base64url comes in lengths that skip one in four, so both parts grow."""
-    for spaces in range(3):
-        head = json.dumps(HEADER) + " " * spaces
-        rest = len(token_of(head.encode(), b""))
-        body = json.dumps(GOOD | {"fill": "x" * ((size - rest) * 3 // 4 - len(json.dumps(GOOD | {"fill": ""})))})
-        if rest + len(b64url(body.encode())) == size:
-            return token_of(head.encode(), body.encode())
-    raise AssertionError(f"no token has {size} bytes")
-
-
 # --- The header ------------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +144,7 @@ def foreign_keys() -> Iterator[Vector]:
         yield carried(f"signature {shown(other)}", text, reason="token-invalid-signature")
     text = f"{head}.{b64url(raw(GOOD, {'sub': 'user_admin'}))}.{signature}"
     yield carried("other claims under a good signature", text, reason="token-invalid-signature")
+    yield carried("signed by the key in its jwk", with_header({"jwk": jwk(key=ATTACKER)}, ATTACKER))
 
 
 ANY_KID = ["", "x" * 4000, KID + "\x00", "\x1b[31m\r\n", "ä", "../../etc/passwd"]
@@ -157,64 +152,31 @@ ANY_KID = ["", "x" * 4000, KID + "\x00", "\x1b[31m\r\n", "ä", "../../etc/passwd
 
 def key_ids() -> Iterator[Vector]:
     """With ``CLERK_JWT_KEY``, which verifies any ``kid`` that is one."""
-    for odd in (None, 5, [KID], ...):
-        yield carried(f"kid {shown(odd)}", with_header({"kid": odd}))
     for kid in ANY_KID:
         yield accepted(f"kid {shown(kid)}", with_header({"kid": kid}))
         text = with_header({"kid": kid}, ATTACKER)
         yield carried(f"kid {shown(kid)}, another key", text, reason="token-invalid-signature")
 
 
-def other_parameters() -> Iterator[Vector]:
-    attackers = jwk(key=ATTACKER)
-    parameters: dict[str, list[Any]] = {
-        "crit": [None, [], ["exp"]],
-        "b64": [None, False, True],
-        "jwk": [None, attackers, jwk()],
-        "jku": [None, "https://evil.example/jwks.json"],
-        "x5u": [None, "https://evil.example/chain.pem"],
-        "x5c": [None, ["MIIB"]],
-        "typ": ["at+jwt", "jwt", None, ["JWT"]],
-        "cat": ["cl_B7d4PD222AAA", HEADER["cat"].lower(), None, [HEADER["cat"]]],
-    }
-    for name, values in parameters.items():
-        for value in values:
-            reason = "token-category-not-supported" if name == "cat" else "token-invalid"
-            yield carried(f"{name} {shown(value)}", with_header({name: value}), reason=reason)
-    yield carried("signed by the key in its jwk", with_header({"jwk": attackers}, ATTACKER))
-    yield accepted("an unknown member", with_header({"x": "y", "zip": "DEF", "x5t": "abc"}))
-    yield accepted("typ and cat missing", with_header({"typ": ..., "cat": ...}))
-
-
 # --- The form --------------------------------------------------------------------------------------------------------
 
 
 def encodings() -> Iterator[Vector]:
-    """``test_verifier.py`` has the ends of a part."""
-    whole = good()
-    start, _, signature = whole.rpartition(".")
-    head, body = start.split(".")
-    for added in ("=", "===", "A===", "%3D"):
-        yield carried(f"{added} after the header", over(f"{head}{added}.{body}"))
-        yield carried(f"{added} after the payload", over(f"{head}.{body}{added}"))
-        yield carried(f"{added} after the signature", f"{whole}{added}")
+    head, body, signature = good().split(".")
     odd = b64url(raw(GOOD, {"odd": "???>>>~~~"}))
     assert {"-", "_"} & set(odd)
     yield accepted("the URL alphabet", over(f"{head}.{odd}"))
     yield carried("the standard alphabet", over(f"{head}.{odd.replace('-', '+').replace('_', '/')}"))
-    for blank in (" ", "\t", "\r\n", "\0"):
+    for blank in (" ", "\t", "\r\n" * 2, "\0" * 4, "=", "===="):
         yield carried(f"{blank!r} inside the payload, signed", over(f"{head}.{body[:10]}{blank}{body[10:]}"))
-        yield carried(f"{blank!r} inside the signature", f"{start}.{signature[:9]}{blank}{signature[9:]}")
-        around = accepted if blank in " \t" else carried
-        yield around(f"{blank!r} around", f"{blank}{whole}{blank}")
+        yield carried(f"{blank!r} inside the signature", f"{head}.{body}.{signature[:9]}{blank}{signature[9:]}")
 
 
 def parts() -> Iterator[Vector]:
-    for text in ("{}", "Bearer", ".", "..", "...", "a.b", "a.b.c", "a.."):
-        yield carried(f"just {text}", text)
     whole = good()
     head, body, signature = whole.split(".")
     for text in (
+        *("{}", "Bearer", ".", "..", "...", "a.b", "a.b.c", "a.."),
         *(head, f"{head}.{body}", f"{whole}.{signature}", f"{head}.{body}.{body}.{body}.{signature}"),
         *(f".{body}.{signature}", f".{whole}", f"{whole}.", f"{whole}{whole}", f'"{whole}"', f"Bearer {whole}"),
         json.dumps({"protected": head, "payload": body, "signature": signature}),
@@ -224,10 +186,9 @@ def parts() -> Iterator[Vector]:
 
 
 def sizes() -> Iterator[Vector]:
-    yield accepted("8192 bytes", of_size(8192))
-    for text in (of_size(8193), of_size(1 << 20), "." * (1 << 20), "ak_" + "x" * 8192):
-        yield carried(f"{len(text)} bytes of {text[:3]}", text, reason="token-too-large")
     yield carried("8192 dots", "." * 8192)
+    for text in ("." * 8193, good(fill="x" * (1 << 20)), "ak_" + "x" * 8192):
+        yield carried(f"{len(text)} bytes of {text[:3]}", text, reason="token-too-large")
 
 
 def machine_tokens() -> Iterator[Vector]:
@@ -250,9 +211,6 @@ def bytes_that_are_not_ascii() -> Iterator[Vector]:
 
 
 def json_texts() -> Iterator[Vector]:
-    for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
-        yield carried(f"header in {encoding}", with_header(json.dumps(HEADER).encode(encoding)))
-        yield carried(f"payload in {encoding}", with_claims(json.dumps(GOOD).encode(encoding)))
     for text in ("[]", "5", "null", "", "{", "{}", "{}{}", '{"a": 1,}', "\0", "[" * 2500):
         yield carried(f"payload {text[:9]!a}", with_claims(text.encode()))
         yield carried(f"header {text[:9]!a}", with_header(text.encode()))
@@ -281,26 +239,21 @@ def json_texts() -> Iterator[Vector]:
 
 def times() -> Iterator[Vector]:
     for name in ("exp", "iat", "nbf"):
-        for text in ('"1700000000"', "true", "null", "[1]", "NaN", "Infinity", "-1e400", "1" + "0" * 400):
+        for text in ("Infinity", "-1e400", "1" + "0" * 400):
             yield carried(f"{name} {text[:20]}", with_claims(spliced(GOOD, name, text)))
         yield accepted(f"{name} as a float", good(**{name: GOOD[name] + 0.5}))
-    for past in (0, -1, -0.0, -1e308, -(10**30), NOW - 3600):
-        yield outdated(f"exp {past}", good(exp=past))
+    for past in (0, -0.0, -1e308, -(10**30)):
+        yield carried(f"exp {past}", good(exp=past), reason="token-expired")
     yield accepted("iat hugely negative", good(iat=-1e308))
-    for future in (NOW * 1000, 1e308, 2**64, 10**30):
+    for future in (1e308, 2**64, 10**30):
         yield accepted(f"exp {future}", good(exp=future))
         yield carried(f"iat {future}", good(iat=future), reason="token-iat-in-the-future")
         yield carried(f"nbf {future}", good(nbf=future), reason="token-not-active-yet")
 
 
-def other_claims() -> Iterator[Vector]:
-    for name in ("exp", "iat"):
-        yield carried(f"{name} missing", good(**{name: ...}))
-    yield accepted("what is not needed missing", good(**dict.fromkeys(("nbf", "jti", "v", "fva", "sts"), ...)))
-    odd: list[Any] = [None, 5, True, [], ["x"], {}]
+def free_form_claims() -> Iterator[Vector]:
+    odd: list[Any] = [None, 5, True, [], ["x"], {}, "x" * 500, "\r\n", {"id": 5, "sub": []}, {"id": "\n", "sub": "\0"}]
     for value in odd:
-        yield carried(f"jti {shown(value)}", good(jti=value))
-    for value in (*odd, "x" * 500, "\r\n", {"id": 5, "sub": []}, {"id": "\n", "sub": "\0"}):
         free = dict.fromkeys(("aud", "o", "act", "fea", "v", "org_id", "fva", "pla"), value)
         yield accepted(f"odd free-form claims {shown(value)}", good(**free))
 
@@ -308,40 +261,27 @@ def other_claims() -> Iterator[Vector]:
 # --- The request around it -------------------------------------------------------------------------------------------
 
 
-def several_headers() -> Iterator[Vector]:
-    yield accepted("two headers, the last good", forged(), good())
-    yield accepted("two headers, the first good", good(), forged())
-    yield outdated("two headers, one expired", "rubbish", good(exp=1))
-    yield carried("two headers, none good", forged(), "rubbish", reason="token-invalid-signature")
-    yield accepted("two Bearers in one header", f"{forged()}, Bearer {good()}")
-    for scheme in (b"Basic ", b"DPoP ", b"", b"Bearer", b"Bearer\t"):
-        headers = ((b"authorization", scheme + good().encode()),)
-        yield Vector(f"scheme {scheme!r}", headers, "absent", "session-token-missing")
-
-
 def cookies() -> Iterator[Vector]:
-    def sent(name: str, *headers: str, auth: str = "rejected", reason: str | None = "token-invalid") -> Vector:
-        return Vector(name, tuple((b"cookie", header.encode()) for header in headers), auth, reason)
+    def sent(name: str, *headers: str, reason: str | None) -> Vector:
+        return Vector(name, [(b"cookie", header.encode()) for header in headers], reason)
 
     yield sent("a forged cookie", f"__session={forged()}", reason="token-invalid-signature")
-    yield sent("an expired cookie", f"__session={good(exp=1)}", auth="expired", reason="token-expired")
+    yield sent("an expired cookie", f"__session={good(exp=1)}", reason="token-expired")
     yield sent("a huge cookie", f"__session={'x' * 100_000}", reason="token-too-large")
     yield sent("a machine token", "__session=ak_9f8e7d6c5b4a3928", reason="token-type-not-supported")
-    yield sent("an injected name", f"__session_\r\nx={good()}", auth="absent", reason="session-token-missing")
+    yield sent("an injected name", f"__session_\r\nx={good()}", reason="session-token-missing")
     many = "; ".join(f"__session_{number}=value-of-a-cookie-{number}" for number in range(200))
     ours = f"__session={good()}"
     for beside in (f"__session_a={forged()}", f"__session={good(exp=1)}", f"__session_a={'x' * 100_000}", "a=\0", many):
         for headers in ([f"{beside}; {ours}"], [f"{ours}; {beside}"], [beside, ours]):
-            yield sent(f"{shown(beside)} beside a good one", *headers, auth="verified", reason=None)
+            yield sent(f"{shown(beside)} beside a good one", *headers, reason=None)
 
 
 KINDS = {
     kind.__name__: [*kind()]
     for kind in (
-        *(algorithms, foreign_keys, key_ids, other_parameters),
-        *(encodings, parts, sizes, machine_tokens, bytes_that_are_not_ascii),
-        *(json_texts, times, other_claims),
-        *(several_headers, cookies),
+        *(algorithms, foreign_keys, key_ids, encodings, parts, sizes, machine_tokens, bytes_that_are_not_ascii),
+        *(json_texts, times, free_form_claims, cookies),
     )
 }
 VECTORS = [vector for vectors in KINDS.values() for vector in vectors]
@@ -366,7 +306,7 @@ async def test_a_hostile_token_gets_200_and_one_honest_event(
 
 
 async def assert_honest(vector: Vector, client: httpx.AsyncClient, events: EventFile) -> None:
-    response = await client.delete("/v1/auth/session", headers=list(vector.headers))
+    response = await client.delete("/v1/auth/session", headers=vector.headers)
     line = json.dumps(event := events.one()).encode()
     assert (response.status_code, response.json()["recorded"]) == (200, True), vector.name
     known = vector.auth in {"verified", "expired"}
@@ -393,26 +333,19 @@ def assert_nothing_of(secrets: Iterable[bytes], out: bytes, run: int = 12) -> No
 # --- The same with the keys that Clerk publishes ---------------------------------------------------------------------
 
 
-def ring_vectors() -> Iterator[Vector]:
-    yield accepted("the known kid", good())
-    yield carried("another key under the known kid", forged(), reason="token-invalid-signature")
-    yield carried(
-        "the first unknown kid, for which keys are fetched", with_header({"kid": "x"}), reason="jwk-kid-mismatch"
-    )
-    for kid in ANY_KID:
-        text = with_header({"kid": kid}, ATTACKER)
-        yield carried(f"kid {shown(kid)}", text, auth="unverifiable", reason="jwk-failed-to-load")
-    for own in ({"jwk": jwk(key=ATTACKER)}, {"jku": "https://evil.example/jwks.json"}):
-        yield carried(f"signed by a key in its {[*own]}", with_header(own, ATTACKER))
-
-
 async def test_the_key_ring_takes_its_own_kids_only(
     open_client: OpenClient, events: EventFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Any other request than the one for the JWKS, as to a ``jku``, fails the test."""
+    evil = {"kid": "x", "jku": "https://evil.example/jwks.json"}
     with respx.mock:
         respx.get("https://api.clerk.com/v1/jwks").respond(json={"keys": [jwk()]})
-        async with open_client(clerk_jwt_key=None, clerk_secret_key=SECRET_KEY, clerk_issuer=ISSUER) as client:
-            for vector in ring_vectors():
+        async with open_client(clerk_jwt_key=None, clerk_secret_key="sk_test_0123456789abcdef") as client:
+            for vector in (
+                accepted("the known kid", good()),
+                carried("signed by a key at its jku", with_header(evil, ATTACKER)),
+                carried("the first unknown kid is fetched", with_header({"kid": "x"}), reason="jwk-kid-mismatch"),
+                *(carried(kid, with_header({"kid": kid}, ATTACKER), reason="jwk-failed-to-load") for kid in ANY_KID),
+            ):
                 await assert_honest(vector, client, events)
-                assert caplog.records == [], vector.name
+    assert caplog.records == []

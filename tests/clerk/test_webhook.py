@@ -2,17 +2,15 @@
 
 import math
 import time
-from base64 import b64encode
 from typing import Any
 
 import pytest
 
 from service.clerk.webhook import EndedSession, WebhookReader, WebhookRefusedError, read_delivery
-from tests.support.webhooks import ENDED_AT, NAME, OTHER_SECRET, SECRET, encoded, session_event, signed
+from tests.support.webhooks import NAME, OTHER_SECRET, SECRET, encoded, session_event, signed
 
 READER = WebhookReader([SECRET])
 BODY = encoded(session_event())
-THIRD_SECRET = f"whsec_{b64encode(bytes(24)).decode()}"
 NO_MATCH = "no signature matches: is CLERK_WEBHOOK_SIGNING_SECRET that of this endpoint in Clerk's dashboard?"
 
 
@@ -40,21 +38,6 @@ def refusal(body: bytes = BODY, headers: dict[str, str] | None = None) -> str:
 # --- What is taken ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cause", ["ended", "removed", "revoked"])
-def test_the_end_of_a_session_is_read(cause: str) -> None:
-    assert read_event(session_event(f"session.{cause}")) == EndedSession(
-        cause=cause,
-        user_id="user_2xyzUVW",
-        session_id="sess_2abcDEF",
-        org_id=None,
-        actor_id=None,
-        initiated_by=None if cause == "revoked" else "user",
-        ended_at=ENDED_AT / 1000,
-        client_ip="203.0.113.77",
-        user_agent="Mozilla/5.0 (é)",
-    )
-
-
 @pytest.mark.parametrize("kind", ["session.created", "session.ended ", ""])
 def test_another_type_says_nothing_whatever_is_in_it(kind: str) -> None:
     assert read(encoded({"type": kind, "data": "text"})) is None
@@ -73,14 +56,10 @@ def test_the_time_may_be_in_seconds_or_milliseconds(sent: float, seconds: float)
 
 
 @pytest.mark.parametrize("sent", [None, [1], {"client_ip": 1, "user_agent": {}}], ids=str)
-def test_an_odd_address_or_user_agent_is_left_out(sent: Any) -> None:
-    end = read_event(session_event() | {"event_attributes": {"http_request": sent}})
-    assert (end.client_ip, end.user_agent) == (None, None)
-
-
-@pytest.mark.parametrize("value", ["o" * 129, {"id": "org_2abc"}])
-def test_an_odd_organisation_is_left_out(value: Any) -> None:
-    assert read_event(session_event(last_active_organization_id=value)).org_id is None
+def test_what_is_odd_and_not_needed_is_left_out(sent: Any) -> None:
+    odd = session_event(last_active_organization_id=sent) | {"event_attributes": {"http_request": sent}}
+    end = read_event(odd)
+    assert (end.client_ip, end.user_agent, end.org_id) == (None, None, None)
 
 
 @pytest.mark.parametrize("cause", ["ended", "revoked"])
@@ -184,15 +163,10 @@ def test_each_header_comes_once(name: str, times: int, problem: str) -> None:
 
 
 def test_the_headers_may_have_the_names_of_the_standard() -> None:
+    """Under both names those of Svix count."""
     assert read(headers=standard(signed(BODY))) == read()
-
-
-def test_under_both_names_those_of_svix_count() -> None:
     assert read(headers=standard(signed(BODY, secret=OTHER_SECRET)) | signed(BODY)) == read()
     assert refusal(headers=standard(signed(BODY)) | signed(BODY, secret=OTHER_SECRET)) == NO_MATCH
-
-
-def test_what_is_wrong_under_the_other_names_is_named_so() -> None:
     headers = standard(signed(BODY)) | {"webhook-timestamp": "\t"}
     assert refusal(headers=headers) == "the header webhook-timestamp is malformed"
 
@@ -216,15 +190,6 @@ def test_what_is_no_signature_of_it_is_refused(sent: str) -> None:
     assert refusal(headers=signed(BODY) | {"svix-signature": sent}) == NO_MATCH
     both = f"{sent.strip()} {signed(BODY)['svix-signature']}"
     assert read(headers=signed(BODY) | {"svix-signature": both}) is not None
-
-
-@pytest.mark.parametrize("secrets", [(SECRET, OTHER_SECRET), (OTHER_SECRET, SECRET)], ids=["first", "second"])
-def test_while_one_is_replaced_either_secret_is_enough(secrets: tuple[str, str]) -> None:
-    reader = WebhookReader(secrets)
-    for secret in secrets:
-        assert reader.read(read_delivery(raw(signed(BODY, secret=secret))), BODY) is not None
-    with pytest.raises(WebhookRefusedError, match=NO_MATCH[:20]):
-        reader.read(read_delivery(raw(signed(BODY, secret=THIRD_SECRET))), BODY)
 
 
 def test_body_id_and_time_are_signed() -> None:

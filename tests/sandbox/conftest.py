@@ -1,3 +1,4 @@
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -11,6 +12,11 @@ from service.sandbox.instance import Instance
 from tests.support.signing import ISSUER, ORIGIN
 
 SECRET = "sk_test_sandbox"
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    return claims
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from joserfc.jwk import RSAKey
 from joserfc.jwt import JWTClaimsRegistry, decode
 
 from service.sandbox.instance import COOKIE_SUFFIX, Instance, Session
+from tests.sandbox.conftest import claims_of
 
 ORIGIN = "http://localhost:3000"
 SESSIONS = "/v1/client/sessions"
@@ -65,7 +66,8 @@ async def test_a_touch_switches_the_organization(browser: httpx.AsyncClient, ins
         ({"active_organization_id": ""}, None),
     ):
         await browser.post(f"{SESSIONS}/{session.id}/touch", data=form)
-        assert session.last_active_organization_id == organization
+        token = (await browser.post(f"{SESSIONS}/{session.id}/tokens")).json()["jwt"]
+        assert claims_of(token).get("o", {}).get("id") == organization
 
 
 @pytest.mark.parametrize(("action", "status"), [("remove", "removed"), ("end", "ended")])
