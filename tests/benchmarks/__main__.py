@@ -77,12 +77,9 @@ def main(*, only: tuple[str, ...], quick: bool) -> None:
         for name in chosen:
             sections.append(PARTS[name](rounds))
             click.echo(sections[-1].markdown(), err=True)  # what went wrong later takes nothing back
-    except machine.MissingError as error:
+    except (machine.MissingError, WrongError) as error:
         click.echo(error, err=True)
-        sys.exit(2)
-    except WrongError as error:
-        click.echo(error, err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, machine.MissingError) else 1)
     text = document(introduction, sections)
     click.echo(text)
     if not (only or quick):

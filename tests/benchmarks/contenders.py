@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks.verdicts import Count, Ledger, LogFile
+from tests.benchmarks.verdicts import Ledger, count, log_file
 from tests.support.signing import ORIGIN, pem
 
 NODE = Path(__file__).with_name("node")
@@ -29,7 +29,7 @@ class Contender:
     name: str
     command: Callable[[int], list[str]]
     settings: Mapping[str, str] = field(default_factory=dict)
-    ledger: Callable[[int, Path], Ledger] = lambda _, path: LogFile(path)
+    ledger: Callable[[int, Path], Ledger] = lambda _, path: log_file(path)
     piped: bool = False
     expiry: bool = True
 
@@ -44,7 +44,7 @@ def uvicorn(app: str) -> Callable[[int], list[str]]:
 
 def limit() -> Contender:
     """One RSA verification and the bare server."""
-    return Contender(LIMIT, uvicorn("limit"), PEM, lambda port, _: Count(port), expiry=False)
+    return Contender(LIMIT, uvicorn("limit"), PEM, lambda port, _: count(port), expiry=False)
 
 
 def service(name: str = "service", *, piped: bool = False, changes: Mapping[str, str] | None = None) -> Contender:

@@ -1,14 +1,7 @@
 """How the cost of a request grows with one thing at a time. The first variant of each group is what the others face."""
 
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from tests.benchmarks import load
 from tests.benchmarks.contenders import application, limit, service
@@ -16,8 +9,8 @@ from tests.benchmarks.measure import Variant, cost_ratio, interleaved, medians
 from tests.benchmarks.report import Section, Target
 from tests.benchmarks.running import Bench
 from tests.benchmarks.verdicts import check_guard
+from tests.faults.troubled_clerk import TroubledClerk
 from tests.support.redis_server import redis_server
-from tests.support.served_clerk import served
 from tests.support.signing import jwk, private_key
 
 ORDERS = "GET /orders"
@@ -93,26 +86,13 @@ def _keys(bench: Bench) -> list[Variant]:
     variants = [Variant("CLERK_JWT_KEY", bench.start(service()), bench.load(load.verified()))]
     for count in (1, 16):
         ring = {f"ins_2bench{number}": private_key(f"bench {number}") for number in range(count)}
-        url = bench.enter_context(_served_jwks([jwk(kid, key) for kid, key in ring.items()]))
-        # An empty variable counts as not set.
-        settings = {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_bench", "CLERK_API_URL": url}
+        clerk = bench.enter_context(TroubledClerk())
+        clerk.keys = [jwk(kid, key) for kid, key in ring.items()]
         last, key = list(ring.items())[-1]
         label = f"ring of {count} key{'s' * (count > 1)}"
         signed = bench.load(load.verified(kid=last, key=key))
-        variants.append(Variant(label, bench.start(service(label, changes=settings)), signed))
+        variants.append(Variant(label, bench.start(service(label, changes=clerk.settings)), signed))
     return variants
-
-
-@contextmanager
-def _served_jwks(keys: Sequence[Mapping[str, object]]) -> Iterator[str]:
-    """Serve what Clerk publishes at ``/v1/jwks`` from a thread; give the URL."""
-
-    async def jwks(_: Request) -> JSONResponse:
-        return JSONResponse({"keys": keys})
-
-    app = Starlette(routes=[Route("/v1/jwks", jwks)])
-    with socket.create_server(("127.0.0.1", 0)) as listener, served(app, listener):
-        yield "http://{}:{}".format(*listener.getsockname())
 
 
 def _revocations(bench: Bench) -> list[Variant]:

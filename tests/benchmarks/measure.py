@@ -122,7 +122,7 @@ def run(variant: Variant) -> Figures:
     The cost is what the process used, over the requests that it handled: at the end of wrk's time some are under way,
     whose answers wrk no longer counts."""
     running, expected = variant.running, variant.expected
-    running.ledger.take()
+    running.ledger(0)
     before = [processor_seconds(pid) for pid in (running.pid, variant.beside)]
     answers = drive(running.port, variant.load)
     wait_until_idle(running.pid)
@@ -131,9 +131,9 @@ def run(variant: Variant) -> Figures:
     if expected is None:
         check_answers(variant.label, answers)
     elif variant.suppressed:
-        check_suppressed(variant.label, expected, answers, running.ledger.take())
+        check_suppressed(variant.label, expected, answers, running.ledger(0))
     else:
-        verdicts = running.ledger.take(answers.responses)
+        verdicts = running.ledger(answers.responses)
         check_run(variant.label, expected, answers, verdicts, variant.load.connections)
         handled = verdicts.said[expected]
     cost, beside = ((end - begin) / handled * 1e6 for begin, end in zip(before, after, strict=True))

@@ -6,22 +6,12 @@ from statistics import median
 
 import psutil  # type: ignore[import-untyped] # it brings no types
 
-from tests.benchmarks import load
-from tests.benchmarks.contenders import FASTAPI, HONO, LIMIT, NAIVE, PIPED, SERVICE, Contender, all_contenders
+from tests.benchmarks import load, measure
+from tests.benchmarks.contenders import FASTAPI, HONO, LIMIT, NAIVE, PIPED, SERVICE, all_contenders
 from tests.benchmarks.contenders import limit as the_limit
 from tests.benchmarks.contenders import service as the_service
 from tests.benchmarks.load import CONNECTIONS, LOGOUT, drive
-from tests.benchmarks.measure import (
-    WARM_UP,
-    Figures,
-    Variant,
-    cost_ratio,
-    interleaved,
-    medians,
-    ordered,
-    processor_seconds,
-    run,
-)
+from tests.benchmarks.measure import Figures, Variant, cost_ratio, interleaved, medians, run
 from tests.benchmarks.report import Ratio, Section, Target, progress
 from tests.benchmarks.running import Bench
 from tests.benchmarks.verdicts import WrongError, get
@@ -69,10 +59,10 @@ def half_rate(rounds: int) -> Section:
         valid = bench.load(load.verified())
         variants = [Variant(each.name, bench.start(each), valid) for each in (the_service(SERVICE), the_limit())]
         for variant in variants:
-            run(replace(variant, load=replace(valid, seconds=WARM_UP)))
+            run(replace(variant, load=replace(valid, seconds=measure.WARM_UP)))
         pairs: dict[str, list[tuple[Figures, Figures]]] = {variant.label: [] for variant in variants}
         for number in range(rounds):
-            for variant in ordered(variants, number):
+            for variant in measure.ordered(variants, number):
                 most = run(variant)
                 half = run(replace(variant, load=replace(valid, pause=_pause_for(variant, most.rate / 2))))
                 pairs[variant.label].append((most, half))
@@ -108,9 +98,16 @@ def _pause_for(variant: Variant, wanted: float) -> float:
 def starts(rounds: int) -> Section:
     contenders = [contender for contender in all_contenders() if contender.name != PIPED]
     of_each: dict[str, list[tuple[float, float]]] = {contender.name: [] for contender in contenders}
+    token = load.verified()[0]
     for number in range(rounds):
         for contender in contenders:
-            seconds, processor = start_once(contender, load.verified()[0])
+            with Bench() as bench:
+                began = time.monotonic()
+                running = bench.start(contender)
+                status, _ = get(running.port, LOGOUT, token)
+                if status != 200:
+                    raise WrongError(f"{contender.name} answered {status}")
+                seconds, processor = time.monotonic() - began, measure.processor_seconds(running.pid)
             of_each[contender.name].append((seconds, processor))
             progress(f"start {number + 1} of {rounds}, {contender.name}: {seconds:.2f} s")
     both = {name: [median(values) for values in zip(*starts, strict=True)] for name, starts in of_each.items()}
@@ -119,14 +116,3 @@ def starts(rounds: int) -> Section:
     text = "From the start of the process to the first 200 on a verified logout; Python's bytecode is cached."
     rows = [[name, *(f"{value:.2f}" for value in values)] for name, values in both.items()]
     return Section("Start", text, ["contender", "seconds", "processor seconds"], rows, [target])
-
-
-def start_once(contender: Contender, token: str) -> tuple[float, float]:
-    """Start a contender, ask it, and end it; give the seconds until its 200, and its processor time until then."""
-    with Bench() as bench:
-        began = time.monotonic()
-        running = bench.start(contender)
-        status, _ = get(running.port, LOGOUT, token)
-        if status != 200:
-            raise WrongError(f"{contender.name} answered {status}")
-        return time.monotonic() - began, processor_seconds(running.pid)

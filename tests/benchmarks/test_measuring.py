@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import load, machine
+from tests.benchmarks import machine
 from tests.benchmarks.contenders import NODE
 from tests.benchmarks.load import USERS, Answers, user_id
 from tests.benchmarks.measure import Figures, cost_ratio
 from tests.benchmarks.report import Section, Target, document
-from tests.benchmarks.verdicts import LogFile, Verdicts, WrongError, check_run, check_suppressed, read
+from tests.benchmarks.verdicts import Verdicts, WrongError, check_run, check_suppressed, log_file
 from tests.support.processes import ROOT
 
 ANSWERS = Answers(2000, 1_000_000, p50=1, p99=1, p999=1, not_ok=0, unanswered=0)
@@ -49,35 +49,19 @@ def test_the_report_compares_runs_of_the_same_round() -> None:
     assert "## Costs\n\nOf all.\n\n|  | µs |\n| --- | ---: |\n| it | 1.0 |\n" in text
 
 
-@pytest.mark.parametrize(("size", "at_least", "at_most"), [(0, 700, 800), (7000, 6990, 7010)])
-def test_everybody_has_a_token_of_the_size(size: int, at_least: int, at_most: int) -> None:
-    made = load.verified(size=size)
-    assert len(set(made)) == USERS
-    assert {at_least <= len(token) <= at_most for token in made} == {True}
-
-
 @pytest.mark.parametrize("lines", LINES.values(), ids=list(LINES))
-def test_each_contenders_lines_are_read(lines: bytes) -> None:
-    verdicts = read(lines)
-    assert verdicts.said == Counter(verified=1, rejected=1)
-    assert verdicts.users == Counter(user_1=1)
-
-
-def test_a_log_is_emptied_when_its_verdicts_are_taken(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log")
-    with log.path.open("ab") as file:
+def test_each_contenders_new_lines_are_read(tmp_path: Path, lines: bytes) -> None:
+    with (tmp_path / "log").open("ab", buffering=0) as file:
+        take = log_file(tmp_path / "log")
         for _ in range(2):
-            file.write(LINES["node"])
-            file.flush()
-            assert log.take().said == Counter(verified=1, rejected=1)
-            assert log.take().said == Counter()
+            file.write(lines)
+            assert take(0) == Verdicts(Counter(verified=1, rejected=1), Counter(user_1=1))
+            assert take(0) == Verdicts(Counter(), Counter())
 
 
-@pytest.mark.parametrize(
-    "verdicts", [verified(), verified(2064), Verdicts(Counter(verified=2000), None)], ids=["all", "cut off", "limit"]
-)
-def test_a_run_may_have_verdicts_on_requests_that_wrk_cut_off(verdicts: Verdicts) -> None:
-    check_run("it", "verified", ANSWERS, verdicts, connections=64)
+def test_a_run_may_have_verdicts_on_requests_that_wrk_cut_off() -> None:
+    for verdicts in (verified(), verified(2064), Verdicts(Counter(verified=2000), None)):
+        check_run("it", "verified", ANSWERS, verdicts, connections=64)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +81,10 @@ def test_a_run_that_is_wrong_says_why(answers: Answers, verdicts: Verdicts, mess
 
 
 def test_calls_that_were_not_suppressed_are_noticed() -> None:
-    check_suppressed("it", "absent", ANSWERS, Verdicts(Counter(absent=500)))
+    check_suppressed("it", "absent", ANSWERS, Verdicts(Counter(absent=500), Counter()))
     for said in (Counter(absent=2000), Counter(absent=1, verified=1)):
         with pytest.raises(WrongError, match="were to be suppressed"):
-            check_suppressed("it", "absent", ANSWERS, Verdicts(said))
+            check_suppressed("it", "absent", ANSWERS, Verdicts(said, Counter()))
 
 
 def test_the_command_ends_with_2_where_something_is_missing() -> None:

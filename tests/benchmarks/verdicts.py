@@ -5,10 +5,10 @@ import os
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
 
 from tests.benchmarks import load
 from tests.benchmarks.load import LOGOUT, Answers
@@ -16,8 +16,8 @@ from tests.benchmarks.load import LOGOUT, Answers
 TIMEOUT = 10
 """Seconds after which verdicts that have not come are missing."""
 
-_auth = re.compile(rb'"auth": ?"(\w+)"')
-_verified_user = re.compile(rb'"auth": ?"verified"[^\n]*?"user_id": ?"([^"]+)"')
+_auth = re.compile(r'"auth": ?"(\w+)"')
+_verified_user = re.compile(r'"auth": ?"verified"[^\n]*?"user_id": ?"([^"]+)"')
 
 
 class WrongError(Exception):
@@ -29,51 +29,40 @@ class Verdicts:
     """How often each verdict was said, and about which users ``verified`` (None where that is not told)."""
 
     said: Counter[str]
-    users: Counter[str] | None = field(default_factory=Counter)
+    users: Counter[str] | None
 
 
-class Ledger(Protocol):
-    """Where a contender's verdicts are found."""
-
-    def take(self, at_least: int = 0) -> Verdicts:
-        """Give those since the last time; so many are waited for."""
-        ...
+Ledger = Callable[[int], Verdicts]
+"""Gives a contender's verdicts since the last call; so many are waited for."""
 
 
-class LogFile:
-    """A log with one JSON line a verdict. It is emptied each time, so whoever writes it must append."""
+def log_file(path: Path) -> Ledger:
+    """Read a log, whoever writes it: each line has ``auth``, then, where it is verified, ``user_id``.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    It is emptied each time, so whoever writes it must append."""
 
-    def take(self, at_least: int = 0) -> Verdicts:
+    def take(at_least: int) -> Verdicts:
         deadline = time.monotonic() + TIMEOUT
-        while (content := self.path.read_bytes()).count(b"\n") < at_least and time.monotonic() < deadline:
+        while (content := path.read_bytes()).count(b"\n") < at_least and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.truncate(self.path, 0)
-        return read(content)
+        os.truncate(path, 0)
+        said, users = (pattern.findall(content.decode()) for pattern in (_auth, _verified_user))
+        return Verdicts(Counter(said), Counter(users))
+
+    return take
 
 
-def read(lines: bytes) -> Verdicts:
-    """Read log lines, whoever wrote them: each has ``auth``, then, where it is verified, ``user_id``."""
-    return Verdicts(
-        Counter(auth.decode() for auth in _auth.findall(lines)),
-        Counter(user.decode() for user in _verified_user.findall(lines)),
-    )
+def count(port: int) -> Ledger:
+    """Ask over HTTP how many were verified. It is complete: the count grows before the answer."""
+    taken = 0
 
-
-class Count:
-    """A count that is asked for over HTTP, of verified ones only. It is complete: it grows before the answer."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._taken = 0
-
-    def take(self, at_least: int = 0) -> Verdicts:
-        del at_least
-        _, body = get(self._port, "GET /verified")
-        new, self._taken = int(body) - self._taken, int(body)
+    def take(_: int) -> Verdicts:
+        nonlocal taken
+        _, body = get(port, "GET /verified")
+        new, taken = int(body) - taken, int(body)
         return Verdicts(Counter(verified=new), None)
+
+    return take
 
 
 def get(port: int, line: str, token: str = "") -> tuple[int, bytes]:
@@ -124,9 +113,9 @@ def check_refusals(name: str, port: int, ledger: Ledger, *, expiry: bool = True,
     """
     for kind in ["verified", "rejected", *(["expired"] if expiry else [])]:
         good = kind == "verified"
-        ledger.take()
+        ledger(0)
         status, _ = get(port, LOGOUT, load.KINDS[kind]()[number])
-        said = ledger.take(1 if status == HTTPStatus.OK else 0).said
+        said = ledger(1 if status == HTTPStatus.OK else 0).said
         if (said["verified"] == 1) is not good or (status != 200 if good else status not in {200, 401}):
             raise WrongError(f"{name}: a token that is {kind} got {status}, and the verdicts {dict(said)}")
 

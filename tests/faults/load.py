@@ -27,37 +27,22 @@ Request = Callable[[int], bytes]
 """Makes the request with this number, counted from 0: the bytes that go over the wire."""
 
 
-def steady(
-    url: str,
-    request: Request,
-    *,
-    rate: float,
-    seconds: float,
-    connections: int = CONNECTIONS,
-    timeout: float = TIMEOUT,
-) -> Outcome:
+def steady(url: str, request: Request, *, rate: float, seconds: float, connections: int = CONNECTIONS) -> Outcome:
     """Send ``rate`` requests per second, whether the answers keep up or not, and wait for all of them."""
-    load = Load(url, request, connections=connections, timeout=timeout)
+    load = Load(url, request, connections)
     return asyncio.run(load.run(load.pace(rate, count=round(rate * seconds))))
 
 
 def burst(url: str, request: Request, *, count: int, connections: int, timeout: float = TIMEOUT) -> Outcome:
     """Send ``count`` requests as fast as so many connections get answers."""
-    load = Load(url, request, connections=connections, timeout=timeout)
+    load = Load(url, request, connections, timeout)
     return asyncio.run(load.run(load.hurry(count)))
 
 
 @contextmanager
-def running(
-    url: str,
-    request: Request,
-    *,
-    rate: float,
-    connections: int = CONNECTIONS,
-    timeout: float = TIMEOUT,
-) -> Iterator["Load"]:
+def running(url: str, request: Request, *, rate: float, connections: int = CONNECTIONS) -> Iterator["Load"]:
     """Send ``rate`` requests per second beside the test until it says ``stop``."""
-    load = Load(url, request, connections=connections, timeout=timeout)
+    load = Load(url, request, connections)
     with ThreadPoolExecutor(1, "load") as thread:
         load.result = thread.submit(lambda: asyncio.run(load.run(load.pace(rate))))
         try:
@@ -69,7 +54,7 @@ def running(
 class Load:
     """One run. Requests that are due while every connection is busy wait, and their waiting counts."""
 
-    def __init__(self, url: str, request: Request, *, connections: int, timeout: float) -> None:
+    def __init__(self, url: str, request: Request, connections: int, timeout: float = TIMEOUT) -> None:
         target = urlsplit(url)
         self._host, self._port = target.hostname, target.port
         self._request = request

@@ -68,13 +68,14 @@ class Outcome:
 
     @property
     def p99(self) -> float:
-        """Milliseconds."""
-        return self._percentile(0.99)
+        """Milliseconds that 99 % do not exceed (nearest rank); of unanswered requests it knows nothing."""
+        latencies = sorted(answer.latency for answer in self.answers)
+        return 1000 * latencies[math.ceil(0.99 * len(latencies)) - 1]
 
     @property
     def max(self) -> float:
         """Milliseconds."""
-        return self._percentile(1.0)
+        return 1000 * max(answer.latency for answer in self.answers)
 
     def only(self, chosen: Callable[[int], bool]) -> Self:
         """The part whose request numbers are chosen."""
@@ -85,8 +86,3 @@ class Outcome:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.answers + other.answers, self.unanswered + other.unanswered)
-
-    def _percentile(self, share: float) -> float:
-        """The smallest latency that so many do not exceed (nearest rank); of unanswered requests it knows nothing."""
-        latencies = sorted(answer.latency for answer in self.answers)
-        return 1000 * latencies[math.ceil(share * len(latencies)) - 1]

@@ -1,10 +1,11 @@
-"""Whoever reads the service's standard output: a thread that can be stopped as a pipeline stops."""
+"""Whoever reads the service's standard output: a process that can be stopped as a pipeline stops."""
 
-import os
-import select
-import threading
+import signal
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.support.lines import read_lines
@@ -12,60 +13,43 @@ from tests.support.processes import TIMEOUT, Server, serve
 
 
 class PipeReader:
-    """Reads a pipe to its end. Between ``pause`` and ``resume`` it takes no byte, as a process under SIGSTOP."""
+    """``cat`` from a pipe to the end of a file."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._chunks: list[bytes] = []
-        self._reading = threading.Event()
-        self._reading.set()
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="pipe reader", daemon=True)
-        self._thread.start()
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("ab") as file:
+            self.process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+        assert self.process.stdin is not None
+        self.pipe = self.process.stdin
 
     def pause(self) -> None:
-        """Take nothing from now on."""
-        with self._lock:
-            self._reading.clear()
+        """Have it take nothing from now on."""
+        self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on."""
-        self._reading.set()
+        self.process.send_signal(signal.SIGCONT)
 
     @property
     def line_count(self) -> int:
         """How many line ends have been read so far."""
-        return sum(chunk.count(b"\n") for chunk in self._chunks[:])
+        return self._path.read_bytes().count(b"\n")
 
     def events(self) -> list[dict[str, Any]]:
-        """Every event, once all writers have closed the pipe; each is held against its schema."""
+        """Every event, once the service has ended; each is held against its schema."""
         self.resume()
-        self._thread.join(TIMEOUT)
-        assert not self._thread.is_alive(), "somebody still holds the pipe open"
-        return read_lines(b"".join(self._chunks).splitlines(keepends=True))
-
-    def _run(self) -> None:
-        with os.fdopen(self._descriptor, "rb", buffering=0) as pipe:
-            while True:
-                self._reading.wait()
-                select.select([pipe], [], [])
-                with self._lock:
-                    if not self._reading.is_set():
-                        continue
-                    chunk = pipe.read(1 << 16)
-                if not chunk:
-                    return
-                self._chunks.append(chunk)
+        self.process.wait(TIMEOUT)  # it ends when nobody holds the pipe open
+        return read_lines(self._path.read_bytes().splitlines(keepends=True))
 
 
 @contextmanager
 def serve_to_pipe(settings: Mapping[str, str] | None = None) -> Iterator[tuple[Server, PipeReader]]:
-    """Start the service with its standard output led into a pipe, and read that.
-
-    The reader's ``events`` are complete once the service has ended.
-    """
-    read_end, write_end = os.pipe()
-    reader = PipeReader(read_end)
-    with os.fdopen(write_end, "wb") as stdout, serve(stdout, settings) as server:
-        stdout.close()
-        yield server, reader
+    """Start the service with its standard output led into a pipe, and read that."""
+    with tempfile.NamedTemporaryFile() as file:
+        reader = PipeReader(Path(file.name))
+        try:
+            with reader.pipe, serve(reader.pipe, settings) as server:
+                reader.pipe.close()
+                yield server, reader
+        finally:
+            reader.process.kill()
+            reader.process.wait()

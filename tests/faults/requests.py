@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterable
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -35,25 +36,18 @@ def forged(count: int, *, kid: str = KID) -> list[str]:
     return [one.rpartition(".")[0] + "." + b64url(bytes([0x5A]) * 256) for one in valid(count, kid=kid)]
 
 
-def logouts(tokens: Iterable[str | None] = (None,), *, close: bool = False) -> Request:
-    """Requests that log out with these tokens in turn, None for none.
+def calls(line: str, tokens: Iterable[str | None] = (None,), *, close: bool = False) -> Request:
+    """Requests with this method and path, and with these tokens in turn, None for none.
 
     Args:
+        line: for example ``GET /healthz``.
         tokens: used over and over.
         close: ask the server to end the connection after the answer, so that each request has one of its own.
     """
-    raw = [logout(one, close=close) for one in tokens]
+    head = f"{line} HTTP/1.1\r\nHost: service\r\n" + ("Connection: close\r\n" if close else "")
+    fields = ["" if one is None else f"Authorization: Bearer {one}\r\n" for one in tokens]
+    raw = [f"{head}{field}\r\n".encode() for field in fields]
     return lambda number: raw[number % len(raw)]
 
 
-def logout(session_token: str | None = None, *, close: bool = False) -> bytes:
-    """One ``DELETE /v1/auth/session``."""
-    authorization = "" if session_token is None else f"Authorization: Bearer {session_token}\r\n"
-    connection = "Connection: close\r\n" if close else ""
-    return f"DELETE /v1/auth/session HTTP/1.1\r\nHost: service\r\n{authorization}{connection}\r\n".encode()
-
-
-def get(path: str) -> Request:
-    """Requests that read a path over and over."""
-    raw = f"GET {path} HTTP/1.1\r\nHost: service\r\n\r\n".encode()
-    return lambda _: raw
+logouts = partial(calls, "DELETE /v1/auth/session")

@@ -9,9 +9,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -19,7 +19,7 @@ import pytest
 from tests.faults.conftest import Figure
 from tests.faults.load import Load, Request, running, steady
 from tests.faults.outcome import Outcome
-from tests.faults.requests import get, logouts, valid
+from tests.faults.requests import calls, logouts, valid
 from tests.support.processes import TIMEOUT, Server, request_under_way, serve
 from tests.support.proxies import nginx
 from tests.support.webhooks import SECRET
@@ -63,7 +63,7 @@ def p99(outcome: Outcome) -> float:
     return outcome.p99
 
 
-class Crowd:
+class Crowd(contextlib.ExitStack):
     """Connections that each send something, then a byte a second.
 
     Args:
@@ -72,55 +72,43 @@ class Crowd:
     """
 
     def __init__(self, address: Address, *groups: tuple[int, bytes, bool]) -> None:
+        super().__init__()
         self.lived: list[float] = []
         self.received = Counter[bytes]()
-        self._opened: dict[socket.socket, float] = {}
-        self._dripping: list[socket.socket] = []
-        self._selector = selectors.DefaultSelector()
+        self._selector = self.enter_context(selectors.DefaultSelector())
         for count, first, drips in groups:
             for _ in range(count):
-                connection = socket.create_connection(address, TIMEOUT, (ATTACKER, 0))
-                connection.settimeout(0)
-                connection.send(first)
-                self._opened[connection] = time.monotonic()
-                self._selector.register(connection, selectors.EVENT_READ, connection)
-                if drips:
-                    self._dripping.append(connection)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for connection in self._opened:
-            connection.close()
-        self._selector.close()
+                client = self.enter_context(socket.create_connection(address, TIMEOUT, (ATTACKER, 0)))
+                client.settimeout(0)
+                client.send(first)
+                self._selector.register(client, selectors.EVENT_READ, (client, time.monotonic(), drips))
 
     @property
     def open(self) -> int:
-        return len(self._opened)
+        return len(self._selector.get_map())
 
     def watch(self, seconds: float = 3 * CLOSED_WITHIN) -> None:
         """Drip, and note what is received and when each is closed, until all are or the time is over."""
         begun = next_drop = time.monotonic()
-        while self._opened and time.monotonic() < begun + seconds:
+        while self.open and time.monotonic() < begun + seconds:
             if time.monotonic() >= next_drop:
                 next_drop += 1
-                for connection in self._dripping:
-                    with contextlib.suppress(OSError):
-                        connection.send(b"a")
+                for key in self._selector.get_map().values():
+                    client, _, drips = key.data
+                    if drips:
+                        with contextlib.suppress(OSError):
+                            client.send(b"a")
             for key, _ in self._selector.select(max(0.0, next_drop - time.monotonic())):
-                self._read(key.data)
+                self._read(*key.data)
 
-    def _read(self, connection: socket.socket) -> None:
+    def _read(self, client: socket.socket, opened: float, _: bool) -> None:
         with contextlib.suppress(ConnectionResetError):
-            if data := connection.recv(65536):
+            if data := client.recv(65536):
                 self.received[data[9:12]] += 1
                 return
-        self._selector.unregister(connection)
-        self.lived.append(time.monotonic() - self._opened.pop(connection))
-        connection.close()
-        if connection in self._dripping:
-            self._dripping.remove(connection)
+        self._selector.unregister(client)
+        self.lived.append(time.monotonic() - opened)
+        client.close()
 
 
 SILENT = (1000, b"", False)
@@ -166,9 +154,16 @@ def test_nginx_holds_slow_clients_off(tmp_path: Path, figure: Figure) -> None:
     figure("p99 of logouts through nginx beside them", beside, "ms", bound=2 * before + 10)
 
 
+@contextlib.contextmanager
+def front(through: str, directory: Path, server: Server) -> Iterator[Address]:
+    """Give where clients connect: to the service itself, or to nginx before it."""
+    with nginx(directory, server) if through == "nginx" else contextlib.nullcontext(server) as answering:
+        yield answering.address
+
+
 def pulse(server: Server) -> AbstractContextManager[Load]:
     """Ask for ``/healthz`` again and again: the slowest answer tells how long the event loop stood still."""
-    return running(server.url, get("/healthz"), rate=300, connections=1)
+    return running(server.url, calls("GET /healthz"), rate=300, connections=1)
 
 
 HEADS = {
@@ -192,11 +187,8 @@ def send(address: Address, sent: bytes) -> bytes:
 
 @pytest.mark.parametrize("through", ["direct", "nginx"])
 def test_heads_of_any_size_stall_nobody(tmp_path: Path, through: str, figure: Figure) -> None:
-    with serve() as server, contextlib.ExitStack() as stack:
+    with serve() as server, front(through, tmp_path, server) as address:
         process = psutil.Process(server.process.pid)
-        address = server.address
-        if through == "nginx":
-            address = stack.enter_context(nginx(tmp_path, server)).address
         for head in [*HEADS.values()] * 20:  # what is allocated once is allocated now
             send(address, head)
         with pulse(server) as load:
@@ -244,26 +236,20 @@ def test_pipelined_requests_fill_no_memory(tmp_path: Path, through: str, figure:
                             pass
 
     settings = {"CLERK_WEBHOOK_SIGNING_SECRET": SECRET}
-    with serve(settings=settings) as server, contextlib.ExitStack() as stack:
-        address = server.address
-        if through == "nginx":
-            address = stack.enter_context(nginx(tmp_path, server)).address
+    with serve(settings=settings) as server, front(through, tmp_path, server) as address:
         process = psutil.Process(server.process.pid)
         before, peak = process.memory_info().rss, 0
-        clients = [threading.Thread(target=pour, args=[address]) for _ in range(8)]
-        for client in clients:
-            client.start()
-        with pulse(server) as load:
+        with ThreadPoolExecutor(8) as pool, contextlib.ExitStack() as stack, pulse(server) as load:
+            stack.callback(stop.set)
+            pouring = pool.map(pour, [address] * 8)
             for _ in range(100):
                 peak = max(peak, process.memory_info().rss)
                 time.sleep(0.1)
             slowest = load.stop().max
-        started = time.monotonic()
-        assert server.stop(signal.SIGTERM) == 0
-        seconds = time.monotonic() - started
-        stop.set()
-        for client in clients:
-            client.join(TIMEOUT)
+            started = time.monotonic()
+            assert server.stop(signal.SIGTERM) == 0
+            seconds = time.monotonic() - started
+        assert [*pouring] == [None] * 8
     figure(f"slowest /healthz beside pipelined requests, {through}", slowest, "ms", bound=1000)
     figure(f"memory gained, {through}", (peak - before) / 2**20, "MiB", bound=32)
     figure(f"end meanwhile, {through}", seconds, "s", bound=MAX_STOP)
@@ -271,28 +257,21 @@ def test_pipelined_requests_fill_no_memory(tmp_path: Path, through: str, figure:
 
 def test_nginx_cuts_clients_that_do_not_read(tmp_path: Path, figure: Figure) -> None:
     """They send requests until the connection ends, and read no answer."""
-    with serve() as server, nginx(tmp_path, server) as proxy, contextlib.ExitStack() as stack:
-        selector = stack.enter_context(selectors.DefaultSelector())
-        stuck = set()
-        for _ in range(4):
-            client = stack.enter_context(socket.socket())
+
+    def pour(address: Address) -> float:
+        with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(proxy.address)
-            client.settimeout(0)
-            selector.register(client, selectors.EVENT_WRITE)
-            stuck.add(client)
-        started = time.monotonic()
-        while stuck and time.monotonic() < started + 3 * CLOSED_WITHIN:
-            for key, _ in selector.select(1):
-                assert isinstance(key.fileobj, socket.socket)
-                try:
-                    key.fileobj.send((DELETE + b"\r\n") * 100)
-                except ConnectionError:
-                    selector.unregister(key.fileobj)
-                    stuck.remove(key.fileobj)
-        seconds = time.monotonic() - started
+            client.settimeout(3 * CLOSED_WITHIN)
+            client.connect(address)
+            started = time.monotonic()
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() < started + 3 * CLOSED_WITHIN:
+                    client.sendall((DELETE + b"\r\n") * 100)
+            return time.monotonic() - started
+
+    with serve() as server, nginx(tmp_path, server) as proxy, ThreadPoolExecutor(4) as pool:
+        seconds = max(pool.map(pour, [proxy.address] * 4))
         beside = p99(steady(proxy.url, real_calls(), rate=RATE, seconds=2))
         assert server.stop() == 0
-    assert not stuck
     figure("clients that do not read: cut after", seconds, "s", bound=CLOSED_WITHIN)
     figure("p99 of logouts through nginx afterwards", beside, "ms")

@@ -1,9 +1,8 @@
 """An event log that stalls or is full: every call is answered, and every event that was promised arrives."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ from tests.faults.conftest import Figure
 from tests.faults.load import burst, running, steady
 from tests.faults.outcome import Outcome
 from tests.faults.reader import serve_to_pipe
-from tests.faults.requests import get, logouts, valid
+from tests.faults.requests import calls, logouts, valid
 from tests.support.disks import grow, small_disk
 from tests.support.lines import read_lines
 from tests.support.processes import serve, wait_until
@@ -34,18 +33,14 @@ def assert_all_answered(outcome: Outcome, count: int) -> None:
     assert outcome.statuses == {200: count}
 
 
-def first_of_each(events: Iterable[dict[str, Any]]) -> list[str]:
-    """The event ids without repetitions, which delivery at least once allows, in their order."""
-    return list(dict.fromkeys(event["event_id"] for event in events))
+def ids_in(path: Path, *, torn: int) -> list[str]:
+    """The event ids without repetitions, which delivery at least once allows, in their order.
 
-
-def lines_of(path: Path, *, torn: int = 0) -> list[dict[str, Any]]:
-    """The events in a file; of so many at most only the beginning may be there, on a line of its own."""
-    with path.open("rb") as file:
-        lines = [*file]
+    Of so many lines at most only the beginning may be there, on a line of its own."""
+    lines = path.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"}\n")]
     assert len(lines) - len(whole) <= torn
-    return read_lines(whole)
+    return list(dict.fromkeys(event["event_id"] for event in read_lines(whole)))
 
 
 def metric(url: str, name: str) -> float:
@@ -60,7 +55,7 @@ def test_a_reader_that_stops_delays_nobody_and_misses_nothing(figure: Figure) ->
     with serve_to_pipe() as (server, reader):
         before = steady(server.url, request, rate=500, seconds=3)
         reader.pause()
-        with running(server.url, get("/healthz"), rate=20, connections=4) as health:
+        with running(server.url, calls("GET /healthz"), rate=20, connections=4) as health:
             stopped = steady(server.url, request, rate=500, seconds=30)
             alive = health.stop()
         reader.resume()
@@ -91,7 +86,7 @@ def test_events_of_a_full_disk_wait_in_the_spool_for_room(tmp_path: Path, figure
             full = burst(server.url, logouts(valid(50)), count=2000, connections=8)
             assert_all_answered(full, 2000)
             size = event_log.stat().st_size
-            assert 0 < len(lines_of(event_log, torn=1)) < 2000, "the disk was full"
+            assert 0 < len(ids_in(event_log, torn=1)) < 2000, "the disk was full"
             assert sum(file.stat().st_size for file in spool.rglob("*.jsonl")) > 0
             assert httpx.get(f"{server.url}/readyz").status_code == 200
             grow(disk)
@@ -99,7 +94,7 @@ def test_events_of_a_full_disk_wait_in_the_spool_for_room(tmp_path: Path, figure
             after = burst(server.url, logouts(valid(5)), count=100, connections=1)
             assert server.stop() == 0
         assert event_log.stat().st_size > size, "a file that somebody follows never shrinks"
-        ids = first_of_each(lines_of(event_log, torn=1))
+        ids = ids_in(event_log, torn=1)
         assert list(spool.iterdir()) == []
     # All of them, also one that a busy machine wrote too late for its answer.
     for outcome, of in ((full, ids[:2000]), (after, ids[2000:])):
@@ -120,7 +115,7 @@ def test_what_neither_log_nor_spool_takes_is_counted_exactly(tmp_path: Path, fig
             took = seconds_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200, "readiness again")
             lost = metric(server.url, "clerk_logout_events_lost_total")  # now each line is decided
             assert server.stop() == 0
-        ids = first_of_each(lines_of(event_log, torn=2000))
+        ids = ids_in(event_log, torn=2000)
     # A line that came too late for its answer may be written all the same.
     assert set(full.recorded) <= set(ids)
     assert 0 < len(full.recorded) <= len(ids) < 2000

@@ -41,8 +41,9 @@ MAX_P99_BESIDE = 150
 
 
 @contextmanager
-def slow_clerk(instance: Instance) -> Iterator[str]:
-    """The stand-in, which takes its time, on a port of its own; gives its URL."""
+def slow_clerk() -> Iterator[tuple[Instance, str]]:
+    """The stand-in, which takes its time, on a port of its own, and its URL."""
+    instance = Instance(ISSUER, SECRET_KEY)
     sandbox = create_sandbox(instance)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,14 +56,14 @@ def slow_clerk(instance: Instance) -> Iterator[str]:
         # each answer would come 40 ms late: its body would wait for the acknowledgement of its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with served(app, listener):
-            yield url_of(listener)
+            yield instance, url_of(listener)
 
 
 @contextmanager
-def serve_with(clerk_url: str, event_log: Path, timeout: float = TIMEOUT) -> Iterator[tuple[Server, httpx.Client]]:
+def serve_with(clerk_url: str, event_log: Path) -> Iterator[tuple[Server, httpx.Client]]:
     """A service that asks this Clerk, and a client of it."""
     settings = {"CLERK_SECRET_KEY": SECRET_KEY, "CLERK_API_URL": clerk_url, "EVENT_LOG": str(event_log)}
-    with serve(settings=settings) as server, httpx.Client(base_url=server.url, timeout=timeout) as client:
+    with serve(settings=settings) as server, httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
         yield server, client
 
 
@@ -73,11 +74,10 @@ def sign_out(client: httpx.Client, own: Session) -> httpx.Response:
 
 @pytest.mark.fault
 def test_three_sessions_are_ended_within_200_ms(tmp_path: Path, figure: Figure) -> None:
-    instance = Instance(ISSUER, SECRET_KEY)
     event_log = EventFile(tmp_path / "events.jsonl")
     first: list[float] = []
     later: list[float] = []
-    with slow_clerk(instance) as url:
+    with slow_clerk() as (instance, url):
         for start in range(STARTS):
             with serve_with(url, event_log.path) as (server, client):
                 for number in range(ROUNDS):  # each another user: one may do it 5 times a minute
@@ -98,10 +98,9 @@ def test_three_sessions_are_ended_within_200_ms(tmp_path: Path, figure: Figure) 
 @pytest.mark.fault
 def test_1200_sessions_are_all_ended_if_need_be_by_repeating(tmp_path: Path, figure: Figure) -> None:
     """How many calls it takes depends on the machine: each ends after 10 s."""
-    instance = Instance(ISSUER, SECRET_KEY)
     event_log = EventFile(tmp_path / "events.jsonl")
     answers: list[httpx.Response] = []
-    with slow_clerk(instance) as url, serve_with(url, event_log.path) as (server, client):
+    with slow_clerk() as (instance, url), serve_with(url, event_log.path) as (server, client):
         *_, own = [instance.sign_in(ALICE) for _ in range(1200)]
         started = time.perf_counter()
         while not answers or answers[-1].status_code != 200:
@@ -123,9 +122,8 @@ def test_1200_sessions_are_all_ended_if_need_be_by_repeating(tmp_path: Path, fig
 @pytest.mark.fault
 def test_logouts_hardly_wait_for_sign_outs_of_many_sessions(tmp_path: Path, figure: Figure) -> None:
     """Five users sign out of 300 sessions each, in the same moment, while others log out."""
-    instance = Instance(ISSUER, SECRET_KEY)
     with (
-        slow_clerk(instance) as url,
+        slow_clerk() as (instance, url),
         ThreadPoolExecutor(USERS) as pool,
         serve_with(url, tmp_path / "events.jsonl") as (server, client),
     ):

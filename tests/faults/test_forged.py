@@ -9,7 +9,7 @@ from tests.faults.conftest import Figure
 from tests.faults.load import Request, steady
 from tests.faults.outcome import Outcome
 from tests.faults.requests import forged, logouts, valid
-from tests.faults.troubled_clerk import TroubledClerk, stand_in
+from tests.faults.troubled_clerk import TroubledClerk
 from tests.support.lines import EventFile
 from tests.support.processes import serve
 
@@ -33,14 +33,12 @@ def beside(users: Request, flood: Request) -> Request:
 
 @pytest.mark.fault
 def test_forged_tokens_do_not_hold_up_valid_ones(tmp_path: Path, figure: Figure) -> None:
-    clerk = TroubledClerk()
     # A bad signature under a known kid costs a verification; an unknown kid may cause a fetch.
     fake = [token for pair in zip(forged(100), forged(100, kid="ins_unknown"), strict=True) for token in pair]
     users, flood = logouts(valid(500)), logouts(fake)
     event_log = EventFile(tmp_path / "events.jsonl")
     alone, flooded, forgeries, ratios = Outcome([], []), Outcome([], []), Outcome([], []), []
-    settings = {"EVENT_LOG": str(event_log.path), "CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_nobody"}
-    with stand_in(clerk), serve(settings=settings | {"CLERK_API_URL": clerk.url}) as server:
+    with TroubledClerk() as clerk, serve(settings=clerk.settings | {"EVENT_LOG": str(event_log.path)}) as server:
         steady(server.url, users, rate=VALID_RATE, seconds=2)
         for _ in range(ROUNDS):
             without = steady(server.url, users, rate=VALID_RATE, seconds=SECONDS)

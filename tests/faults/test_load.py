@@ -1,19 +1,19 @@
 """The harness itself: what it reports is what happened."""
 
 import socketserver
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
 from tests.faults.load import burst, steady
 from tests.faults.outcome import Failure
-from tests.faults.requests import get
+from tests.faults.requests import calls
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
-REQUEST = get("/")
+REQUEST = calls("GET /")
 
 Behaviour = Callable[[int], bytes | None]
 """What to send to the n-th request of a connection; None ends the connection."""
@@ -32,14 +32,12 @@ def answering(behaviour: Behaviour) -> Iterator[str]:
                     self.wfile.write(answer)
                     number += 1
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.serve_forever, 0.01)
         try:
             yield "http://{}:{}".format(*server.server_address)
         finally:
             server.shutdown()
-            thread.join()
 
 
 def test_a_stall_counts_for_all_who_were_due_in_it() -> None:

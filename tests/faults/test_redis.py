@@ -8,9 +8,8 @@ import pytest
 
 from tests.faults.conftest import Figure
 from tests.faults.load import burst, running, steady
-from tests.faults.requests import logouts, valid
-from tests.guard.parts import of_session
-from tests.support.processes import TIMEOUT, Server, serve
+from tests.faults.requests import calls, logouts, valid
+from tests.support.processes import Server, serve, wait_until
 from tests.support.redis_server import RedisServer, redis_server
 
 RATE = 200
@@ -22,7 +21,6 @@ MOST_ADDED = 120.0
 """Milliseconds that an outage may add to a logout: 100 for Redis, and the machine."""
 MOST_RECOVERY = 5.0
 """Seconds from Redis's return until it is used again."""
-SESSION = "/v1/auth/session"
 BURST = 400
 BURSTS = 5
 
@@ -47,12 +45,12 @@ def test_an_outage_of_redis_slows_no_logout_and_forgets_none(outage: str, figure
         with running(server.url, logouts(tokens), rate=RATE) as load:
             time.sleep(1)
             break_it(redis)
-            wait_until_up(server, up=False)
+            wait_until(lambda: problem_of(server) is not None, "the outage is noticed")
             time.sleep(OUTAGE)
             assert (problem_of(server) or "").startswith("Redis: ")
             mend_it(redis)
             back = time.monotonic()
-            wait_until_up(server, up=True)
+            wait_until(lambda: problem_of(server) is None, "Redis is used again")
             recovery = time.monotonic() - back
             time.sleep(1)
             during = load.stop()
@@ -79,10 +77,8 @@ def test_an_outage_of_redis_slows_no_logout_and_forgets_none(outage: str, figure
 @pytest.mark.fault
 def test_a_burst_of_guarded_requests_is_no_outage_of_redis(figure: Figure) -> None:
     with redis_server() as redis, serve(settings={"REVOCATIONS_URL": redis.url}) as server:
-        tokens = [of_session(f"sess_{number}") for number in range(BURST)]
-        requests = [f"GET {SESSION} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {one}\r\n\r\n" for one in tokens]
-        raw = [request.encode() for request in requests]
-        outcome = burst(server.url, lambda number: raw[number % BURST], count=BURST * BURSTS, connections=BURST)
+        requests = calls("GET /v1/auth/session", valid(BURST))
+        outcome = burst(server.url, requests, count=BURST * BURSTS, connections=BURST)
         assert problem_of(server) is None
         assert server.stop() == 0
     assert said(server, "cannot be used") == 0
@@ -90,15 +86,8 @@ def test_a_burst_of_guarded_requests_is_no_outage_of_redis(figure: Figure) -> No
     figure(f"guarded requests, {BURST} at once, that were answered 200", len(outcome.answers))
 
 
-def wait_until_up(server: Server, *, up: bool) -> None:
-    """Wait until the service says so; an outage of Redis alone never makes it unready."""
-    deadline = time.monotonic() + TIMEOUT
-    while (problem_of(server) is None) is not up:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def problem_of(server: Server) -> str | None:
+    """What the service says about Redis, if it cannot be used; that alone never makes the service unready."""
     answer = httpx.get(f"{server.url}/readyz")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ready"

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -10,7 +9,7 @@ from tests.faults.conftest import Figure
 from tests.faults.load import running
 from tests.faults.requests import logouts, valid
 from tests.support.lines import EventFile
-from tests.support.processes import Server, free_port, serve
+from tests.support.processes import free_port, serve
 from tests.support.proxies import nginx
 from tests.support.redis_server import redis_server
 
@@ -21,10 +20,11 @@ RATE = 200
 pytestmark = pytest.mark.fault
 
 
-class Replica:
+class Replica(ExitStack):
     """A service that starts again on the same port, with the same log and the same spool."""
 
     def __init__(self, directory: Path, redis: str) -> None:
+        super().__init__()
         port = free_port()
         self.log = EventFile(directory / f"{port}.jsonl")
         self._settings = {
@@ -33,23 +33,15 @@ class Replica:
             "EVENT_SPOOL_DIR": str(directory / f"spool-{port}"),
             "REVOCATIONS_URL": redis,
         }
-        self._running = ExitStack()
-        self.server: Server
-
-    def __enter__(self) -> Self:
         self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._running.close()
 
     def start(self) -> None:
-        self.server = self._running.enter_context(serve(settings=self._settings))
+        self.server = self.enter_context(serve(settings=self._settings))
 
     def restart(self) -> None:
         """As a service manager does: SIGTERM, wait for the end, start."""
         assert self.server.stop() == 0
-        self._running.close()
+        self.close()
         self.start()
 
 

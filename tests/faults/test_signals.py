@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.conftest import Figure
 from tests.faults.load import burst, running
-from tests.faults.outcome import Failure, Outcome
+from tests.faults.outcome import Failure
 from tests.faults.reader import serve_to_pipe
 from tests.faults.requests import logouts, valid
 from tests.support.lines import read_line, read_lines
@@ -43,16 +43,16 @@ class Log:
         self._piped: list[dict[str, Any]] = []
 
     @contextmanager
-    def serve(self, **settings: str) -> Iterator[Server]:
+    def serve(self) -> Iterator[Server]:
         """Start a service that writes here; what it wrote to a pipe is read when it has ended."""
-        own = {"EVENT_SPOOL_DIR": str(self.spool)} | settings
+        own = {"EVENT_SPOOL_DIR": str(self.spool)}
         if self.kind == "file":
             with serve(settings=own | {"EVENT_LOG": str(self.file)}) as server:
                 yield server
             return
         with serve_to_pipe(own) as (server, reader):
             yield server
-        self._piped += reader.events()
+            self._piped += reader.events()
 
     def event_ids(self) -> set[str]:
         """The ids of all whole lines in the log and in the spool."""
@@ -61,17 +61,6 @@ class Log:
             lines += path.read_bytes().splitlines(keepends=True)
         whole = [read_line(line) for line in lines if line.endswith(b"\n") and line[:1] == b"{"]
         return {event["event_id"] for event in [*whole, *self._piped]}
-
-
-def terminate_under_load(log: Log, *, close: bool) -> tuple[Outcome, float, float]:
-    """Send a ``SIGTERM``; give what came of the load, when that was, and how many seconds the process still took."""
-    with log.serve() as server, running(server.url, logouts([*valid(20), None], close=close), rate=RATE) as load:
-        time.sleep(random.uniform(0.3, 0.6))
-        signalled = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(2 * EXIT_WITHIN) == 0
-        took = time.monotonic() - signalled
-        return load.stop(), signalled, took
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
@@ -89,7 +78,13 @@ def test_sigterm_under_load_cuts_nobody_off(tmp_path: Path, kind: str, close: bo
     before, after, slowest = 0, Counter[Failure](), 0.0
     for number in range(TERMINATIONS):
         log = Log(tmp_path / str(number), kind)
-        outcome, signalled, took = terminate_under_load(log, close=close)
+        with log.serve() as server, running(server.url, logouts([*valid(20), None], close=close), rate=RATE) as load:
+            time.sleep(random.uniform(0.3, 0.6))
+            signalled = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(2 * EXIT_WITHIN) == 0
+            slowest = max(slowest, time.monotonic() - signalled)
+            outcome = load.stop()
         assert not set(outcome.recorded) - log.event_ids()
         assert len(outcome.recorded) > RATE / 10, "there was no load"
         assert set(outcome.statuses) == {200}
@@ -97,7 +92,6 @@ def test_sigterm_under_load_cuts_nobody_off(tmp_path: Path, kind: str, close: bo
         sent = [(request.sent, request.failure) for request in outcome.unanswered if request.sent is not None]
         before += sum(at < signalled for at, _ in sent)
         after.update(failure for at, failure in sent if at >= signalled)
-        slowest = max(slowest, took)
     figure("seconds to the exit", slowest, "s", bound=EXIT_WITHIN)
     figure("used connections closed on a request", after[Failure.STALE])
     figure("sent before the signal, never answered", before, bound=0)
@@ -136,12 +130,12 @@ def test_the_next_process_delivers_what_waited_in_the_spool(tmp_path: Path, figu
                 server.process.kill()
                 server.process.wait()
                 acknowledged |= set(load.stop().recorded)
-        seen |= {event["event_id"] for event in reader.events()}
+            seen |= {event["event_id"] for event in reader.events()}
     waiting = acknowledged - seen
     assert len(waiting) > RATE, "hardly anything waited in the spool"
     with serve_to_pipe(settings) as (server, reader):
         assert server.stop() == 0
-    seen |= {event["event_id"] for event in reader.events()}
+        seen |= {event["event_id"] for event in reader.events()}
     figure("events that waited for the next process", len(waiting))
     figure("of them missing", len(waiting - seen), bound=0)
 

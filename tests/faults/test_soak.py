@@ -12,7 +12,7 @@ from tests.faults.conftest import Figure
 from tests.faults.load import burst
 from tests.faults.requests import expired, forged, logouts, valid
 from tests.support.lines import read_line
-from tests.support.processes import TIMEOUT, serve
+from tests.support.processes import serve, wait_until
 
 REQUESTS = 1_000_000
 CHUNK = 50_000
@@ -64,10 +64,7 @@ def test_a_million_requests_leave_memory_as_it_was(tmp_path: Path, figure: Figur
 
 def open_files_at_rest(process: psutil.Process) -> int:
     """How many files are open once the server has seen that its connections are closed."""
-    deadline = time.monotonic() + TIMEOUT
-    while len(process.net_connections("tcp")) > 1:
-        assert time.monotonic() < deadline, "connections stay open"
-        time.sleep(0.05)
+    wait_until(lambda: len(process.net_connections("tcp")) <= 1, "all connections are closed")
     return int(process.num_fds())
 
 

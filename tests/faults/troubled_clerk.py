@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-import threading
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import Any
 
-from tests.support.processes import TIMEOUT
+from starlette.types import Receive, Scope, Send
+
+from tests.support.served_clerk import served
 from tests.support.signing import jwk
 
 
@@ -25,88 +26,33 @@ class Fault(StrEnum):
     EMPTY = "empty key list"
 
 
-class TroubledClerk:
-    """One stand-in on a port of its own. ``fault`` and ``keys`` may be changed at any time, from any thread."""
+class TroubledClerk(ExitStack):
+    """One stand-in on a port of its own. ``fault`` and ``keys`` may be changed at any time; ``close`` it to refuse."""
 
-    def __init__(self) -> None:
+    def __init__(self, fault: Fault = Fault.NONE) -> None:
+        super().__init__()
+        self.fault = fault
         self.keys: list[dict[str, Any]] = [jwk()]
         self.fetches: list[float] = []
         """When each fetch arrived, on ``time.monotonic``."""
-        self.url = ""
-        self._fault = Fault.NONE
-        self._server: asyncio.Server | None = None
-        self._loop: asyncio.AbstractEventLoop
+        listener = self.enter_context(socket.create_server(("127.0.0.1", 0)))
+        url = "http://{}:{}".format(*listener.getsockname())
+        self.settings = {"CLERK_JWT_KEY": "", "CLERK_SECRET_KEY": "sk_test_nobody", "CLERK_API_URL": url}
+        """What a service must be told to ask it for keys; an empty variable counts as not set."""
+        self.enter_context(served(self, listener))
 
-    @property
-    def fault(self) -> Fault:
-        return self._fault
-
-    @fault.setter
-    def fault(self, fault: Fault) -> None:
-        self._fault = fault
-        if fault is Fault.REFUSED and self._server is not None:
-            self._loop.call_soon_threadsafe(self._server.close)
-
-    async def open(self) -> None:
-        """Listen."""
-        self._loop = asyncio.get_running_loop()
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.url = "http://{}:{}".format(*self._server.sockets[0].getsockname())
-
-    def close(self) -> None:
-        """Listen no more."""
-        assert self._server is not None
-        self._server.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            self.fetches.append(time.monotonic())
-            if self._fault is Fault.HANGING:
-                await reader.read()  # until the other side has had enough
-            elif self._fault is Fault.DRIPPING:
-                for byte in self._response():
-                    writer.write(bytes([byte]))
-                    await writer.drain()
-                    await asyncio.sleep(1)
-            else:
-                writer.write(self._response())
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        self.fetches.append(time.monotonic())
+        while self.fault is Fault.HANGING and (await receive())["type"] != "http.disconnect":
             pass
-        finally:
-            writer.close()
-
-    def _response(self) -> bytes:
-        status = "500 Internal Server Error" if self._fault is Fault.STATUS_500 else "200 OK"
-        keys = [] if self._fault is Fault.EMPTY else self.keys
-        body = b'{"keys": [{"kty": ' if self._fault is Fault.MALFORMED else json.dumps({"keys": keys}).encode()
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        return head.encode() + body
-
-
-@contextmanager
-def stand_in(*clerks: TroubledClerk) -> Iterator[None]:
-    """Serve them all from one thread."""
-    ready, done = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        for clerk in clerks:
-            await clerk.open()
-        ready.set()
-        await asyncio.to_thread(done.wait)
-        for clerk in clerks:
-            clerk.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="stand-in for Clerk")
-    thread.start()
-    assert ready.wait(TIMEOUT)
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
+        keys = [] if self.fault is Fault.EMPTY else self.keys
+        body = b'{"keys": [{"kty": ' if self.fault is Fault.MALFORMED else json.dumps({"keys": keys}).encode()
+        status = 500 if self.fault is Fault.STATUS_500 else 200
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for byte in body if self.fault is Fault.DRIPPING else b"":
+            await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+            await asyncio.sleep(1)
+        await send({"type": "http.response.body", "body": b"" if self.fault is Fault.DRIPPING else body})
