@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from service.revocations import redis_commands, redis_store
+from service.revocations import redis_commands
 from service.revocations.redis_commands import Entry, RedisCommands
 from service.revocations.redis_store import RedisStore
 from service.revocations.revocation_list import MemoryStore, RevocationsUnavailableError
@@ -93,9 +93,7 @@ class Sharers(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def a_busy_machine_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither while it connects, nor at the end."""
     monkeypatch.setattr(redis_commands, "CONNECT_TIMEOUT", SECONDS)
-    monkeypatch.setattr(redis_store, "LAST_LOOK_TIMEOUT", SECONDS)
 
 
 @pytest.fixture

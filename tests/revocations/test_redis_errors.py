@@ -85,14 +85,6 @@ async def test_a_value_of_somebody_else_fails_closed(redis: RedisServer, command
             assert await other.find("sess_1") == AT
 
 
-async def test_a_claim_of_another_type_hides_no_other(redis: RedisServer) -> None:
-    redis.do("LPUSH", REPORTED + "sess_1", "1")
-    session_ids = [f"sess_{number}" for number in range(3)]
-    async with opened(redis.url) as store, opened(redis.url) as other:
-        for asked, granted in ((store, [True, False, True]), (other, [False] * 3)):
-            assert await asyncio.gather(*(asked.claim(name, seconds=60) for name in session_ids)) == granted
-
-
 @pytest.mark.parametrize(
     "reply",
     ["HTTP/1.1 400 Bad Request", "+OK", "*2\r\n:1\r\n:2", "$3\r\nx", "-MOVED"],

@@ -1,7 +1,6 @@
 """Redis in trouble. How long anything takes is measured in tests/faults/test_redis.py."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -135,25 +134,12 @@ async def test_what_a_caller_gave_up_is_brought_by_a_look(own_redis: RedisServer
         await until_known(own_redis, REVOKED + "sess_1")
 
 
-async def test_at_the_end_redis_is_brought_what_it_lacks(
-    redis: RedisServer, flaky: Flaky, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with opened(flaky) as store:
-        flaky.lost_puts = 1
-        await fails_to_add(store, "sess_1")
-    assert redis.left(REVOKED + "sess_1") > 0
-    assert said(caplog) == []
-
-
-@pytest.mark.parametrize("trouble", [RedisServer.kill, RedisServer.freeze])
 async def test_what_cannot_be_brought_at_the_end_is_told(
-    own_redis: RedisServer, trouble: Callable[[RedisServer], None], caplog: pytest.LogCaptureFixture
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened(RedisCommands(own_redis.url, reply_timeout=0.05), timeout=0.01) as store:
-        trouble(own_redis)
+    async with opened(own_redis.url) as store:
+        own_redis.kill()
         await fails_to_add(store, "sess_1", "sess_2")
-        before = time.monotonic()
-    assert time.monotonic() - before < 20
     assert "2 signed-out sessions could not be brought to Redis before the end" in said(caplog)
 
 
