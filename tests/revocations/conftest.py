@@ -122,16 +122,14 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def sharers(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Sharers]:
+async def sharers(request: pytest.FixtureRequest, redis: RedisServer, clock: Clock) -> AsyncIterator[Sharers]:
     def let_pass(seconds: float) -> None:
         clock.now += seconds
-        if request.param == "redis":
-            server.let_pass(seconds)
+        redis.let_pass(seconds)
 
     if request.param == "memory":
         memory = MemoryStore(clock=clock)
         yield Sharers(memory, memory, let_pass)
         return
-    server: RedisServer = request.getfixturevalue("redis")
-    async with opened(server.url, clock=clock) as store, opened(server.url, clock=clock) as other:
+    async with opened(redis.url, clock=clock) as store, opened(redis.url, clock=clock) as other:
         yield Sharers(store, other, let_pass)
