@@ -76,7 +76,7 @@ async def test_sign_outs_are_counted_and_raise_nothing(problem: str | None, coun
 # --- In memory -------------------------------------------------------------------------------------------------------
 
 
-async def test_of_a_full_list_those_that_end_soonest_go_and_are_counted(
+async def test_in_a_full_list_what_ends_soonest_goes_and_is_counted(
     caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     metrics = Metrics()

@@ -87,7 +87,7 @@ async def test_all_tokens_of_a_request_share_the_wait_for_keys(monkeypatch: pyte
     [(..., [True, True]), ("pending", [False, True]), (None, [False, False]), (["active"], [False, False])],
     ids=str,
 )
-async def test_a_session_with_open_tasks_is_refused_unless_it_is_allowed(status: object, admitted: list[bool]) -> None:
+async def test_with_open_tasks_it_is_refused_unless_they_are_allowed(status: object, admitted: list[bool]) -> None:
     sent = bearer(token({name: value for name, value in {**claims(), "sts": status}.items() if value is not ...}))
     parts = Parts()
     outcomes = [await parts.outcome(sent, allow_pending=allowed) for allowed in (False, True)]
