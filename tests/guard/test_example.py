@@ -1,6 +1,5 @@
 """The applications that docs/guard.md shows, under uvicorn, beside the service and a real Redis that both share."""
 
-import os
 import re
 import subprocess
 import sys
@@ -13,10 +12,8 @@ import pytest
 
 from tests.guard.parts import SESSION, USER, bearer, expired, of_session
 from tests.support.lines import EventFile
-from tests.support.processes import TIMEOUT, environment, serve, until_status
+from tests.support.processes import ROOT, TIMEOUT, environment, free_port, running, serve, until_status
 from tests.support.redis_server import redis_server
-
-ROOT = Path(__file__).parents[2]
 
 PAGE = (ROOT / "docs" / "guard.md").read_text("utf-8")
 EXAMPLES = dict(
@@ -26,36 +23,20 @@ EXAMPLES = dict(
         strict=True,
     )
 )
+UVICORN = [sys.executable, "-m", "uvicorn", "shop:app"]
 
 
 @contextmanager
 def run(directory: Path, example: str, variables: dict[str, str]) -> Iterator[httpx.Client]:
     """Write an application into a file, start ``uvicorn shop:app``, and give a client of it."""
     (directory / "shop.py").write_text(example, encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "shop:app", "--port", "0"],
-        cwd=directory,
-        env=environment(**variables) | {"PYTHONPATH": os.pathsep.join([str(directory), str(ROOT)])},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        with httpx.Client(base_url=_url(process), timeout=TIMEOUT) as client:
-            yield client
-    finally:
-        process.terminate()
-        process.communicate(timeout=TIMEOUT)
-
-
-def _url(process: "subprocess.Popen[bytes]") -> str:
-    """Where uvicorn says that it runs."""
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line.decode())
-        if found := re.search(r"running on (http://\S+)", said[-1]):
-            return found[1]
-    raise AssertionError(f"it did not start: {said}")
+    port = free_port()
+    command = [*UVICORN, "--app-dir", str(directory), "--port", str(port)]
+    with (
+        running(command, port, **environment(**variables), PYTHONPATH=str(ROOT)),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
+    ):
+        yield client
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -89,17 +70,11 @@ def test_a_sign_out_at_the_service_is_refused_by_the_application(name: str, tmp_
 
 def test_without_its_settings_an_example_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(EXAMPLES["starlette"], encoding="utf-8")
-    variables = {name: value for name, value in environment().items() if name != "CLERK_JWT_KEY"}
+    variables = environment(CLERK_JWT_KEY="", PYTHONPATH=str(ROOT))
     done = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "shop:app", "--port", "0"],
-        cwd=tmp_path,
-        env=variables | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=False,
+        UVICORN, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
     assert done.returncode == 3
-    said = done.stderr.decode()
-    assert said.count("CLERK_JWT_KEY") == 1
-    assert "clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY" in said
-    assert "Traceback" not in said
+    assert done.stderr.count("CLERK_JWT_KEY") == 1
+    assert "clerk-logout: CLERK_JWT_KEY: set this or CLERK_SECRET_KEY" in done.stderr
+    assert "Traceback" not in done.stderr

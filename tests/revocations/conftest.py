@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from service.revocations import redis_commands, redis_store
+from service.revocations import redis_commands
 from service.revocations.redis_commands import Entry, RedisCommands
 from service.revocations.redis_store import RedisStore
 from service.revocations.revocation_list import MemoryStore, RevocationsUnavailableError
@@ -93,9 +93,7 @@ class Sharers(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def a_busy_machine_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither while it connects, nor at the end."""
     monkeypatch.setattr(redis_commands, "CONNECT_TIMEOUT", SECONDS)
-    monkeypatch.setattr(redis_store, "LAST_LOOK_TIMEOUT", SECONDS)
 
 
 @pytest.fixture
@@ -124,16 +122,14 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def sharers(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Sharers]:
+async def sharers(request: pytest.FixtureRequest, redis: RedisServer, clock: Clock) -> AsyncIterator[Sharers]:
     def let_pass(seconds: float) -> None:
         clock.now += seconds
-        if request.param == "redis":
-            server.let_pass(seconds)
+        redis.let_pass(seconds)
 
     if request.param == "memory":
         memory = MemoryStore(clock=clock)
         yield Sharers(memory, memory, let_pass)
         return
-    server: RedisServer = request.getfixturevalue("redis")
-    async with opened(server.url, clock=clock) as store, opened(server.url, clock=clock) as other:
+    async with opened(redis.url, clock=clock) as store, opened(redis.url, clock=clock) as other:
         yield Sharers(store, other, let_pass)

@@ -1,14 +1,13 @@
 """Redis in trouble. How long anything takes is measured in tests/faults/test_redis.py."""
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from service.revocations.batcher import cancel
-from service.revocations.redis_commands import FIND, LOST, MARKER, REPORTED, REVOKED, Entry, RedisCommands
+from service.revocations.redis_commands import FIND, LOST, MARKER, REVOKED, Entry, RedisCommands
 from service.revocations.redis_store import RedisStore
 from service.revocations.revocation_list import RevocationsUnavailableError
 from service.telemetry.metrics import Metrics
@@ -54,22 +53,10 @@ async def test_a_killed_redis_learns_everything_again(own_redis: RedisServer, ca
     assert sorted(said(caplog)) == [UP] * 2 + [DOWN] * 2
 
 
-async def test_a_frozen_redis_is_used_again(own_redis: RedisServer) -> None:
-    hasty = RedisCommands(own_redis.url, reply_timeout=0.3)
-    async with opened(hasty) as store, opened(own_redis.url) as other:
-        own_redis.freeze()
-        await fails_to_add(store, "sess_1")
-        assert await until_down(store) == "Redis: it did not answer in time"
-        own_redis.thaw()
-        await until_up(store, other)
-        assert await other.find("sess_1") == AT
-
-
 async def test_it_starts_without_redis_and_finds_it_later(caplog: pytest.LogCaptureFixture) -> None:
     server, metrics = RedisServer(), Metrics()
     async with opened(server.url, metrics=metrics) as store:
         assert store.problem == REFUSED
-        assert metrics.registry.get_sample_value("clerk_logout_revocations_up") == 0
         await fails_to_add(store, "sess_1")
         server.start()
         try:
@@ -135,25 +122,12 @@ async def test_what_a_caller_gave_up_is_brought_by_a_look(own_redis: RedisServer
         await until_known(own_redis, REVOKED + "sess_1")
 
 
-async def test_at_the_end_redis_is_brought_what_it_lacks(
-    redis: RedisServer, flaky: Flaky, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with opened(flaky) as store:
-        flaky.lost_puts = 1
-        await fails_to_add(store, "sess_1")
-    assert redis.left(REVOKED + "sess_1") > 0
-    assert said(caplog) == []
-
-
-@pytest.mark.parametrize("trouble", [RedisServer.kill, RedisServer.freeze])
 async def test_what_cannot_be_brought_at_the_end_is_told(
-    own_redis: RedisServer, trouble: Callable[[RedisServer], None], caplog: pytest.LogCaptureFixture
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened(RedisCommands(own_redis.url, reply_timeout=0.05), timeout=0.01) as store:
-        trouble(own_redis)
+    async with opened(own_redis.url) as store:
+        own_redis.kill()
         await fails_to_add(store, "sess_1", "sess_2")
-        before = time.monotonic()
-    assert time.monotonic() - before < 20
     assert "2 signed-out sessions could not be brought to Redis before the end" in said(caplog)
 
 
@@ -167,10 +141,12 @@ async def test_a_thousand_questions_are_a_handful_of_commands(flaky: Flaky) -> N
 
 
 async def test_a_late_answer_is_given_up_and_no_outage(own_redis: RedisServer) -> None:
+    """A claim is then this process's own: better claimed twice than by nobody."""
     async with opened(own_redis.url) as store:
         own_redis.freeze()
         with pytest.raises(RevocationsUnavailableError, match=r"^Redis: no answer in time$"):
             await store.find("sess_1", within=0.01)
+        assert [await store.claim("sess_1", seconds=60, within=0.01) for _ in range(2)] == [True, False]
         assert store.problem is None
         own_redis.thaw()
         assert await store.find("sess_1") is None
@@ -179,28 +155,17 @@ async def test_a_late_answer_is_given_up_and_no_outage(own_redis: RedisServer) -
 # --- A list that is lost ---------------------------------------------------------------------------------------------
 
 
-def restart(redis: RedisServer) -> None:
-    redis.kill()
-    redis.start()
-
-
-def empty(redis: RedisServer) -> None:
-    redis.do("FLUSHALL")
-
-
-@pytest.mark.parametrize("lose", [restart, empty])
 async def test_a_lost_list_is_noticed_by_the_next_question(
-    own_redis: RedisServer, lose: Callable[[RedisServer], None], caplog: pytest.LogCaptureFixture
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The other process must never let a token of this session pass, from the first question on."""
-    async with opened(own_redis.url, refill=1.5) as store, opened(own_redis.url, refill=1.5) as other:
+    async with opened(redis.url, refill=1.5) as store, opened(redis.url, refill=1.5) as other:
         await store.add(["sess_1"], at=AT, seconds=75)
-        assert await other.find("sess_1") == AT
-        lose(own_redis)
+        redis.do("FLUSHALL")
         with pytest.raises(RevocationsUnavailableError):
             await other.find("sess_1")
         await until_down(other)
-        await until_known(own_redis, f"{REVOKED}sess_1")  # a machine that stood still may not have brought it in time
+        await until_known(redis, f"{REVOKED}sess_1")  # a machine that stood still may not have brought it in time
         await until_up(other)
         assert await other.find("sess_1") == AT
     assert f"{DOWN}. {LOST}" in caplog.messages
@@ -209,21 +174,16 @@ async def test_a_lost_list_is_noticed_by_the_next_question(
 class Overtaken(RedisCommands):
     """Redis, where a probe is answered before a question that was asked earlier."""
 
-    is_overtaken = False
-
     async def _eval(self, script: str, keys: list[str], values: Sequence[str | int], *, replies: int) -> list[Any]:
-        if self.is_overtaken and script == FIND:
-            self.is_overtaken = False
-            assert await self.probe(), "it finds that the list was lost"
+        if script == FIND and len(keys) > 1:
+            await self.probe()
         return await super()._eval(script, keys, values, replies=replies)
 
 
 async def test_a_question_that_a_look_overtakes_is_not_answered(redis: RedisServer) -> None:
     """From a list that was lost before, and that nobody has filled again."""
-    commands = Overtaken(redis.url, reply_timeout=SECONDS)
-    async with opened(commands) as store:
+    async with opened(Overtaken(redis.url, reply_timeout=SECONDS)) as store:
         redis.do("FLUSHALL")
-        commands.is_overtaken = True
         with pytest.raises(RevocationsUnavailableError, match="it has lost the list"):
             await store.find("sess_1")
 
@@ -243,24 +203,10 @@ async def test_a_lost_list_is_not_believed_at_once(redis: RedisServer, clock: Cl
         assert await store.find("sess_1") is None
 
 
-@pytest.mark.parametrize("commands", [["FLUSHALL"], [f"DEL {REVOKED}sess_1", "CLIENT KILL TYPE normal SKIPME yes"]])
-async def test_an_idle_process_brings_back_what_it_knows(redis: RedisServer, commands: list[str]) -> None:
-    """To an empty server, and to one that took over: there the marker is, and the last sign-outs may not be."""
+async def test_to_one_that_took_over_the_last_sign_outs_are_brought(redis: RedisServer) -> None:
+    """The marker is there, and they may not be."""
     async with opened(redis.url) as store:
         await store.add(["sess_1"], at=AT, seconds=75)
-        for command in commands:
-            redis.do(*command.split())
+        redis.do("DEL", REVOKED + "sess_1")
+        redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await until_known(redis, REVOKED + "sess_1")
-
-
-# --- Claims ----------------------------------------------------------------------------------------------------------
-
-
-async def test_without_an_answer_a_claim_is_the_process_own(own_redis: RedisServer) -> None:
-    async with opened(own_redis.url) as store, opened(own_redis.url) as other:
-        own_redis.freeze()
-        assert await store.claim("sess_1", seconds=60, within=0.01)
-        assert not await store.claim("sess_1", seconds=60, within=0.01)
-        own_redis.thaw()
-        await until_known(own_redis, REPORTED + "sess_1")
-        assert not await other.claim("sess_1", seconds=60)

@@ -12,6 +12,8 @@ async def test_a_signed_out_session_is_listed_until_its_end(sharers: Sharers) ->
     assert await sharers.other.find("sess_2") is None
     sharers.let_pass(15)
     assert [await store.find("sess_1") for store in sharers[:2]] == [None, None]
+    await sharers.store.add(["sess_1"], at=AT + 9, seconds=75)
+    assert await sharers.other.find("sess_1") == AT + 9, "the one that ended leaves nothing to it"
 
 
 @pytest.mark.parametrize("ends", [(75, 600), (600, 75)])

@@ -13,44 +13,51 @@ from service.clerk.verifier import Verifier
 from service.events.types import timestamp_of
 from service.sessions import check as check_module
 from service.sessions.check import SIGN_OUT_TOLERANCE, SessionUser
-from service.sessions.refusal import (
-    SESSION_PENDING,
-    SESSION_REVOKED,
-)
+from service.sessions.refusal import SESSION_PENDING, SESSION_REVOKED
 from tests.guard.parts import OTHER, SESSION, USER, FakeRecorder, Parts, bearer, cookies, expired, of_session
 from tests.support.signing import claims, header, private_key, token
 
 FORGED = token(key=private_key("forger"))
+PENDING = "sess_2pending"
 
 # --- Who is let in ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_token_that_counts_admits_its_user() -> None:
-    issued = int(time.time())
-    sent = token(claims(now=issued, o={"id": "org_2abc"}, act={"sub": "user_2support"}))
-    user = SessionUser(USER, SESSION, "org_2abc", "user_2support", issued + 60, is_pending=False)
-    assert await Parts().outcome(bearer(sent)) == await Parts().outcome(cookies(sent)) == user
-
-
-@pytest.mark.parametrize(
-    ("headers", "reason", "verifications"),
-    [
-        ({}, "session-token-missing", 0),
-        (bearer(FORGED), "token-invalid-signature", 3),
-        (cookies("garbage", expired()), "token-expired", 6),
-    ],
-    ids=["nothing", "forged", "the better of two"],
-)
-async def test_a_token_that_does_not_count_is_refused_each_time(
-    headers: dict[str, str], reason: str, verifications: int
-) -> None:
+async def test_only_a_verified_token_is_remembered_and_looked_up() -> None:
     parts = Parts()
     for _ in range(3):
-        outcome = await parts.outcome(headers)
-        assert (outcome.status, outcome.reason) == (401, reason)
-    assert parts.verifier.verifications == verifications
-    assert parts.store.within == [], "only a verified token is looked up"
-    assert parts.recorder.events == []
+        assert (await parts.outcome(cookies(FORGED, expired()))).reason == "token-expired", "the better of two"
+    assert (parts.verifier.verifications, parts.store.within) == (6, [])
+    sent = bearer(of_session(jti="1"))
+    assert [type(await parts.outcome(sent)) for _ in range(5)] == [SessionUser] * 5
+    assert (parts.verifier.verifications, len(parts.store.within)) == (7, 5)
+    await parts.outcome(bearer(of_session(jti="2")))
+    assert parts.verifier.verifications == 8
+    await parts.revocations.revoke([SESSION])
+    assert await parts.outcome(sent) == SESSION_REVOKED
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("tokens", "outcome"),
+    [
+        (lambda: [of_session(), expired()], SESSION_REVOKED),
+        (lambda: [of_session(), of_session(PENDING, sts="pending")], SESSION_REVOKED),
+        (lambda: [of_session(), of_session(OTHER)], OTHER),
+        (lambda: [of_session(PENDING, sts="pending"), expired()], SESSION_PENDING),
+        (lambda: [of_session(PENDING, sts="pending"), of_session(OTHER)], OTHER),
+    ],
+    ids=["revoked and expired", "revoked and pending", "revoked", "pending and expired", "pending"],
+)
+async def test_of_several_tokens_one_that_counts_admits(
+    tokens: Callable[[], list[str]], outcome: object, order: int
+) -> None:
+    """Of others, a signed-out session says more than one with open tasks, and that more than a bad token."""
+    parts = Parts()
+    await parts.revocations.revoke([SESSION])
+    got = await parts.outcome(cookies(*tokens()[::order]))
+    assert outcome == (got.session_id if isinstance(got, SessionUser) else got)
+    assert len(parts.recorder.events) == (outcome == SESSION_REVOKED)
 
 
 async def test_of_many_tokens_the_four_likeliest_are_verified() -> None:
@@ -75,71 +82,18 @@ async def test_all_tokens_of_a_request_share_the_wait_for_keys(monkeypatch: pyte
     assert 0.9 <= time.monotonic() - started < 3
 
 
-# --- Open tasks ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
-    ("status", "admitted", "admitted_where_pending_is"),
-    [(..., True, True), ("pending", False, True), (None, False, False), (["active"], False, False)],
+    ("status", "admitted"),
+    [(..., [True, True]), ("pending", [False, True]), (None, [False, False]), (["active"], [False, False])],
     ids=str,
 )
-async def test_a_session_with_open_tasks_is_refused_unless_it_is_allowed(
-    status: object, admitted: bool, admitted_where_pending_is: bool
-) -> None:
+async def test_with_open_tasks_it_is_refused_unless_they_are_allowed(status: object, admitted: list[bool]) -> None:
     sent = bearer(token({name: value for name, value in {**claims(), "sts": status}.items() if value is not ...}))
     parts = Parts()
-    for allow_pending, expected in ((False, admitted), (True, admitted_where_pending_is)):
-        outcome = await parts.outcome(sent, allow_pending=allow_pending)
-        assert outcome == SESSION_PENDING if not expected else isinstance(outcome, SessionUser)
+    outcomes = [await parts.outcome(sent, allow_pending=allowed) for allowed in (False, True)]
+    assert [isinstance(outcome, SessionUser) for outcome in outcomes] == admitted
     await parts.revocations.revoke([SESSION])
     assert not isinstance(await parts.outcome(sent, allow_pending=True), SessionUser)
-
-
-# --- What is remembered ----------------------------------------------------------------------------------------------
-
-
-async def test_a_verified_token_is_remembered_but_looked_up() -> None:
-    parts = Parts()
-    sent = bearer(of_session(jti="1"))
-    assert [type(await parts.outcome(sent)) for _ in range(5)] == [SessionUser] * 5
-    assert (parts.verifier.verifications, len(parts.store.within)) == (1, 5)
-    await parts.outcome(bearer(of_session(jti="2")))
-    assert parts.verifier.verifications == 2
-    await parts.revocations.revoke([SESSION])
-    assert await parts.outcome(sent) == SESSION_REVOKED
-
-
-# --- Signed-out sessions ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize(
-    ("beside", "outcome"),
-    [
-        (lambda: [expired()], SESSION_REVOKED),
-        (lambda: [of_session(OTHER, sts="pending")], SESSION_REVOKED),
-        (lambda: [of_session(OTHER)], OTHER),
-    ],
-    ids=["expired", "pending", "one that counts"],
-)
-async def test_of_several_tokens_one_that_counts_admits(
-    beside: Callable[[], list[str]], outcome: object, order: int
-) -> None:
-    parts = Parts()
-    await parts.revocations.revoke([SESSION])
-    got = await parts.outcome(cookies(*[of_session(), *beside()][::order]))
-    assert outcome == (got.session_id if isinstance(got, SessionUser) else got)
-    assert len(parts.recorder.events) == (outcome == SESSION_REVOKED)
-
-
-@pytest.mark.parametrize("order", [1, -1])
-async def test_pending_says_more_than_a_bad_token_less_than_a_good_one(order: int) -> None:
-    pending = of_session(sts="pending")
-    assert await Parts().outcome(cookies(*[pending, expired()][::order])) == SESSION_PENDING
-    assert (await Parts().outcome(cookies(*[pending, of_session(OTHER)][::order]))).session_id == OTHER
-
-
-# --- The list takes its time -----------------------------------------------------------------------------------------
 
 
 async def test_all_questions_of_a_request_share_one_budget() -> None:
@@ -156,21 +110,20 @@ async def test_all_questions_of_a_request_share_one_budget() -> None:
 # --- What is reported ------------------------------------------------------------------------------------------------
 
 
-async def test_a_use_after_logout_says_who_when_and_where() -> None:
-    parts = Parts()
-    before = time.time()
-    issued = int(before) - 20
-    await parts.revocations.revoke([SESSION])
+async def test_a_use_after_logout_says_who_and_when_and_once() -> None:
+    """For all guards that share the list."""
+    parts, issued = Parts(), int(time.time()) - 20
+    other = Parts(store=parts.store)
+    await parts.revocations.revoke([SESSION], at=issued + 1)
     sent = of_session(now=issued, o={"id": "org_2abc"}, act={"sub": "user_2support"})
-    await parts.outcome(bearer(sent) | {"X-Request-ID": "r-1"})
+    for asked in (parts, parts, other):
+        assert await asked.outcome(bearer(sent) | {"X-Request-ID": "r-1"}) == SESSION_REVOKED
     (event,) = parts.recorder.events
-    line = event.fields()
-    assert (line["user_id"], line["session_id"], line["org_id"]) == (USER, SESSION, "org_2abc")
-    assert (line["actor_id"], line["request_id"]) == ("user_2support", "r-1")
-    assert (line["auth"], line["reason"]) == ("verified", None)
-    assert event.token_issued_at == timestamp_of(issued)
-    assert timestamp_of(before) <= event.logged_out_at <= timestamp_of(time.time())
-    assert not event.issued_after_logout
+    who = {"user_id": USER, "session_id": SESSION, "org_id": "org_2abc", "actor_id": "user_2support"}
+    expected = who | {"auth": "verified", "reason": None, "request_id": "r-1", "issued_after_logout": False}
+    expected |= {"token_issued_at": timestamp_of(issued), "logged_out_at": timestamp_of(issued + 1)}
+    assert event.fields() | expected == event.fields()
+    assert other.recorder.events == []
 
 
 LATE = SIGN_OUT_TOLERANCE + 1
@@ -195,18 +148,6 @@ async def test_a_token_made_long_after_the_logout_is_told_apart(later: int, orig
     head = {} if origin is ... else {"oiat": oiat}
     await parts.outcome(bearer(token(claims(now=signed_out_at + later), head=header() | head)))
     assert [event.issued_after_logout for event in parts.recorder.events] == [says]
-
-
-async def test_a_session_is_reported_once_in_a_window() -> None:
-    """Whatever token comes, and over all guards that share the store."""
-    first = Parts()
-    second = Parts(store=first.store)
-    await first.revocations.revoke([SESSION, OTHER])
-    for parts in (first, second):
-        for session_id in (SESSION, OTHER, SESSION, SESSION, OTHER):
-            assert await parts.outcome(bearer(of_session(session_id))) == SESSION_REVOKED
-    assert [event.fields()["session_id"] for event in first.recorder.events] == [SESSION, OTHER]
-    assert second.recorder.events == []
 
 
 async def test_a_recorder_that_fails_changes_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
