@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.lines import read_line
 from tests.support.processes import ROOT, TIMEOUT, environment
@@ -46,6 +47,8 @@ def start_sandbox(**variables: str) -> Iterator[Sandbox]:
         process.communicate(timeout=TIMEOUT)
 
 
-def run(command: str) -> str:
+def run(command: str, directory: Path | None = None) -> str:
     """Run a command as the banner and the docs show it."""
-    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout  # noqa: S602 - it is what people are asked to do
+    return subprocess.run(  # noqa: S602 - it is what people are asked to do
+        command, shell=True, cwd=directory, capture_output=True, text=True, timeout=TIMEOUT, check=True
+    ).stdout
