@@ -21,7 +21,6 @@ from tests.support.processes import TIMEOUT, Server, environment, request_under_
 from tests.support.served_clerk import serve_clerk
 from tests.support.webhooks import SECRET
 
-SERVE = [sys.executable, "-m", "service", "serve"]
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -169,8 +168,10 @@ def test_a_shutdown_answers_a_sign_out_with_how_far_it_got(tmp_path: Path) -> No
     ],
 )
 def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, str], line: str) -> None:
-    variables = environment(**settings)
-    done = subprocess.run(SERVE, env=variables, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    command = [sys.executable, "-m", "service", "serve"]
+    done = subprocess.run(
+        command, env=environment(**settings), capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith(f"clerk-logout: {line}")
     assert done.stderr.count("\n") == 1

@@ -39,18 +39,11 @@ def problem() -> str:
 
 
 GOOD: dict[str, dict[str, object]] = {
-    "CLERK_API_URL": {
-        "https://api.clerk.com/": "https://api.clerk.com",
-        "http://127.0.0.1:8001": "http://127.0.0.1:8001",
-        "http://[::1]:8001": "http://[::1]:8001",
-    },
+    "CLERK_API_URL": {"https://api.clerk.com/": "https://api.clerk.com", "http://[::1]:8001": "http://[::1]:8001"},
     "CLERK_AUTHORIZED_PARTIES": {
-        " https://a.example , http://localhost:3000,,": ("https://a.example", "http://localhost:3000"),
-        "chrome-extension://abcdef,http://[::1]:3000": ("chrome-extension://abcdef", "http://[::1]:3000"),
+        " https://a.b , chrome-extension://c,,http://[::1]:3": ("https://a.b", "chrome-extension://c", "http://[::1]:3")
     },
-    "CLERK_ISSUER": {
-        "https://app.example.com/__clerk/, https://b.example": ("https://app.example.com/__clerk", "https://b.example"),
-    },
+    "CLERK_ISSUER": {"https://a.example/__clerk/, https://b.c": ("https://a.example/__clerk", "https://b.c")},
     "CLERK_AZP_REQUIRED": {"false": False},
     "CLERK_PUBLISHABLE_KEY": {"pk_live_Y2xlcmsuZXhhbXBsZS5jb20k": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"},
     "CLERK_AUDIENCE": {" convex, https://api.example.com,": ("convex", "https://api.example.com")},
@@ -86,13 +79,7 @@ REFUSED = {
     ("CLERK_API_URL", "must be https://host"): ["ftp://a.b", "https://a.b/v1", "https://a.b:65536", "https://u:p@a.b"],
     ("CLERK_API_URL", "must be https, because"): ["http://api.clerk.com", "http://10.0.0.1"],
     ("CLERK_AUTHORIZED_PARTIES", "cannot be '*'"): ["*"],
-    ("CLERK_AUTHORIZED_PARTIES", "is not an origin"): [
-        "https://a.example/",
-        "https://A.example",
-        "https://a.b:65536",
-        "https://*.a.example",
-        f"https://{'a' * 250}",
-    ],
+    ("CLERK_AUTHORIZED_PARTIES", "is not an origin"): ["x://a/", "x://A", "x://a:65536", "x://*.a", f"x://{'a' * 260}"],
     ("CLERK_AUTHORIZED_PARTIES", "as browsers do"): ["https://a.example:443", "http://a.example:80"],
     ("CLERK_AUTHORIZED_PARTIES", "entry 2 is not an origin"): ["https://ok.example,x"],
     ("CLERK_AUTHORIZED_PARTIES", "have at most 64 items"): [",".join(f"https://{number}.b" for number in range(65))],

@@ -54,7 +54,7 @@ class Clerk:
         self.url = url
         self._webhook_url: str | None = None
         self.stuck: set[str] = set()
-        """Sessions that cannot be ended: Clerk answers 500."""
+        """Parts of paths where Clerk answers 500."""
         self.hanging: set[str] = set()
         """Sessions of which Clerk answers nothing."""
         self.hangs = threading.Event()
