@@ -1,5 +1,6 @@
 """A real uvicorn, as ``python -m service serve`` starts it."""
 
+import errno
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import pytest
 
 from service.server import listen, url_of
 from service.settings import ConfigurationError
+from tests.support.disks import refuse
 from tests.support.lines import EventFile, read_line, read_lines
 from tests.support.processes import TIMEOUT, Server, environment, request_under_way, serve, wait_until
 from tests.support.served_clerk import serve_clerk
@@ -181,11 +183,7 @@ def test_a_mistake_in_a_setting_is_one_line_and_exit_code_2(settings: dict[str, 
 
 def test_a_port_that_needs_privileges_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests may run as root, whom no port is refused; hence the one stand-in for the system call."""
-
-    def refuse(*_: object, **__: object) -> socket.socket:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(socket, "create_server", refuse)
+    monkeypatch.setattr(socket, "create_server", refuse(errno.EACCES))
     with pytest.raises(ConfigurationError, match=r"^PORT: cannot listen on port 80 of 127.0.0.1: Permission denied"):
         listen("127.0.0.1", 80)
 
