@@ -23,7 +23,7 @@ from service.revocations.redis_commands import REVOKED
 from service.sandbox.app import create_sandbox
 from service.sandbox.instance import Instance
 from service.settings import Settings
-from tests.support.processes import TIMEOUT, environment, serve, wait_until
+from tests.support.processes import ROOT, TIMEOUT, environment, serve, wait_until
 from tests.support.redis_server import redis_server
 from tests.support.signing import ISSUER, ORIGIN, claims, pem, private_key, token, token_of
 from tests.support.webhooks import SECRET
@@ -46,12 +46,11 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logging_as_it_was: No
     return run
 
 
-def in_a_shell(
-    redirections: str, *arguments: str, cwd: Path | None = None, **variables: str
-) -> "subprocess.CompletedProcess[str]":
-    command = ["sh", "-c", f'exec "$0" -m service "$@" {redirections}', sys.executable, *arguments]
+def in_a_shell(command: str, redirection: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    command = f"exec {sys.executable} -m service {command} {redirection}"
+    variables = environment(PYTHONPATH=str(ROOT))
     return subprocess.run(
-        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=TIMEOUT, check=False
+        ["sh", "-c", command], cwd=cwd, env=variables, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
 
 
@@ -232,7 +231,7 @@ def test_check_does_not_disturb_who_reads_a_fifo(check: Check) -> None:
 
 def test_what_a_library_says_of_the_env_file_is_json_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("this is no assignment: =\n'\n")
-    done = in_a_shell("", "check", cwd=tmp_path, PYTHONPATH=str(Path.cwd()))
+    done = in_a_shell("check", "", tmp_path)
     assert {json.loads(line)["logger"] for line in done.stderr.splitlines()} == {"dotenv.main"}
 
 
@@ -262,10 +261,10 @@ def test_schema_prints_every_schema_or_one() -> None:
 
 
 def test_a_closed_standard_output_is_one_line() -> None:
-    done = in_a_shell(">&-", "serve")
+    done = in_a_shell("serve", ">&-")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("clerk-logout: standard output is closed")
 
 
 def test_a_closed_stderr_changes_nothing() -> None:
-    assert in_a_shell("2>&-", "check").returncode == 0
+    assert in_a_shell("check", "2>&-").returncode == 0

@@ -152,8 +152,7 @@ MISSING = {
     "keys": (NO_CLERK | {"CLERK_JWT_KEY": ""}, {READY: 503, READ: 503, LOGOUT: 200, EVERYWHERE: 503}),
     "list": (NO_LIST, {READ: 503, LOGOUT: 200, READY: 200}),
     "list, and open": (NO_LIST | {"REVOCATIONS_FAIL": "open"}, {READ: 200}),
-    "secret key": ({"CLERK_SECRET_KEY": ""}, {EVERYWHERE: 501}),
-    "signing secret": ({"CLERK_WEBHOOK_SIGNING_SECRET": ""}, {("POST", WEBHOOK): 501}),
+    "secrets": ({"CLERK_SECRET_KEY": ""}, {EVERYWHERE: 501, ("POST", WEBHOOK): 501}),
     "fresh proof": ({"REVERIFICATION_MAX_AGE_MINUTES": "10"}, {EVERYWHERE: 403}),
 }
 
