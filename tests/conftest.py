@@ -97,19 +97,16 @@ def settings(events: EventFile, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return build
 
 
-class Replaced:
+def replaced(app: ASGIApp, state: Mapping[str, Any], resources: Mapping[str, Any]) -> ASGIApp:
     """Middleware that puts a test's own parts in the place of those that the lifespan opened."""
 
-    def __init__(self, app: ASGIApp, state: Mapping[str, Any], resources: Mapping[str, Any]) -> None:
-        self._app = app
-        self._state = state
-        self._resources = resources
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_own_parts(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             opened = scope["state"]
-            scope["state"] = opened | self._state | {"resources": replace(opened["resources"], **self._resources)}
-        await self._app(scope, receive, send)
+            scope["state"] = opened | state | {"resources": replace(opened["resources"], **resources)}
+        await app(scope, receive, send)
+
+    return with_own_parts
 
 
 @pytest.fixture
@@ -129,7 +126,7 @@ def open_client(settings: Callable[..., Settings]) -> OpenClient:
     ) -> AsyncIterator[httpx.AsyncClient]:
         app = create_app(settings(**changes))
         if resources or state:
-            app.add_middleware(Replaced, state=state or {}, resources=resources or {})
+            app.add_middleware(replaced, state=state or {}, resources=resources or {})
         async with LifespanManager(app) as manager:
             transport = httpx.ASGITransport(app=manager.app, client=peer)
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:

@@ -49,20 +49,12 @@ async def test_a_preflight_from_an_allowed_origin_is_granted(client: httpx.Async
     assert events.new() == []
 
 
-@pytest.mark.parametrize(
-    ("asked", "granted"),
-    [
-        ("authorization,sentry-trace", "authorization,sentry-trace"),
-        (None, None),
-    ],
-)
-async def test_a_preflight_may_ask_for_any_header(
-    client: httpx.AsyncClient, asked: str | None, granted: str | None
-) -> None:
+@pytest.mark.parametrize("asked", ["authorization,sentry-trace", None])
+async def test_a_preflight_may_ask_for_any_header(client: httpx.AsyncClient, asked: str | None) -> None:
     """By name: a ``*`` would not cover Authorization."""
     fields = PREFLIGHT | {"Access-Control-Request-Headers": asked}
     response = await client.options(SESSION, headers={name: value for name, value in fields.items() if value})
-    assert (response.status_code, response.headers.get("access-control-allow-headers")) == (200, granted)
+    assert (response.status_code, response.headers.get("access-control-allow-headers")) == (200, asked)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +62,6 @@ async def test_a_preflight_may_ask_for_any_header(
     [
         ({"Origin": "null"}, NOT_ALLOWED),
         ({"Origin": f"{ORIGIN}.evil.com"}, NOT_ALLOWED),
-        ({"Origin": f"{ORIGIN}:8443"}, NOT_ALLOWED),
         ({"Access-Control-Request-Method": "POST"}, "Disallowed CORS method"),
     ],
 )
@@ -120,18 +111,6 @@ async def test_without_origins_cors_is_off(open_client: OpenClient) -> None:
 # --- What the settings lead to ---------------------------------------------------------------------------------------
 
 
-async def test_the_next_start_delivers_what_the_spool_holds(
-    open_client: OpenClient, events: EventFile, tmp_path: Path
-) -> None:
-    async with open_client(event_log="/dev/full") as client:
-        answer = (await client.delete(SESSION)).json()
-    assert answer["recorded"]
-    async with open_client():
-        pass
-    assert events.one()["event_id"] == answer["event_id"]
-    assert list((tmp_path / "spool").iterdir()) == []
-
-
 @pytest.mark.usefixtures("logging_as_it_was")
 async def test_no_log_level_keeps_events_from_standard_output(
     open_client: OpenClient, capfd: pytest.CaptureFixture[str]
@@ -143,23 +122,11 @@ async def test_no_log_level_keeps_events_from_standard_output(
     assert event_id in line
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
-        ("clerk_issuer", "https://clerk.somebody.else", "token-invalid-issuer"),
-        ("clerk_audience", "https://api.example.com", "token-invalid-audience"),
-        ("clerk_authorized_parties", "https://other.example", "token-invalid-authorized-parties"),
-    ],
-)
-async def test_a_token_of_somebody_else_is_rejected(
-    open_client: OpenClient, events: EventFile, name: str, value: str, reason: str
-) -> None:
-    async with open_client(**{name: value}) as client:
+@pytest.mark.parametrize("what", ["issuer", "audience", "authorized_parties"])
+async def test_a_token_of_somebody_else_is_rejected(open_client: OpenClient, events: EventFile, what: str) -> None:
+    async with open_client(**{f"clerk_{what}": "https://other.example"}) as client:
         await client.delete(SESSION, headers={"Authorization": f"Bearer {token()}"})
-    assert events.one()["reason"] == reason
-
-
-# --- With a secret key -----------------------------------------------------------------------------------------------
+    assert events.one()["reason"] == f"token-invalid-{what.replace('_', '-')}"
 
 
 async def test_the_warm_up_holds_up_neither_start_nor_end(

@@ -39,18 +39,11 @@ def problem() -> str:
 
 
 GOOD: dict[str, dict[str, object]] = {
-    "CLERK_API_URL": {
-        "https://api.clerk.com/": "https://api.clerk.com",
-        "http://127.0.0.1:8001": "http://127.0.0.1:8001",
-        "http://[::1]:8001": "http://[::1]:8001",
-    },
+    "CLERK_API_URL": {"https://api.clerk.com/": "https://api.clerk.com", "http://[::1]:8001": "http://[::1]:8001"},
     "CLERK_AUTHORIZED_PARTIES": {
-        " https://a.example , http://localhost:3000,,": ("https://a.example", "http://localhost:3000"),
-        "chrome-extension://abcdef,http://[::1]:3000": ("chrome-extension://abcdef", "http://[::1]:3000"),
+        " https://a.b , chrome-extension://c,,http://[::1]:3": ("https://a.b", "chrome-extension://c", "http://[::1]:3")
     },
-    "CLERK_ISSUER": {
-        "https://app.example.com/__clerk/, https://b.example": ("https://app.example.com/__clerk", "https://b.example"),
-    },
+    "CLERK_ISSUER": {"https://a.example/__clerk/, https://b.c": ("https://a.example/__clerk", "https://b.c")},
     "CLERK_AZP_REQUIRED": {"false": False},
     "CLERK_PUBLISHABLE_KEY": {"pk_live_Y2xlcmsuZXhhbXBsZS5jb20k": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"},
     "CLERK_AUDIENCE": {" convex, https://api.example.com,": ("convex", "https://api.example.com")},
@@ -63,8 +56,7 @@ GOOD: dict[str, dict[str, object]] = {
             "memory://",
             "redis://localhost\n",
             "redis://[::1]:6379/15",
-            "rediss://user:p%40ss@redis.internal",
-            "rediss://:password@redis.internal/1?ssl_ca_certs=/etc/ssl/redis.pem&ssl_certfile=c.pem",
+            "rediss://user:p%40ss@redis.internal/1?ssl_ca_certs=/etc/ssl/redis.pem&ssl_certfile=c.pem",
             "unix:///run/redis.sock?db=3&password=p%40ss",
             "unix://user:p@ss@/run/redis.sock",
             "redis://user:p@ss@localhost",
@@ -84,41 +76,16 @@ def test_a_good_value_is_taken(env: pytest.MonkeyPatch, variable: str, value: st
 
 REFUSED = {
     ("CLERK_SECRET_KEY", "is not a secret key"): ["pk_test_abc", "sk_test_ab c", "sk_"],
-    ("CLERK_API_URL", "must be https://host"): [
-        "ftp://api.clerk.com",
-        "https://api.clerk.com/v1",
-        "https://api.clerk.com:65536",
-        "https://u:p@api.clerk.com",
-    ],
+    ("CLERK_API_URL", "must be https://host"): ["ftp://a.b", "https://a.b/v1", "https://a.b:65536", "https://u:p@a.b"],
     ("CLERK_API_URL", "must be https, because"): ["http://api.clerk.com", "http://10.0.0.1"],
     ("CLERK_AUTHORIZED_PARTIES", "cannot be '*'"): ["*"],
-    ("CLERK_AUTHORIZED_PARTIES", "is not an origin"): [
-        "https://a.example/",
-        "https://A.example",
-        "https://a.b:65536",
-        "null",
-        "https://*.a.example",
-        f"https://{'a' * 250}",
-    ],
+    ("CLERK_AUTHORIZED_PARTIES", "is not an origin"): ["x://a/", "x://A", "x://a:65536", "x://*.a", f"x://{'a' * 260}"],
     ("CLERK_AUTHORIZED_PARTIES", "as browsers do"): ["https://a.example:443", "http://a.example:80"],
     ("CLERK_AUTHORIZED_PARTIES", "entry 2 is not an origin"): ["https://ok.example,x"],
-    ("CLERK_AUTHORIZED_PARTIES", "have at most 64 items"): [
-        ",".join(f"https://{number}.example" for number in range(65))
-    ],
-    ("CLERK_ISSUER", "is not an issuer"): [
-        "clerk.example.com",
-        "https://clerk.example.com/.well-known/jwks.json",
-        "https://clerk.example.com,clerk.example.com",
-    ],
-    ("CLERK_PUBLISHABLE_KEY", "is not a publishable key"): [
-        "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k",
-        "pk_test_Y2xlcmsuZXhhbXBsZS5jb20",
-    ],
-    ("CLERK_WEBHOOK_SIGNING_SECRET", "is not a signing secret"): [
-        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        "whsec_not base64!",
-        "whsec_MfKQ9r8G",
-    ],
+    ("CLERK_AUTHORIZED_PARTIES", "have at most 64 items"): [",".join(f"https://{number}.b" for number in range(65))],
+    ("CLERK_ISSUER", "is not an issuer"): ["clerk.example", "https://a.b/.well-known/jwks.json", "https://a.b,a.b"],
+    ("CLERK_PUBLISHABLE_KEY", "is not a publishable key"): ["sk_test_YS5iJA", "pk_test_YS5i"],
+    ("CLERK_WEBHOOK_SIGNING_SECRET", "is not a signing secret"): ["a" * 32, "whsec_not base64!", "whsec_MfKQ9r8G"],
     ("CLERK_CLOCK_SKEW_SECONDS", "must be less than or equal to 60"): ["61"],
     ("CLERK_CLOCK_SKEW_SECONDS", "must be greater than or equal to 0"): ["-1"],
     ("REVERIFICATION_MAX_AGE_MINUTES", "must be a valid integer"): ["soon"],
@@ -129,12 +96,9 @@ REFUSED = {
     ("FORWARDED_ALLOW_IPS", "is not an IP address or a network"): ["10.0.0.0/33", "proxy"],
     ("REVOCATIONS_URL", "must be memory://, redis://user:password@host:6379/0"): [
         "memory://x",
-        "localhost:6379",
         "unix://run/redis.sock",
         "redis://:6379",
         "redis://localhost:0",
-        "redis://localhost:65536",
-        "redis://[1.2.3.4]",
         "redis://user:pa[ss@localhost",
         "redis://localhost/zero",
         "redis://localhost/0#1",
@@ -197,20 +161,12 @@ def test_secrets_are_not_shown(env: pytest.MonkeyPatch) -> None:
 # --- Where they come from --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "name", "value"),
-    [
-        (f'# a comment\n\nexport CLERK_SECRET_KEY="{SECRET}" # another\n', "clerk_secret_key", SECRET),
-        (f"\ufeffclerk_secret_key={SECRET}\r\nPORT=\r\n", "clerk_secret_key", SECRET),
-        (f'CLERK_JWT_KEY="{PEM}"\n', "clerk_jwt_key", PEM),
-        ('CLERK_JWT_KEY="{}"\n'.format(PEM.replace("\n", "\\n")), "clerk_jwt_key", PEM),
-        ("CLERK_JWT_KEY={}\n".format(PEM.replace("\n", "\\n")), "clerk_jwt_key", PEM.replace("\n", "\\n")),
-    ],
-    ids=["decorated", "from Windows", "over several lines", "quoted with backslash n", "bare with backslash n"],
-)
-def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path, text: str, name: str, value: str) -> None:
+def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+    """Also one from Windows, with a value of several lines."""
+    text = f'\ufeffclerk_secret_key={SECRET}\r\nPORT=\r\nCLERK_JWT_KEY="{PEM}"\r\n'
     (tmp_path / ".env").write_text(text, encoding="utf-8", newline="")
-    assert getattr(load_settings(), name) == SecretStr(value)
+    settings = load_settings()
+    assert (settings.clerk_secret_key, settings.clerk_jwt_key) == (SecretStr(SECRET), SecretStr(PEM))
 
 
 def test_an_empty_variable_is_not_set(env: pytest.MonkeyPatch, tmp_path: Path) -> None:

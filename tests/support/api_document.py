@@ -35,18 +35,8 @@ def validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
     )
 
 
-def resolved(part: dict[str, Any]) -> dict[str, Any]:
-    """What a part says, or what its reference leads to."""
-    if "$ref" not in part:
-        return part
-    found: Any = document()
-    for name in part["$ref"].removeprefix("#/").split("/"):
-        found = found[name.replace("~1", "/").replace("~0", "~")]
-    assert isinstance(found, dict)
-    return found
-
-
 def examples(method: str, path: str, status: int) -> list[Any]:
     """The bodies that the document shows for an answer."""
-    shown = resolved(operations()[method, path]["responses"][str(status)])["content"]["application/json"]
+    answer = operations()[method, path]["responses"][str(status)]
+    shown = dict(parts()).get(answer.get("$ref"), answer)["content"]["application/json"]
     return [shown["example"]] if "example" in shown else [named["value"] for named in shown["examples"].values()]

@@ -58,13 +58,11 @@ class HangingOutput(FakeOutput):
     def __init__(self, takes: Iterable[int | Exception] = ()) -> None:
         super().__init__(takes, may_block=True)
         self._free = threading.Event()
+        self.let_go = self._free.set
 
     def write(self, lines: bytes, timeout: float = 0.0) -> int:
         assert self._free.wait(TIMEOUT)
         return super().write(lines, timeout)
-
-    def let_go(self) -> None:
-        self._free.set()
 
 
 class Pipe:

@@ -122,28 +122,39 @@ class Server:
 
 
 @contextmanager
+def started(
+    command: Sequence[str], variables: Mapping[str, str], stdout: "int | IO[bytes]" = subprocess.PIPE
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start ``python -m service`` with a command, and leave no process behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", *command],
+        cwd=ROOT,  # where the package is found, wherever the test is
+        env=environment(**variables),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+
+
+@contextmanager
 def serve(
     stdout: "int | IO[bytes]" = subprocess.DEVNULL, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Start ``python -m service serve``, wait until it listens, and leave no process behind."""
-    with tempfile.TemporaryDirectory(prefix="clerk-logout-spool-") as spool:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"],
-            cwd=ROOT,  # where the package is found, wherever the test is
-            env=environment(**({"EVENT_SPOOL_DIR": spool} | dict(settings or {}))),
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            yield Server(process)
-        finally:
-            process.terminate()
-            try:
-                process.communicate(timeout=TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                raise
+    """Start the service, and wait until it listens."""
+    with (
+        tempfile.TemporaryDirectory(prefix="clerk-logout-spool-") as spool,
+        started(["serve"], {"EVENT_SPOOL_DIR": spool} | dict(settings or {}), stdout) as process,
+    ):
+        yield Server(process)
 
 
 @contextmanager

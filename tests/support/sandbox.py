@@ -2,12 +2,12 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.lines import read_line
-from tests.support.processes import ROOT, TIMEOUT, environment
+from tests.support.processes import TIMEOUT, started
 
 
 class Sandbox:
@@ -32,20 +32,12 @@ class Sandbox:
 @contextmanager
 def start_sandbox(**variables: str) -> Iterator[Sandbox]:
     """Start it on free ports, and end it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "sandbox", "--port", "0", "--clerk-port", "0"],
-        cwd=ROOT,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
+    with started(["sandbox", "--port", "0", "--clerk-port", "0"], variables) as process:
         yield Sandbox(process)
-    finally:
-        process.terminate()
-        process.communicate(timeout=TIMEOUT)
 
 
-def run(command: str) -> str:
+def run(command: str, directory: Path | None = None) -> str:
     """Run a command as the banner and the docs show it."""
-    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout  # noqa: S602 - it is what people are asked to do
+    return subprocess.run(  # noqa: S602 - it is what people are asked to do
+        command, shell=True, cwd=directory, capture_output=True, text=True, timeout=TIMEOUT, check=True
+    ).stdout

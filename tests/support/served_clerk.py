@@ -1,6 +1,5 @@
 """The sandbox's stand-in for Clerk, served to a service in another process; and browsers that sign in there."""
 
-import queue
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -47,33 +46,15 @@ class Browser:
         self._call("DELETE", "/v1/client/sessions").raise_for_status()
 
 
-class Webhooks:
-    """Brings the stand-in's webhooks to a service, as soon as it is said to which."""
-
-    def __init__(self) -> None:
-        self.url: str | None = None
-        self.answers: queue.SimpleQueue[int] = queue.SimpleQueue()
-        """The status of each answer."""
-
-    async def __call__(self, headers: Mapping[str, str], body: bytes) -> None:
-        if self.url is not None:
-            async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT) as client:
-                self.answers.put((await client.post(self.url, content=body, headers=headers)).status_code)
-
-    def next_answer(self) -> int:
-        """Wait until a webhook was answered."""
-        return self.answers.get(timeout=TIMEOUT)
-
-
 class Clerk:
     """The running stand-in."""
 
     def __init__(self, instance: Instance, url: str) -> None:
         self.instance = instance
         self.url = url
-        self.webhooks = Webhooks()
+        self._webhook_url: str | None = None
         self.stuck: set[str] = set()
-        """Sessions that cannot be ended: Clerk answers 500."""
+        """Parts of paths where Clerk answers 500."""
         self.hanging: set[str] = set()
         """Sessions of which Clerk answers nothing."""
         self.hangs = threading.Event()
@@ -89,6 +70,18 @@ class Clerk:
             "CLERK_ISSUER": self.instance.issuer,
             "CLERK_AUTHORIZED_PARTIES": ORIGIN,
         }
+
+    @contextmanager
+    def webhooks_to(self, url: str) -> Iterator[None]:
+        """Have webhooks brought to a service."""
+        self._webhook_url = url
+        yield
+        self._webhook_url = None
+
+    async def deliver(self, headers: Mapping[str, str], body: bytes) -> None:
+        if self._webhook_url is not None:
+            async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT) as client:
+                await client.post(self._webhook_url, content=body, headers=headers)
 
     def sign_in(self, user_id: str = "user_2alice") -> Browser:
         """Sign a user in on a new device."""
@@ -109,18 +102,17 @@ def serve_clerk() -> Iterator[Clerk]:
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         url = "http://{}:{}".format(*listener.getsockname())
         clerk = Clerk(Instance(issuer=url, secret_key=SECRET_KEY), url)
-        sandbox = create_sandbox(clerk.instance, deliver=clerk.webhooks)
+        sandbox = create_sandbox(clerk.instance, deliver=clerk.deliver)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            answers: ASGIApp = sandbox
-            if scope["type"] == "http" and clerk.stuck & set(scope["path"].split("/")):
-                answers = Response(status_code=500)
-            if scope["type"] == "http" and clerk.hanging & set(scope["path"].split("/")):
+            asked = set(scope.get("path", "").split("/"))
+            if clerk.hanging & asked:
                 clerk.hangs.set()
                 while (await receive())["type"] != "http.disconnect":
                     pass
-                return
-            await answers(scope, receive, send)
+            else:
+                answers = Response(status_code=500) if clerk.stuck & asked else sandbox
+                await answers(scope, receive, send)
 
         with served(app, listener):
             yield clerk

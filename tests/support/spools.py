@@ -36,12 +36,7 @@ class FaultySpool(Spool):
         """What each attempt to read raises."""
         self._free = threading.Event()
         self._free.set()
-
-    def hang(self) -> None:
-        self._free.clear()
-
-    def let_go(self) -> None:
-        self._free.set()
+        self.hang, self.let_go = self._free.clear, self._free.set
 
     def _wait(self) -> None:
         assert self._free.wait(TIMEOUT)
