@@ -58,8 +58,9 @@ def in_a_shell(command: str, redirection: str, cwd: Path = ROOT) -> "subprocess.
 
 
 def test_check_shows_every_setting(check: Check) -> None:
-    """Of a secret only whether it is set."""
-    result = check(CLERK_AUTHORIZED_PARTIES=f"{ORIGIN},https://b.example", CLERK_WEBHOOK_SIGNING_SECRET=SECRET)
+    """Of a secret only whether it is set. With a PEM alone nothing about proxies matters."""
+    parties, proxies = f"{ORIGIN},https://b.example", {"HTTPS_PROXY": "nonsense://[", "NO_PROXY": "[::1"}
+    result = check(CLERK_AUTHORIZED_PARTIES=parties, CLERK_WEBHOOK_SIGNING_SECRET=SECRET, **proxies)
     lines = result.output.splitlines()
     assert [line.partition(": ")[0] for line in lines[:-2]] == [name.upper() for name in Settings.model_fields]
     assert set(lines) >= {
@@ -244,7 +245,9 @@ def test_check_fetches_the_keys_with_a_secret_key(check: Check) -> None:
     right = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_right")
     assert f"keys: fetched from https://api.clerk.com: '{instance.kid}'" in right.output
     assert right.exit_code == 0
-    wrong = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_wrong")
+    bypassed = "localhost,fd00::/8,[::1],*,[fd00::1]:443"  # IPv6 there, and in a proxy's address, is no mistake
+    proxies = {"NO_PROXY": bypassed, "HTTPS_PROXY": "http://[::1]:1"}
+    wrong = check(CLERK_JWT_KEY="", CLERK_SECRET_KEY="sk_test_wrong", **proxies)
     assert "none could be fetched" in wrong.output
     assert "Clerk does not accept CLERK_SECRET_KEY (status 401)" in wrong.output
     assert wrong.exit_code == 1
