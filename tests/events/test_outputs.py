@@ -268,7 +268,7 @@ def test_a_torn_line_stays_and_the_next_begins_on_its_own(
     file: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = numbered(3, length=60)
-    really_write, limits = os.write, iter([150, 30, 1, 0])
+    really_write, limits = os.write, iter([150, 60, 1, 0])
     monkeypatch.setattr(os, "write", lambda to, data: really_write(to, data[: next(limits, len(data))]))
     assert file.write(b"".join(lines)) == 120
     for _ in range(3):
@@ -276,7 +276,7 @@ def test_a_torn_line_stays_and_the_next_begins_on_its_own(
             file.write(lines[2])
     assert file.write(lines[2]) == 60
     assert file.write(line(9)) == 60
-    torn = lines[2][:30] + b"\n" + lines[2][:29] + b"\n"
+    torn = lines[2][:30] + b"\n" + lines[2][:59] + b"\n"
     assert path.read_bytes() == b"".join(lines[:2]) + torn + lines[2] + line(9)
 
 
