@@ -393,9 +393,7 @@ async def test_a_disk_that_does_not_answer_is_a_problem_until_it_does(
     await until(lambda: log.problem == "its disk does not answer")
     spool.let_go()
     await until(lambda: log.problem is None)
-    assert caplog.messages == [
-        "the spool takes no lines: not opened yet; what the event log does not take is lost",
-    ]
+    assert caplog.messages == ["the spool takes no lines: not opened yet; what the event log does not take is lost"]
 
 
 # --- What other processes left ---------------------------------------------------------------------------------------
