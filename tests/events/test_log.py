@@ -79,6 +79,8 @@ async def open_log(spool: FaultySpool) -> AsyncIterator[Open]:
     spool.let_go()
     for log in logs:
         await log.close()
+    # While there is a loop: without it a thread ends before it has closed the spool.
+    await until(lambda: "spool" not in {thread.name for thread in threading.enumerate()})
 
 
 @pytest.fixture
