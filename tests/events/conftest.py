@@ -1,5 +1,6 @@
 """Spools of this room: outside of ``tmp_path``, where every ``*.jsonl`` is held against the schemas."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,3 +30,16 @@ def open_spool(directory: Path) -> Iterator[OpenSpool]:
     yield open_
     for spool in spools:
         spool.close()
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is made durable instead of being so, in its order."""
+    paths: list[Path] = []
+
+    def remember(descriptor: int) -> None:
+        paths.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(os, "fdatasync", remember)
+    monkeypatch.setattr(os, "fsync", remember)
+    return paths

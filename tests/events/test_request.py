@@ -5,45 +5,18 @@ from ipaddress import ip_address
 
 import pytest
 
-from service.events.request import (
-    MAX_HOPS,
-    Headers,
-    RequestFacts,
-    RequestHead,
-    client_network,
-    read_head,
-    trace_id,
-)
-from service.events.types import Facts
+from service.events.request import MAX_HOPS, RequestFacts, RequestHead, client_network, read_head, trace_id
 
 PROXIES = ("10.0.0.0/8", "2001:db8:ffff::/48")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 
 
-# --- The head --------------------------------------------------------------------------------------------------------
-
-
-def head(*headers: tuple[bytes, bytes], client: tuple[str, int] | None = ("203.0.113.77", 51234)) -> RequestHead:
-    return read_head({"type": "http", "headers": [*headers], "client": client})
-
-
 def test_the_values_of_a_header_stand_together_in_their_order() -> None:
-    found = head((b"cookie", b"a=1"), (b"host", b"service"), (b"cookie", b"b=2"))
+    sent = [(b"cookie", b"a=1"), (b"host", b"service"), (b"cookie", b"b=2")]
+    found = read_head({"type": "http", "headers": sent, "client": None})
     assert found.headers == {b"cookie": [b"a=1", b"b=2"], b"host": [b"service"]}
-    assert (found.peer, head(client=None).peer) == ("203.0.113.77", None)
-
-
-@pytest.mark.parametrize("sent", [b"r", b"!~" * 64])
-def test_a_usable_request_id_is_the_callers(sent: bytes) -> None:
-    assert head((b"x-request-id", sent), (b"x-request-id", b"second")).request_id == sent.decode()
-
-
-@pytest.mark.parametrize("sent", [b"", b"a b", b"a\nb", b"a" * 129, b"\xff"])
-def test_another_request_id_is_replaced_by_a_new_one(sent: bytes) -> None:
-    first, second = (head((b"x-request-id", sent)).request_id for _ in range(2))
-    assert len(first) == len(second) == 36
-    assert first < second, "a UUIDv7"
+    assert found.peer is None
 
 
 # --- The client's address --------------------------------------------------------------------------------------------
@@ -65,8 +38,6 @@ def address(peer: str | None, *forwarded_for: str, networks: Sequence[str] = PRO
         ("fe80::1%eth0", "fe80::1"),
         (None, None),
         ("testclient", None),
-        ("203.0.113.77:8080", None),
-        ("1" * 5000, None),
     ],
 )
 def test_a_stranger_cannot_choose_its_address(peer: str | None, found: str | None) -> None:
@@ -96,15 +67,7 @@ def test_behind_a_proxy_it_is_the_rightmost_that_is_no_proxy(peer: str, forwarde
 
 
 @pytest.mark.parametrize(
-    "entry",
-    [
-        'evil\x1b[31m"}{',
-        "_hidden",
-        "203.0.113.77:",
-        "[2001:db8::7",
-        "203.0.113.077",
-        "1" * 5000,
-    ],
+    "entry", ['evil\x1b[31m"}{', "_hidden", "203.0.113.77:", "[2001:db8::7", "203.0.113.077", "1" * 5000]
 )
 def test_an_entry_that_is_no_address_makes_the_caller_unknown(entry: str) -> None:
     assert address("10.0.0.1", f"203.0.113.77, {entry}, 10.1.1.1") is None
@@ -164,31 +127,11 @@ def test_two_traceparents_give_no_trace_id() -> None:
 # --- The facts -------------------------------------------------------------------------------------------------------
 
 
-def facts(headers: Headers, *, peer: str | None = None) -> Facts:
-    """What a request tells where everything is recorded."""
-    find = RequestFacts(
-        origins=["https://app.example.com"],
-        proxies=(),
-        with_client_ip=True,
-        with_user_agent=True,
-    )
-    return find(RequestHead(headers, "r", peer))
+RECORD_ALL = RequestFacts(origins=(), proxies=(), with_client_ip=True, with_user_agent=True)
 
 
 def test_a_request_that_tells_nothing_has_no_facts() -> None:
-    assert facts({}) == {"request_id": "r", "trace_id": None, "origin": None}
-
-
-@pytest.mark.parametrize(
-    ("sent", "recorded"), [(b"https://app.example.com", "https://app.example.com"), (b"https://evil.example", None)]
-)
-def test_only_an_allowed_origin_is_recorded(sent: bytes, recorded: str | None) -> None:
-    assert facts({b"origin": [sent]}, peer="203.0.113.77") == {
-        "request_id": "r",
-        "trace_id": None,
-        "origin": recorded,
-        "client_ip": "203.0.113.0",
-    }
+    assert RECORD_ALL(RequestHead({}, "r", None)) == {"request_id": "r", "trace_id": None, "origin": None}
 
 
 @pytest.mark.parametrize(
@@ -202,4 +145,4 @@ def test_only_an_allowed_origin_is_recorded(sent: bytes, recorded: str | None) -
     ],
 )
 def test_a_user_agent_is_cut_and_made_printable(sent: list[bytes], recorded: str) -> None:
-    assert facts({b"user-agent": sent})["user_agent"] == recorded
+    assert RECORD_ALL(RequestHead({b"user-agent": sent}, "r", None))["user_agent"] == recorded

@@ -5,25 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.telemetry.metrics import TEXT_MAX_AGE, Metrics
-
-
-def test_a_text_is_rendered_once_a_second_for_each_format() -> None:
-    now = 100.0
-    metrics = Metrics(clock=lambda: now)
-
-    def shows_a_loss(accept: str) -> bool:
-        return b"clerk_logout_events_lost_total 1.0" in metrics.text(accept)[0]
-
-    assert not shows_a_loss("text/plain")
-    metrics.lost.inc()
-    now += TEXT_MAX_AGE / 2
-    assert not shows_a_loss("text/plain")
-    assert shows_a_loss("application/openmetrics-text")
-    now += TEXT_MAX_AGE / 2
-    assert shows_a_loss("text/plain")
-
-
 APPLICATION = """
 import prometheus_client, service.guard
 from prometheus_client import multiprocess
