@@ -8,8 +8,8 @@ last, and only when all others are over.
 import asyncio
 from collections import Counter, deque
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
 
 from service.clerk.errors import ClerkApiError, ClerkKeyRejectedError, ClerkNotFoundError, ClerkRateLimitedError
 
@@ -59,19 +59,10 @@ class SignOutResult:
         return self.stop_reason is StopReason.COMPLETE and not self.failed
 
 
-class _State(Enum):
-    """What is known of a session that should end."""
-
-    ALIVE = auto()
-    """Alive, or not tried yet."""
-    UNSURE = auto()
-    """Clerk was asked to end it and has not said that it did."""
-    REVOKED = auto()
-    GONE = auto()
-    """It had ended already."""
-
-
-_OVER = frozenset({_State.REVOKED, _State.GONE})
+_State = Literal["alive", "unsure", "revoked", "gone"]
+"""Of a session that should end. ``alive``: or not tried yet; ``unsure``: Clerk was asked to end it and has not said that
+it did; ``gone``: it had ended already."""
+_OVER = frozenset({"revoked", "gone"})
 
 
 class SignOutEverywhere:
@@ -117,25 +108,25 @@ class SignOutEverywhere:
         while True:
             alive = await self._sessions.alive_sessions(self._user_id)
             if not self._keep_own:
-                self._states.setdefault(self._own, _State.ALIVE)
+                self._states.setdefault(self._own, "alive")
             new = [one for one in alive if one not in self._states and one != self._own]
             if not new:
                 break
-            self._states |= dict.fromkeys(new, _State.ALIVE)
+            self._states |= dict.fromkeys(new, "alive")
             await self._revoke_all(new)
         shown = set(alive)
         # The list has the last word: what it shows is not over unless Clerk said "revoked"; what it does not show is
         # over, even if the reply to its revocation was lost or an error.
         for one, state in self._states.items():
-            if one != self._own and state is not _State.REVOKED:
-                self._states[one] = _State.ALIVE if one in shown else _State.GONE
+            if one != self._own and state != "revoked":
+                self._states[one] = "alive" if one in shown else "gone"
         return self._own in shown
 
     async def _end_own(self, *, listed: bool) -> None:
         """End the caller's session. Where no list shows it, Clerk says whether it has ended or was never there."""
         if listed:
             await self._revoke_all([self._own])
-            if self._states[self._own] is _State.REVOKED:
+            if self._states[self._own] == "revoked":
                 return
         try:
             alive = await self._sessions.is_alive(self._own)
@@ -144,9 +135,9 @@ class SignOutEverywhere:
             self._problem = "Clerk has no such session; do CLERK_SECRET_KEY and the tokens belong to the same instance?"
             return
         if not alive:
-            self._states[self._own] = _State.GONE
+            self._states[self._own] = "gone"
         elif listed:
-            self._states[self._own] = _State.ALIVE
+            self._states[self._own] = "alive"
         else:
             await self._revoke_all([self._own])
 
@@ -162,27 +153,27 @@ class SignOutEverywhere:
     async def _revoke_each(self, waiting: deque[str]) -> None:
         while waiting:
             session_id = waiting.popleft()
-            self._states[session_id] = _State.UNSURE
+            self._states[session_id] = "unsure"
             try:
                 revoked = await self._sessions.revoke_session(session_id)
             except (ClerkRateLimitedError, ClerkKeyRejectedError) as error:
-                self._states[session_id] = _State.ALIVE
+                self._states[session_id] = "alive"
                 self._stopped_by = error
                 waiting.clear()
             except ClerkApiError as error:
                 self._problem = str(error)  # the next list tells whether it is over
             else:
-                self._states[session_id] = _State.REVOKED if revoked else _State.GONE
+                self._states[session_id] = "revoked" if revoked else "gone"
 
     def _result(self, stop_reason: StopReason, retry_after: int | None = None) -> SignOutResult:
         count = Counter(self._states.values())
         # Without a last list, a repeated call would not find those that did end, so they count as over.
-        over = _OVER if stop_reason is StopReason.COMPLETE else _OVER | {_State.UNSURE}
+        over = _OVER if stop_reason is StopReason.COMPLETE else _OVER | {"unsure"}
         return SignOutResult(
             stop_reason,
             over=tuple(one for one, state in self._states.items() if state in over),
-            revoked=count[_State.REVOKED],
-            failed=count[_State.ALIVE] + count[_State.UNSURE],
+            revoked=count["revoked"],
+            failed=count["alive"] + count["unsure"],
             listed=stop_reason is StopReason.COMPLETE or bool(self._states),
             problem=self._problem,
             retry_after=retry_after,
