@@ -60,8 +60,8 @@ class SignOutResult:
 
 
 _State = Literal["alive", "unsure", "revoked", "gone"]
-"""Of a session that should end. ``alive``: or not tried yet; ``unsure``: Clerk was asked to end it and has not said that
-it did; ``gone``: it had ended already."""
+"""Of a session that should end. ``alive``: or not tried yet; ``unsure``: Clerk was asked to end it and has not said
+that it did; ``gone``: it had ended already."""
 _OVER = frozenset({"revoked", "gone"})
 
 
