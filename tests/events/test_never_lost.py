@@ -27,7 +27,6 @@ spool_answers = st.lists(
 )
 batches = st.lists(st.integers(1, 5), min_size=1, max_size=8)
 
-
 # A slow machine must not make a write late: that is another test's subject.
 HASTE = Timeouts(answer=2.0 * TIMEOUT, output=1.0 * TIMEOUT, retry=0.0005, look=0.001, drain=0.002)
 HEALTHY = Timeouts(answer=2.0 * TIMEOUT, output=1.0 * TIMEOUT, drain=TIMEOUT)
@@ -112,10 +111,8 @@ def test_a_stream_that_takes_what_it_likes_gets_each_line_once(sizes: list[int],
     """As a terminal or a socket does; the file behind the descriptor only remembers."""
     with tempfile.TemporaryDirectory() as directory:
         path, spools = Path(directory, "events.log"), Path(directory, "spool")
-
         with path.open("wb") as file:
             output = Stream(file.fileno(), "a stream")
-
         with faulty(Kernel(log, [])):
             answers, _ = asyncio.run(told(output, spools, sizes, dataclasses.replace(HASTE, drain=TIMEOUT)))
         assert all(answers)

@@ -69,7 +69,6 @@ OWN: dict[str, dict[str, Any]] = {
 
 def line_of(event: Event) -> bytes:
     """The line that is emitted for an event."""
-
     lines: list[bytes] = []
 
     async def append(line: bytes) -> bool:

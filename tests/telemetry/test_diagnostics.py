@@ -74,7 +74,6 @@ def test_of_a_long_traceback_the_end_is_kept(said: Any) -> None:
 
 def test_strangers_and_mistakes_fill_no_log(said: Any) -> None:
     def talk() -> None:
-        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
         logging.getLogger("httpx").info("HTTP Request: GET …")
         logging.getLogger("httpcore.connection").debug("connect_tcp.started")
         logger.debug("below the level")

@@ -23,15 +23,12 @@ print(prometheus_client.generate_latest(registry).decode())
 
 def test_a_guard_in_workers_counts_as_its_application_does(tmp_path: Path) -> None:
     """And importing it changes no counter of the application."""
-    shown = [
-        subprocess.run(
-            [sys.executable, "-c", program], env=os.environ | variables, capture_output=True, text=True, check=True
-        ).stdout
-        for program, variables in (
-            (APPLICATION, {}),
-            (APPLICATION + TOGETHER, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}),
-        )
-    ]
-    assert "orders_created" in shown[0]
-    assert "orders_total 1.0" in shown[1]
-    assert 'clerk_logout_session_checks_total{result="admitted"} 1.0' in shown[1]
+
+    def shown(program: str, **variables: str) -> str:
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
+
+    assert "orders_created" in shown(APPLICATION)
+    together = shown(APPLICATION + TOGETHER, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert "orders_total 1.0" in together
+    assert 'clerk_logout_session_checks_total{result="admitted"} 1.0' in together
