@@ -59,7 +59,8 @@ async def test_a_session_that_has_ended_gets_expired_tokens_only(
     session = instance.sign_in("user_alice")
     assert (await browser.post(f"/sandbox/token?session_id={session.id}")).status_code == 200
     instance.end(session, "removed")
-    assert (await browser.post(f"/sandbox/token?session_id={session.id}")).status_code == 404
+    for session_id in session.id, "sess_unknown":
+        assert (await browser.post(f"/sandbox/token?session_id={session_id}")).status_code == 404
     claims = claims_of((await browser.post(f"/sandbox/token?expired=true&session_id={session.id}")).text)
     assert claims["sid"] == session.id
     assert claims["exp"] < time.time()
