@@ -1,5 +1,6 @@
 """What the revocation list asks of Redis, over redis-py: each question is one Lua script, and may be repeated."""
 
+import asyncio
 import os
 import secrets
 import socket
@@ -145,6 +146,21 @@ class RedisCommands:
         except (exceptions.RedisError, TypeError, ValueError):
             raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
         self._redis = Redis.from_pool(pool)
+        self._host: str = pool.connection_kwargs.get("host", "localhost")
+        self._lookup: asyncio.Future[Any] | None = None
+
+    async def resolve(self) -> None:
+        """See that the resolver answers, whatever it says; where it hangs, by one lookup at a time.
+
+        Each takes a thread until it ends, however soon redis-py gives up: those that Clerk's name is looked up in, too,
+        and the process does not end before them.
+        """
+        if self._lookup is None or self._lookup.done():
+            lookup = asyncio.get_running_loop().getaddrinfo(self._host, None)
+            self._lookup = asyncio.gather(lookup, return_exceptions=True)
+        await asyncio.wait({self._lookup}, timeout=CONNECT_TIMEOUT)
+        if not self._lookup.done():
+            raise RevocationsUnavailableError("Redis: its host name could not be resolved in time")
 
     async def put(self, batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
         """Put sessions on the list; one that is there keeps the earlier ``at`` and the later end."""

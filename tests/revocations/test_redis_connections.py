@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from service.revocations import redis_commands
 from service.revocations.batcher import cancel
 from service.revocations.redis_commands import REVOKED, RedisCommands
 from tests.revocations.conftest import AT, Flaky, opened, said, until_down, until_up
@@ -124,6 +125,23 @@ async def test_a_unix_socket_is_used(tmp_path: Path) -> None:
 async def test_a_name_that_cannot_be_resolved_is_told(name: str) -> None:
     async with opened(f"redis://{name}:6379/0") as store:
         assert store.problem == "Redis: its host name cannot be resolved"
+
+
+async def test_a_resolver_that_hangs_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lookup holds a thread until it ends: the end of the process waits for it, and so does Clerk's name."""
+    lookups: list[object] = []
+
+    async def getaddrinfo(*host_and_port: object, **_: int) -> object:
+        lookups.append(host_and_port)
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(redis_commands, "CONNECT_TIMEOUT", 0.1)
+    commands = Flaky("redis://redis.internal:6379/0")
+    async with opened(commands) as store:
+        await until(lambda: commands.resolves > 2)
+        assert store.problem == "Redis: its host name could not be resolved in time"
+    assert lookups == [("redis.internal", None)]
 
 
 async def test_the_name_may_lead_to_another_server_later(
