@@ -18,7 +18,7 @@ from service.endpoints.session import logout, session
 from service.endpoints.sessions import sessions
 from service.endpoints.sign_outs import SignOutLimit, SingleFlight
 from service.endpoints.state import AppState
-from service.endpoints.webhook import webhook
+from service.endpoints.webhook import MAX_LARGE_BODIES, webhook
 from service.events.flood import FloodControl
 from service.events.outputs import Output
 from service.resources import open_resources
@@ -70,6 +70,7 @@ def create_app(settings: Settings, *, event_log: Output | None = None) -> Starle
                 "sign_outs": sign_outs,
                 "sign_out_limit": SignOutLimit(),
                 "webhook_reader": WebhookReader(secrets) if secrets else None,
+                "large_bodies": asyncio.Semaphore(MAX_LARGE_BODIES),
                 "throttle": LogThrottle(),
             }
 

@@ -1,5 +1,6 @@
 """What an endpoint finds in its request's state: what the lifespan opened, and the head of the request."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import TypedDict
@@ -26,6 +27,8 @@ class AppState(TypedDict):
     sign_out_limit: SignOutLimit
     webhook_reader: WebhookReader | None
     """None without a signing secret."""
+    large_bodies: asyncio.Semaphore
+    """Places for large bodies of webhooks that are read at the same time."""
     throttle: LogThrottle
 
 

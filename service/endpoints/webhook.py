@@ -5,8 +5,10 @@ comes again, even a day later, is the same event with the same ``event_id``; rev
 that session gets no new tokens from Clerk, and the entry ends by itself.
 """
 
+import asyncio
 import logging
 import uuid
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -22,6 +24,10 @@ logger = logging.getLogger("service.webhook")
 
 MAX_BODY = 262_144
 """Bytes. Clerk's largest carry a user and stay far below; a stranger's are read no further."""
+SMALL_BODY = 16_384
+"""Bytes: several times what Clerk's webhooks about sessions have."""
+MAX_LARGE_BODIES = 32
+"""Bodies above that which are read at the same time."""
 TOO_LARGE = f"the body is larger than {MAX_BODY} bytes"
 
 
@@ -58,19 +64,25 @@ async def _read(request: Request, state: RequestState) -> tuple[Delivery, EndedS
         raise HTTPException(413, TOO_LARGE)
     try:
         delivery = read_delivery(headers)
-        return delivery, reader.read(delivery, await _read_body(request))
+        return delivery, reader.read(delivery, await _read_body(request, state["large_bodies"]))
     except WebhookRefusedError as error:
         raise HTTPException(400, str(error)) from None
     except ClientDisconnect:
         raise HTTPException(400, "the body ended too soon") from None
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, large_bodies: asyncio.Semaphore) -> bytes:
+    """Read it. A large one needs a place: strangers must not fill the memory with what nobody has signed."""
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, TOO_LARGE)
+    async with AsyncExitStack() as place:
+        async for piece in request.stream():
+            if len(body) <= SMALL_BODY < len(body) + len(piece):
+                if large_bodies.locked():
+                    raise HTTPException(503, "too many large bodies at once; deliver it again")
+                await place.enter_async_context(large_bodies)
+            body += piece
+            if len(body) > MAX_BODY:
+                raise HTTPException(413, TOO_LARGE)
     return bytes(body)
 
 

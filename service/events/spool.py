@@ -60,6 +60,7 @@ class Spool:
         self._delivering = b""
         """What is left of the first segment, if that is being delivered; never the one that is written to."""
         self._error: str | None = "not opened yet"
+        self._left_alone: set[Path] = set()
         self.size = 0
         """Bytes of lines that wait."""
 
@@ -211,10 +212,14 @@ class Spool:
         for path in directories(self._directory):
             if len(self._adopted) == MAX_ADOPTED:
                 break
-            left = None
-            with suppress(OSError):  # it belongs to another user
+            try:
                 left = LockedDirectory.lock(path)
-            if left is None:  # a process holds it, perhaps this one
+            except OSError as error:
+                if path not in self._left_alone:
+                    self._left_alone.add(path)
+                    logger.warning("a directory in the spool is left alone: %s: %s", path.name, error.strerror)
+                continue
+            if left is None:  # another process holds it, or we do
                 continue
             self._end_segment()
             self._adopted.append(left)

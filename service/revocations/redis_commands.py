@@ -1,5 +1,6 @@
 """What the revocation list asks of Redis, over redis-py: each question is one Lua script, and may be repeated."""
 
+import asyncio
 import os
 import secrets
 import socket
@@ -55,10 +56,12 @@ return values
 CLAIM = """
 local claimed = {}
 for i, key in ipairs(KEYS) do
-  claimed[i] = redis.call('SET', key, '', 'NX', 'EX', ARGV[i]) and 1 or 0
+  redis.call('SET', key, ARGV[1], 'NX', 'EX', ARGV[i + 1])
+  claimed[i] = redis.pcall('GET', key) == ARGV[1] and 1 or 0
 end
 return claimed
 """
+"""Made again because no answer came in time, a claim finds that it was its own name that it left."""
 LOOK = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 redis.call('SET', KEYS[2], '0', 'PX', 1000)
@@ -143,6 +146,21 @@ class RedisCommands:
         except (exceptions.RedisError, TypeError, ValueError):
             raise ValueError("an option after ? cannot be used, or not with this kind of URL") from None
         self._redis = Redis.from_pool(pool)
+        self._host: str = pool.connection_kwargs.get("host", "localhost")
+        self._lookup: asyncio.Future[Any] | None = None
+
+    async def resolve(self) -> None:
+        """See that the resolver answers, whatever it says; where it hangs, by one lookup at a time.
+
+        Each takes a thread until it ends, however soon redis-py gives up: those that Clerk's name is looked up in, too,
+        and the process does not end before them.
+        """
+        if self._lookup is None or self._lookup.done():
+            lookup = asyncio.get_running_loop().getaddrinfo(self._host, None)
+            self._lookup = asyncio.gather(lookup, return_exceptions=True)
+        await asyncio.wait({self._lookup}, timeout=CONNECT_TIMEOUT)
+        if not self._lookup.done():
+            raise RevocationsUnavailableError("Redis: its host name could not be resolved in time")
 
     async def put(self, batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
         """Put sessions on the list; one that is there keeps the earlier ``at`` and the later end."""
@@ -168,7 +186,7 @@ class RedisCommands:
     async def claim(self, claims: Sequence[tuple[str, int]]) -> list[bool]:
         """Claim each session for so many seconds, and say which of them nobody else has claimed."""
         keys, seconds = [REPORTED + session_id for session_id, _ in claims], [seconds for _, seconds in claims]
-        claimed = await self._eval(CLAIM, keys, seconds, replies=len(keys))
+        claimed = await self._eval(CLAIM, keys, [secrets.token_hex(8), *seconds], replies=len(keys))
         return [one == 1 for one in claimed]
 
     async def probe(self) -> bool:

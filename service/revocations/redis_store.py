@@ -142,6 +142,8 @@ class RedisStore(MemoryStore):
 
     async def _look(self) -> None:
         try:
+            if self.problem is not None:
+                await self._redis.resolve()
             if is_lost := await self._redis.probe():
                 self._set_problem(LOST)
                 self._complete_at = self._monotonic() + self._refill

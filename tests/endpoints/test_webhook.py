@@ -1,5 +1,6 @@
 """``POST /v1/webhooks/clerk``, through the app and through a real server."""
 
+import asyncio
 import socket
 import struct
 import uuid
@@ -9,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.endpoints.webhook import MAX_BODY
+from service.endpoints.webhook import MAX_BODY, MAX_LARGE_BODIES, SMALL_BODY
 from tests.conftest import OpenClient
 from tests.endpoints.parts import SECRET_ERROR, Noting, assert_said
 from tests.support.lines import EventFile
@@ -228,6 +229,33 @@ async def test_the_session_is_revoked_after_the_event_whatever_fails(
     assert noting.done == ["session_ended", {"sess_2abcDEF"}]
     assert noting.at == ENDED_AT / 1000
     assert_said(caplog, said)
+
+
+async def test_large_bodies_are_read_32_at_a_time(open_client: OpenClient) -> None:
+    """Nobody has signed them yet: strangers must not fill the memory with them."""
+    waiting, all_wait, go_on = 0, asyncio.Event(), asyncio.Event()
+
+    async def large_body() -> AsyncIterator[bytes]:
+        nonlocal waiting
+        yield b" " * (SMALL_BODY + 1)
+        waiting += 1
+        if waiting == MAX_LARGE_BODIES:
+            all_wait.set()
+        await go_on.wait()
+        yield b" "
+
+    async with open_client(clerk_webhook_signing_secret=SECRET) as client:
+
+        async def status(body: bytes | AsyncIterator[bytes]) -> int:
+            return (await client.post(PATH, content=body, headers=signed(BODY))).status_code
+
+        read = [asyncio.create_task(status(large_body())) for _ in range(MAX_LARGE_BODIES)]
+        await all_wait.wait()
+        assert await status(large_body()) == 503
+        assert await status(BODY) == 204
+        go_on.set()
+        assert [await task for task in read] == [400] * MAX_LARGE_BODIES
+        assert await status(large_body()) == 400
 
 
 def test_a_reset_in_the_middle_is_one_line_in_the_log() -> None:

@@ -279,7 +279,9 @@ def test_the_oldest_comes_first_and_what_is_adopted_last(open_spool: OpenSpool, 
     assert len(claims(directory)) == 1, "only our own is left"
 
 
-def test_what_is_none_of_ours_is_left_alone(open_spool: OpenSpool, directory: Path, tmp_path: Path) -> None:
+def test_what_is_none_of_ours_is_left_alone(
+    open_spool: OpenSpool, directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whoever names /var/tmp or a home directory must not lose what is there."""
     odd = leave(directory, line(1))
     (odd / "00000002.5.jsonl").mkdir()
@@ -296,6 +298,7 @@ def test_what_is_none_of_ours_is_left_alone(open_spool: OpenSpool, directory: Pa
     assert problem(spool) is None
     assert take_all(spool) == line(1)
     assert [path.exists() for path in (elsewhere, project / "data.jsonl", foreign)] == [True] * 3
+    assert caplog.text.count("a directory in the spool is left alone") == 2
 
 
 def test_a_disk_that_the_spool_has_filled_becomes_free_again(directory: Path) -> None:

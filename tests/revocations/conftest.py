@@ -33,7 +33,7 @@ class Flaky(RedisCommands):
 
     def __init__(self, url: str, reply_timeout: float = SECONDS) -> None:
         super().__init__(url, reply_timeout=reply_timeout)
-        self.lost_puts = self.finds = self.looks = 0
+        self.lost_puts = self.finds = self.looks = self.resolves = 0
 
     async def put(self, batches: Sequence[Sequence[Entry]]) -> Sequence[None]:
         self.lost_puts -= 1
@@ -44,6 +44,10 @@ class Flaky(RedisCommands):
     async def find(self, session_ids: Sequence[str]) -> Sequence[str | None]:
         self.finds += 1
         return await super().find(session_ids)
+
+    async def resolve(self) -> None:
+        self.resolves += 1
+        await super().resolve()
 
     async def probe(self) -> bool:
         is_lost = await super().probe()

@@ -1,6 +1,7 @@
 """The way to Redis: addresses, names, TLS, Unix sockets, and networks that drop what they carried."""
 
 import asyncio
+import math
 import shlex
 import subprocess
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from service.revocations import redis_commands
 from service.revocations.batcher import cancel
 from service.revocations.redis_commands import REVOKED, RedisCommands
 from tests.revocations.conftest import AT, Flaky, opened, said, until_down, until_up
@@ -31,7 +33,7 @@ class Proxy:
         self.connections = self.open = self._last_cut = 0
 
     def cut(self) -> None:
-        """From now on pass nothing on over the connections there are, as a firewall that has forgotten them."""
+        """From now on bring no answer back over the connections there are, as a firewall that has forgotten them."""
         self._last_cut = self.connections
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,14 +41,16 @@ class Proxy:
         self.open += 1
         number = self.connections
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
-        await asyncio.gather(self._pass(reader, there_writer, number), self._pass(there_reader, writer, number))
+        await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer, number))
         self.open -= 1
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers_of: float = math.inf
+    ) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError):
             while data := await reader.read(1 << 16):
-                if number > self._last_cut:
+                if answers_of > self._last_cut:
                     loop.call_later(self.delay, writer.write, data)
         await asyncio.sleep(self.delay)
         writer.close()
@@ -82,7 +86,9 @@ async def test_connections_that_are_gone_are_replaced(redis: RedisServer, caplog
             await until_up(store)
             redis.do("SET", REVOKED + "sess_1", str(AT))
             proxy.cut()
+            claiming = asyncio.create_task(store.claim("sess_2", seconds=60))  # it is taken, and nobody hears of it
             assert await asyncio.gather(*(store.find("sess_1") for _ in range(20))) == [AT] * 20
+            assert await claiming
             seen = commands.looks
             await until(lambda: commands.looks > seen + 1)  # a look finds its connection dropped as well
             redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -119,6 +125,23 @@ async def test_a_unix_socket_is_used(tmp_path: Path) -> None:
 async def test_a_name_that_cannot_be_resolved_is_told(name: str) -> None:
     async with opened(f"redis://{name}:6379/0") as store:
         assert store.problem == "Redis: its host name cannot be resolved"
+
+
+async def test_a_resolver_that_hangs_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lookup holds a thread until it ends: the end of the process waits for it, and so does Clerk's name."""
+    lookups: list[object] = []
+
+    async def getaddrinfo(*host_and_port: object, **_: int) -> object:
+        lookups.append(host_and_port)
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(redis_commands, "CONNECT_TIMEOUT", 0.1)
+    commands = Flaky("redis://redis.internal:6379/0")
+    async with opened(commands) as store:
+        await until(lambda: commands.resolves > 2)
+        assert store.problem == "Redis: its host name could not be resolved in time"
+    assert lookups == [("redis.internal", None)]
 
 
 async def test_the_name_may_lead_to_another_server_later(
