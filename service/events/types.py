@@ -48,7 +48,8 @@ def new_event_id() -> str:
 
 def now() -> str:
     """Give the time as ``timestamp_of`` does."""
-    return timestamp_of(time.time())
+    second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_text_of(second)}.{microsecond:06}Z"
 
 
 def timestamp_of(seconds: float) -> str:
