@@ -229,11 +229,13 @@ async def test_each_session_has_its_lines_and_is_signed_out_without(open_client:
 async def test_a_session_is_revoked_after_its_event_whatever_fails(
     open_client: OpenClient, noting: Noting, recorded: bool, said: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sent = token()
+    """For as long as such a token can pass."""
+    of_an_hour = claims()
+    sent = token(of_an_hour | {"exp": of_an_hour["iat"] + 3600})
     async with open_client(resources=noting.parts()) as client:
         caplog.clear()
         response = await client.delete(SESSION, headers={"Cookie": f"__session={sent}"})
-    assert noting.done == ["user_logout", {"sess_2abcDEF"}]
+    assert (noting.done, noting.seconds) == (["user_logout", {"sess_2abcDEF"}], 3610)
     answer = response.json()
     assert (response.status_code, answer["success"], answer["recorded"]) == (200, True, recorded)
     assert answer["event_id"]

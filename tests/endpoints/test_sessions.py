@@ -154,6 +154,11 @@ async def test_who_is_not_verified_gets_401_and_clerk_no_call(
     assert caplog.records == []
 
 
+async def test_without_a_secret_key_anybody_is_told_so(client: httpx.AsyncClient) -> None:
+    response = await client.delete(SESSIONS, params={"scope": "x"})
+    assert (response.status_code, response.json()["reason"]) == (501, "not-configured")
+
+
 SCOPE_INVALID = {"reason": "scope-invalid", "message": "scope must be one of: all, others"}
 UNKNOWN = {"reason": "parameter-unknown", "message": "Unknown query parameter; only scope is supported"}
 
@@ -173,11 +178,16 @@ async def test_a_mistake_in_the_query_is_refused_and_not_repeated(
     assert (response.status_code, response.json()) == (400, {"success": False, **refusal})
 
 
-async def test_a_proof_below_the_age_is_fresh_enough(open_client: OpenClient) -> None:
-    """``tests/test_conformance.py`` shows an older one refused."""
-    async with open_client(resources={"clerk": FakeClerk(OWN)}, reverification_max_age_minutes=10) as client:
-        sent = [bearer(token(claims(sub=ALICE, sid=OWN, fva=[age, -1]))) for age in (10, 9)]
-        assert [(await client.delete(SESSIONS, headers=headers)).status_code for headers in sent] == [403, 200]
+@pytest.mark.parametrize(
+    ("max_age", "factor_ages", "status"), [(10, [10, -1], 403), (10, [9, -1], 200), (None, None, 200)]
+)
+async def test_a_proof_below_the_age_is_asked_for_where_it_is_set(
+    open_client: OpenClient, max_age: int | None, factor_ages: list[int] | None, status: int
+) -> None:
+    """``tests/test_conformance.py`` shows the form of the refusal."""
+    async with open_client(resources={"clerk": FakeClerk(OWN)}, reverification_max_age_minutes=max_age) as client:
+        sent = bearer(token(claims(sub=ALICE, sid=OWN, fva=factor_ages)))
+        assert (await client.delete(SESSIONS, headers=sent)).status_code == status
 
 
 # --- Clerk in trouble ------------------------------------------------------------------------------------------------

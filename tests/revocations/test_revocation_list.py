@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.revocations.revocation_list import (
+    ExpiringDict,
     MemoryStore,
     RevocationList,
     RevocationsUnavailableError,
@@ -100,3 +101,11 @@ async def test_what_has_ended_is_no_reason_to_forget_what_lasts(clock: Clock) ->
         clock.now += 75
     assert await store.find("long") == 1.0
     assert counted(metrics, "dropped") == 0
+
+
+def test_what_has_ended_leaves_memory(clock: Clock) -> None:
+    entries = ExpiringDict(1000, clock=clock)
+    for key in ("a", "b"):
+        entries.put(key, 0.0, 75)
+        clock.now += 75
+    assert entries.keys() == ["b"]
