@@ -52,7 +52,7 @@ example: .venv/test.stamp ## Start the Next.js example with the service and a st
 faults: .venv/test.stamp ## Break everything on purpose, under 20 minutes (ARGS="-k sigkill" runs some)
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
-bench: .venv/test.stamp ## Measure against other stacks with wrk and node, 25 minutes, into tests/benchmarks/RESULTS.md
+bench: .venv/test.stamp ## Measure against other stacks with wrk and node, 16 minutes, into tests/benchmarks/RESULTS.md
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 bench-quick: .venv/test.stamp ## The same contenders and ratios only, below 2 minutes; writes nothing

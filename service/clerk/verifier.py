@@ -56,6 +56,8 @@ _LAST_CHARACTERS = {1: b"", 2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
 
 _RS256 = PKCS1v15(), SHA256()
 """RFC 7518, section 3.3."""
+_NUMBERS = frozenset({int, float})
+"""In JSON; bool is an int to isinstance()."""
 _matches_party = re.compile(r"[!-~]{1,256}").fullmatch
 
 
@@ -176,7 +178,7 @@ class Verifier:
             raise _CheckFailedError("jti", "a string, or none", claims["jti"])
         times = {"exp": claims.get("exp"), "iat": claims.get("iat"), "nbf": claims.get("nbf", 0)}
         for name, value in times.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if type(value) not in _NUMBERS:
                 raise _CheckFailedError(name, "a number of seconds since 1970", value)
         # In whole seconds, cut off as by the PyJWT of Clerk's SDK.
         expires, issued, not_before = map(int, times.values())
@@ -249,8 +251,7 @@ def _checked_header(part: bytes) -> tuple[str, float | None]:
         expected = f"{SESSION_CATEGORY} (a session token), or none"
         raise _CheckFailedError("cat", expected, category, Reason.TOKEN_CATEGORY_NOT_SUPPORTED)
     origin_issued_at = header.get("oiat")
-    is_number = isinstance(origin_issued_at, int | float) and not isinstance(origin_issued_at, bool)
-    return kid, origin_issued_at if is_number else None
+    return kid, origin_issued_at if type(origin_issued_at) in _NUMBERS else None
 
 
 def _names_one_of(audiences: frozenset[str], aud: object) -> bool:
