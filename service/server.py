@@ -96,9 +96,9 @@ def listen(host: str, port: int, *, setting: str = "PORT") -> list[socket.socket
         chosen = listeners[0].getsockname()[1] if listeners else port
         # `::` means "everywhere" to whoever writes it, IPv4 included.
         dual = address == "::" and socket.has_dualstack_ipv6()
-        where = (address, chosen, *scope)
+        bound_to = (address, chosen, *scope)
         try:
-            listeners.append(socket.create_server(where, family=family, backlog=BACKLOG, dualstack_ipv6=dual))
+            listeners.append(socket.create_server(bound_to, family=family, backlog=BACKLOG, dualstack_ipv6=dual))
         except OSError as error:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise _problem(error, host, chosen, setting) from None

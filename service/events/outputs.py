@@ -151,9 +151,10 @@ class LogFile:
 
         Few system calls: after each, this thread has to get the interpreter's lock back from a busy event loop.
         """
-        there = None
-        with suppress(FileNotFoundError):
+        try:
             there = os.stat(self._path)
+        except FileNotFoundError:
+            there = None
         if there is None or not os.path.samestat(there, self._opened):
             self._open()
             there = self._opened
